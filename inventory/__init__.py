@@ -1,0 +1,1 @@
+"""What people decide: the inventory, its candidates, the review and the rounds."""

@@ -1,0 +1,1 @@
+"""The local trainer: segmentation ensembles and susceptibility models (nothing here needs ee)."""
