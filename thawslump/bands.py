@@ -1,0 +1,122 @@
+"""Band names, units and fills; the settings (subsets of bands) that models are trained on.
+
+Names and order are those of Ganerod et al. (2024), Table 2; settings are their Table 3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from thawslump.errors import ConfigError, nearest
+
+__all__ = ["BANDS", "CHANGE_STACK", "CONTEXT", "FACTORS", "SETTINGS", "Band", "bands_of"]
+
+
+@dataclass(frozen=True)
+class Band:
+    """One band of a stack.
+
+    Attributes
+    ----------
+    name, unit, description : str
+    origin : {"S1", "S2", "terrain", "ancillary"}
+    categorical : bool
+        Values are class numbers: never averaged.
+    """
+
+    name: str
+    unit: str
+    description: str
+    origin: str
+    categorical: bool = False
+
+
+BANDS: dict[str, Band] = {
+    band.name: band
+    for band in (
+        Band("preVV", "dB", "median VV backscatter before, averaged in linear power", "S1"),
+        Band("postVV", "dB", "median VV backscatter after, averaged in linear power", "S1"),
+        Band("dVV", "dB", "postVV - preVV", "S1"),
+        Band("preVH", "dB", "median VH backscatter before, averaged in linear power", "S1"),
+        Band("postVH", "dB", "median VH backscatter after, averaged in linear power", "S1"),
+        Band("dVH", "dB", "postVH - preVH", "S1"),
+        Band("layover", "1", "1 where layover distorts the radar image", "S1", True),
+        Band("shadow", "1", "1 where radar shadow hides the ground", "S1", True),
+        Band("liaDeg", "degree", "local incidence angle", "S1"),
+        Band("elevation", "m", "height above the ellipsoid or geoid of the DEM", "terrain"),
+        Band("slope", "degree", "steepness of the terrain", "terrain"),
+        Band("KG_climate", "1", "Koeppen-Geiger climate class", "ancillary", True),
+        Band("Popatpv_treeheight", "m", "canopy height", "ancillary"),
+        Band("CART_LC_classified", "1", "CART land cover class", "S2", True),
+        Band("dNDVI", "1", "NDVI after - NDVI before, greenest pixels", "S2"),
+        Band("aspect", "degree", "direction the slope faces, clockwise from north", "terrain"),
+        Band("NDVI", "1", "NDVI after, greenest pixel", "S2"),
+    )
+}
+
+CHANGE_STACK = ("preVV", "postVV", "dVV", "preVH", "postVH", "dVH", "slope", "dNDVI")
+"""Bands that an export asks for; one that a site's sources cannot give is absent."""
+
+FACTORS = ("elevation", "slope", "aspect", "NDVI")
+"""Conditioning factors at 30 m."""
+
+CONTEXT = (
+    "pre_red",
+    "pre_green",
+    "pre_blue",
+    "pre_nir",
+    "post_red",
+    "post_green",
+    "post_blue",
+    "post_nir",
+    "hillshade",
+)
+"""What reviewers look at: reflectance * 10000, hillshade 0..255."""
+
+_S1 = ("preVV", "postVV", "dVV", "preVH", "postVH", "dVH", "layover", "shadow", "liaDeg")
+_S2 = ("CART_LC_classified", "dNDVI")
+SETTINGS: dict[str, tuple[str, ...]] = {
+    "S1": _S1,
+    "S2": _S2,
+    "S1+S2": _S1 + _S2,
+    "all": (*_S1, "elevation", "slope", "KG_climate", "Popatpv_treeheight", *_S2),
+}
+
+
+def bands_of(setting: str, present: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the bands of a setting that a tile has, in the order of the setting.
+
+    Parameters
+    ----------
+    setting : str
+        A key of `SETTINGS`.
+    present : tuple of str
+        Bands of the tile. Bands of no setting ("all" excepted) follow at the end for "all".
+
+    Raises
+    ------
+    ConfigError
+        Unknown setting, or none of its bands is present.
+
+    Examples
+    --------
+    >>> bands_of("S2", ("dVV", "dNDVI"))
+    ('dNDVI',)
+    >>> bands_of("all", ("dNDVI", "slope", "thermal"))
+    ('slope', 'dNDVI', 'thermal')
+    """
+    if setting not in SETTINGS:
+        raise ConfigError(
+            f"There is no band setting {setting!r}; there are {', '.join(SETTINGS)}."
+            + nearest(setting, SETTINGS)
+        )
+    chosen = tuple(name for name in SETTINGS[setting] if name in present)
+    if setting == "all":
+        chosen += tuple(name for name in present if name not in SETTINGS["all"])
+    if not chosen:
+        raise ConfigError(
+            f"Setting {setting!r} wants {', '.join(SETTINGS[setting])}, "
+            f"but the tile has only {', '.join(present)}.",
+            hint="Choose another setting for the runs under `segmentation:`.",
+        )
+    return chosen

@@ -1,0 +1,125 @@
+"""Outlines on disk and on grids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from shapely.geometry.base import BaseGeometry
+
+from thawslump.errors import DataError
+from thawslump.grid import utm_crs
+
+if TYPE_CHECKING:
+    from geopandas import GeoDataFrame
+
+__all__ = ["rasterize", "read_outlines", "utm_crs"]
+
+
+def rasterize(
+    geometries: Iterable[BaseGeometry],
+    grid: GeoBox,
+    *,
+    values: Sequence[int] | None = None,
+    all_touched: bool = False,
+    fill: int = 0,
+    dtype: str = "uint8",
+) -> NDArray[Any]:
+    """Burn outlines into an array; the only place of the project where that is done.
+
+    Parameters
+    ----------
+    geometries : iterable of shapely geometries
+        In the CRS of `grid`. Empty ones are passed over.
+    grid : GeoBox
+    values : sequence of int, optional
+        One per geometry; 1 where not given. Later ones lie on top.
+    all_touched : bool
+        Burn every touched pixel, not only those whose centre is inside.
+    fill : int
+        Value outside.
+    dtype : str
+
+    Returns
+    -------
+    ndarray, shape of the grid
+
+    Examples
+    --------
+    >>> from affine import Affine
+    >>> from shapely.geometry import box
+    >>> grid = GeoBox((2, 3), Affine(10, 0, 0, 0, -10, 20), "EPSG:32652")
+    >>> rasterize([box(0, 10, 20, 20)], grid).tolist()
+    [[1, 1, 0], [0, 0, 0]]
+    """
+    from rasterio.features import rasterize as burn
+
+    shapes = list(geometries)
+    burned = list(values) if values is not None else [1] * len(shapes)
+    pairs = [(g, v) for g, v in zip(shapes, burned, strict=True) if g is not None and not g.is_empty]
+    if not pairs:
+        return np.full(tuple(grid.shape), fill, dtype=dtype)
+    return burn(
+        pairs,
+        out_shape=tuple(grid.shape),
+        transform=grid.transform,
+        fill=fill,
+        all_touched=all_touched,
+        dtype=dtype,
+    )
+
+
+def read_outlines(path: Path, crs: str) -> GeoDataFrame:
+    """Read polygons from any vector file and bring them to `crs`.
+
+    Parameters
+    ----------
+    path : Path
+        GeoPackage, GeoJSON, Shapefile or GeoParquet.
+    crs : str
+        Target CRS.
+
+    Returns
+    -------
+    GeoDataFrame
+        Only valid, non-empty Polygon and MultiPolygon rows; invalid rings are mended.
+
+    Raises
+    ------
+    DataError
+        The file is missing or unreadable, has no CRS, or holds no polygons.
+    """
+    import geopandas
+
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"{path} does not exist.", hint="Check the path of the outlines.")
+    try:
+        if path.suffix.lower() in (".parquet", ".geoparquet"):
+            frame = geopandas.read_parquet(path)
+        else:
+            frame = geopandas.read_file(path, engine="pyogrio")
+    except Exception as error:  # pyogrio and pyarrow raise classes of their own for bad files
+        raise DataError(
+            f"{path} could not be read as a vector file: {error}.",
+            hint="Give a GeoPackage, GeoJSON, Shapefile or GeoParquet file.",
+        ) from error
+    if "geometry" not in frame or frame.crs is None:
+        raise DataError(
+            f"{path} has no CRS, so its outlines cannot be placed.",
+            hint="Save it with its coordinate reference system (in QGIS: Export > Save As).",
+        )
+    frame = frame[frame.geometry.notna() & ~frame.geometry.is_empty]
+    frame = frame[frame.geometry.geom_type.isin(["Polygon", "MultiPolygon"])]
+    if frame.empty:
+        raise DataError(
+            f"{path} holds no polygons.",
+            hint="Outlines are Polygon or MultiPolygon features, one per slump.",
+        )
+    frame = frame.to_crs(crs)
+    frame = frame.set_geometry(frame.geometry.make_valid())
+    return frame.reset_index(drop=True)
