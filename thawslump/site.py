@@ -1,0 +1,117 @@
+"""A Site (to train, to validate, to test) or an Area (to map): where, when and from which sources."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from thawslump.bands import CHANGE_STACK, CONTEXT, FACTORS
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+
+__all__ = ["Site", "Window"]
+
+
+class Window(BaseModel):
+    """A date window; `end` is not part of it, as with Earth Engine's filterDate."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    start: date = Field(description="first day, YYYY-MM-DD")
+    end: date = Field(description="day after the last, YYYY-MM-DD")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Window:
+        if self.start >= self.end:
+            raise ValueError(
+                f"start {self.start} is not before end {self.end}; give the earlier day first"
+            )
+        return self
+
+    def __str__(self) -> str:
+        return f"{self.start} .. {self.end}"
+
+
+class Site(BaseModel):
+    """A place with its dates and sources.
+
+    Examples
+    --------
+    >>> site = Site(name="a", role="area", bounds=(129.0, 71.8, 129.1, 71.82),
+    ...             pre=Window(start="2020-06-15", end="2020-09-01"),
+    ...             post=Window(start="2023-06-15", end="2023-09-01"))
+    >>> str(site.grid().crs)
+    'EPSG:32652'
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$",
+        description="letters, digits, - _ . only: it names folders",
+    )
+    role: Literal["train", "validation", "test", "area"] = Field(
+        description="train, validation, test (outlines known) or area (to be mapped)"
+    )
+    bounds: tuple[float, float, float, float] = Field(
+        description="west, south, east, north in degrees"
+    )
+    crs: str | None = Field(None, description="projected CRS; none is the UTM zone of the centre")
+    resolution: float = Field(10.0, gt=0, le=1000, description="pixel size, units of the CRS")
+    pre: Window | None = Field(None, description="window before the change")
+    post: Window | None = Field(None, description="window after the change, same season")
+    outlines: Path | None = Field(
+        None, description="polygons of known slumps; the whole site then counts as looked at"
+    )
+    source: Literal["earthengine", "files"] = Field(
+        "earthengine", description="earthengine, or files for own rasters (`tiles import`)"
+    )
+    sources: dict[str, str] = Field(
+        default_factory=dict, description="asset ids in place of the defaults, keys s1, s2, dem"
+    )
+    slope_correction: Literal["volume", "surface", "none"] = Field(
+        "volume", description="Sentinel-1 slope correction (Vollrath et al. 2020), or none"
+    )
+    orbit_pass: Literal["ASCENDING", "DESCENDING"] | None = Field(
+        "DESCENDING", description="Sentinel-1 pass; none takes both"
+    )
+    made_up: bool = Field(False, description="the data are made up")
+
+    @model_validator(mode="after")
+    def _windows(self) -> Site:
+        if self.source == "earthengine" and (self.pre is None or self.post is None):
+            raise ValueError(
+                "pre and post windows are needed to export from Earth Engine; "
+                "give both, or set source: files for own rasters"
+            )
+        if self.role != "area" and self.outlines is None:
+            raise ValueError(
+                f"a site with role {self.role} needs `outlines` (a vector file of known slumps); "
+                "without them its role can only be area"
+            )
+        return self
+
+    def grid(self) -> GeoBox:
+        """Return the pinned grid of the site's tile."""
+        from thawslump.grid import grid_over
+
+        return grid_over(self.bounds, self.resolution, self.crs)
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Names of the bands that an export asks for."""
+        return CHANGE_STACK
+
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """Names of the conditioning factors that an export asks for."""
+        return FACTORS
+
+    @property
+    def context(self) -> tuple[str, ...]:
+        """Names of the bands that reviewers look at."""
+        return CONTEXT
