@@ -1,0 +1,81 @@
+"""What one request may ask for, in the sizes and words of Earth Engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .errors import EngineError
+
+__all__ = ["Limits"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds on requests; the defaults are the documented ones of `image:computePixels`.
+
+    Parameters
+    ----------
+    request_bytes : int
+        Most bytes that the pixels of one answer may have before they are encoded.
+    side : int
+        Most pixels in a row or column of one answer.
+    bands : int
+    region_pixels : int
+        Most pixels of a region where the caller names no `maxPixels` (reducers).
+    export_pixels : int
+        The same for exports, which have no limit on bytes.
+    elements : int
+        Most elements of a collection that one answer may list.
+    tile : int
+        Side of the tiles by which images are evaluated.
+    concurrency : int
+        Computations that one server process runs at a time; the others wait.
+
+    Examples
+    --------
+    >>> Limits().check_pixels(256, 256, [("B4", 2)])
+    >>> Limits().check_pixels(8192, 8192, [("B4", 2)])
+    Traceback (most recent call last):
+    ...
+    gee.emulator.errors.EngineError: Total request size (134217728 bytes) must be less than or \
+equal to 50331648 bytes.
+    """
+
+    request_bytes: int = 48 * 2**20
+    side: int = 32768
+    bands: int = 1024
+    region_pixels: int = 10_000_000
+    export_pixels: int = 100_000_000
+    elements: int = 5000
+    tile: int = 512
+    concurrency: int = 4
+
+    def check_pixels(self, width: int, height: int, bands: list[tuple[str, int]]) -> None:
+        """Refuse an answer that is too large.
+
+        Parameters
+        ----------
+        width, height : int
+            Pixels.
+        bands : list of (name, bytes per pixel)
+
+        Raises
+        ------
+        EngineError
+            Worded as by Earth Engine.
+        """
+        if width > self.side or height > self.side:
+            raise EngineError(
+                f"Pixel grid dimensions ({width}x{height}) must be less than or equal to "
+                f"{self.side}."
+            )
+        if len(bands) > self.bands:
+            raise EngineError(
+                f"Number of bands ({len(bands)}) must be less than or equal to {self.bands}."
+            )
+        total = width * height * sum(size for _, size in bands)
+        if total > self.request_bytes:
+            raise EngineError(
+                f"Total request size ({total} bytes) must be less than or equal to "
+                f"{self.request_bytes} bytes."
+            )
