@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from .errors import EngineError
 
-__all__ = ["Limits"]
+__all__ = ["RequestLimits"]
 
 
 @dataclass(frozen=True)
-class Limits:
+class RequestLimits:
     """Bounds on requests; the defaults are the documented ones of `image:computePixels`.
 
     Parameters
@@ -20,21 +20,17 @@ class Limits:
     side : int
         Most pixels in a row or column of one answer.
     bands : int
-    region_pixels : int
-        Most pixels of a region where the caller names no `maxPixels` (reducers).
     export_pixels : int
-        The same for exports, which have no limit on bytes.
-    elements : int
-        Most elements of a collection that one answer may list.
-    tile : int
-        Side of the tiles by which images are evaluated.
+        Most pixels of an export whose caller names no `maxPixels`.
+    body_bytes : int
+        Largest request that is read.
     concurrency : int
         Computations that one server process runs at a time; the others wait.
 
     Examples
     --------
-    >>> Limits().check_pixels(256, 256, [("B4", 2)])
-    >>> Limits().check_pixels(8192, 8192, [("B4", 2)])
+    >>> RequestLimits().check_pixels(256, 256, [("B4", 2)])
+    >>> RequestLimits().check_pixels(8192, 8192, [("B4", 2)])
     Traceback (most recent call last):
     ...
     gee.emulator.errors.EngineError: Total request size (134217728 bytes) must be less than or \
@@ -44,10 +40,8 @@ equal to 50331648 bytes.
     request_bytes: int = 48 * 2**20
     side: int = 32768
     bands: int = 1024
-    region_pixels: int = 10_000_000
     export_pixels: int = 100_000_000
-    elements: int = 5000
-    tile: int = 512
+    body_bytes: int = 10 * 2**20
     concurrency: int = 4
 
     def check_pixels(self, width: int, height: int, bands: list[tuple[str, int]]) -> None:
