@@ -1,0 +1,5 @@
+"""`python -m thawslump`."""
+
+from thawslump.cli import main
+
+main()

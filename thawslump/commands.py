@@ -1,0 +1,187 @@
+"""Commands that belong to no single part: demo, new, run, status, doctor, site, iterate, report."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from thawslump import options
+
+if TYPE_CHECKING:
+    from thawslump.pipeline import Waiting
+
+Until = Annotated[str | None, typer.Option("--until", help="Stop after this step.")]
+
+
+def _start(
+    workspace_root: Path,
+    *,
+    until: str | None = None,
+    until_round: int = 1,
+    site: str | None = None,
+) -> Waiting | None:
+    from thawslump.pipeline import run as run_pipeline
+    from thawslump.workspace import Workspace
+
+    workspace = Workspace(workspace_root)
+    return run_pipeline(
+        workspace,
+        until=until,
+        until_round=until_round,
+        site=site,
+        reporter=options.reporter(workspace.config.rounds.maximum),
+    )
+
+
+def demo(
+    directory: Annotated[
+        Path, typer.Argument(help="Folder of the demo's workspace.")
+    ] = Path("thawslump-demo"),
+    seed: Annotated[int, typer.Option(help="Seed of the made-up valley.")] = 1,
+    rows: Annotated[int, typer.Option(min=128, help="Rows of the valley, 10 m each.")] = 512,
+    cols: Annotated[int, typer.Option(min=192, help="Columns of the valley.")] = 1024,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A small valley and short training: minutes less.")
+    ] = False,
+    until: Until = None,
+) -> None:
+    """The whole chain on a made-up valley; no account, no download.
+
+    A scripted reviewer that errs on 5 % of the candidates stands in for people. Started again, the
+    command continues; in a folder where it has ended, only what an edited setting touches is done.
+    """
+    from thawslump.demo import prepare, summary
+
+    workspace = prepare(directory, seed=seed, shape=(rows, cols), quick=quick)
+    _start(workspace.root, until=until)
+    if until is None:
+        typer.echo(summary(workspace))
+
+
+def new(
+    directory: Annotated[Path, typer.Argument(help="Folder to make.")],
+    example: Annotated[bool, typer.Option(help="With an example site file.")] = True,
+) -> None:
+    """Make a workspace with commented starter files."""
+    from thawslump.starter import make
+
+    for path in make(directory, example=example):
+        typer.echo(path)
+
+
+def run(
+    until: Until = None,
+    round_: Annotated[
+        int, typer.Option("--round", min=1, help="Round in which --until counts.")
+    ] = 1,
+    site: Annotated[str | None, typer.Option(help="Only this site.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
+    ] = False,
+) -> None:
+    """Run every step that is not done yet; stop at review and say how many wait."""
+    root = options.workspace().root
+    from thawslump.estimate import expect, show
+
+    typer.echo(show(expect(options.workspace()), json_lines=options.current.json), err=True)
+    if dry_run:
+        return
+    waiting = _start(root, until=until, until_round=round_, site=site)
+    if waiting is not None:
+        typer.echo(f"{waiting.count} wait: {waiting.message}")
+
+
+def iterate() -> None:
+    """Do the next round, and the next, until one finds nothing new (as `run` does)."""
+    waiting = _start(options.workspace().root)
+    if waiting is not None:
+        typer.echo(f"{waiting.count} wait: {waiting.message}")
+
+
+def report() -> None:
+    """Write report.html from what is there, whether the chain has ended or not."""
+    from thawslump.config import target
+    from thawslump.pipeline import step_named
+
+    workspace = options.workspace()
+    numbers = [int(p.name) for p in workspace.root.glob("rounds/*") if p.name.isdigit()]
+    items = target(step_named("report").plan)(workspace, max([1, *numbers]))
+    for item in items:
+        target(item.target)(item, workspace, lambda fraction, words="": None)
+        for path in item.outputs:
+            typer.echo(path)
+
+
+def status() -> None:
+    """Show what is done, running and failed, and what it took."""
+    from thawslump.status import show, table
+
+    typer.echo(show(table(options.workspace()), json_lines=options.current.json))
+
+
+def doctor() -> None:
+    """Show what this machine has and lacks."""
+    from thawslump.doctor import checks, show
+    from thawslump.workspace import Workspace
+
+    root = options.current.workspace
+    inside = (root / "thawslump.yaml").exists()
+    found = checks(Workspace(root) if inside else None)
+    typer.echo(show(found, options.current.json))
+    if any(check.state == "fail" for check in found):
+        sys.exit(1)
+
+
+site = typer.Typer(no_args_is_help=True, help="Add a site file, or check one.")
+
+
+@site.command("add")
+def site_add(
+    name: Annotated[str, typer.Argument(help="Name: letters, digits, - _ . only.")],
+    bounds: Annotated[
+        tuple[float, float, float, float], typer.Option(help="West south east north, degrees.")
+    ],
+    pre: Annotated[
+        tuple[str, str], typer.Option(help="Window before: first day, day after the last.")
+    ],
+    post: Annotated[tuple[str, str], typer.Option(help="Window after, same season.")],
+    role: Annotated[str, typer.Option(help="train, validation, test or area.")] = "area",
+    outlines: Annotated[
+        Path | None, typer.Option(help="Vector file of known slumps (not for areas).")
+    ] = None,
+) -> None:
+    """Write a site file with comments."""
+    from thawslump.config import parse_model, save_yaml
+    from thawslump.errors import ConfigError
+    from thawslump.site import Site
+
+    workspace = options.workspace()
+    workspace.config  # noqa: B018  (no site file outside a workspace)
+    values = {
+        "name": name,
+        "role": role,
+        "bounds": bounds,
+        "pre": {"start": pre[0], "end": pre[1]},
+        "post": {"start": post[0], "end": post[1]},
+        "outlines": outlines,
+    }
+    made = parse_model(Site, values, "site add")
+    made.grid()
+    path = workspace.root / ("areas" if role == "area" else "sites") / f"{name}.yaml"
+    if path.exists():
+        raise ConfigError(f"{path} exists.", hint="Edit it, or choose another name.")
+    save_yaml(path, made)
+    typer.echo(path)
+
+
+@site.command("check")
+def site_check(name: Annotated[str, typer.Argument(help="Name of the site.")]) -> None:
+    """Check a site against the chosen backend before any work."""
+    from thawslump.config import target
+
+    found = target("gee.exports.check:check")(options.workspace(), name)
+    typer.echo(json.dumps(found, indent=1, sort_keys=True) if options.current.json else found["text"])
