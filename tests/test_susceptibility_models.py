@@ -1,0 +1,111 @@
+"""Models: features, pipelines, and files that give back what was fitted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thawslump.errors import DataError
+from trainer.susceptibility.models import (
+    build,
+    design,
+    feature_names,
+    load_forest,
+    read_logistic,
+    save_forest,
+    write_logistic,
+)
+
+
+def samples(count: int = 400) -> tuple[np.ndarray, np.ndarray]:
+    """Made-up samples of four features, the labels drawn from a known logistic law."""
+    rng = np.random.default_rng(0)
+    features = rng.normal([100, 5, 0, 0.5], [20, 2, 1, 0.1], (count, 4)).astype(np.float32)
+    odds = (features[:, 1] - 5) * 1.5 - (features[:, 3] - 0.5) * 10
+    labels = (rng.random(count) < 1 / (1 + np.exp(-odds))).astype(np.uint8)
+    return features, labels
+
+
+@given(st.floats(0, 360), st.integers(-2, 2))
+def test_aspect_has_no_seam_at_north(angle: float, turns: int) -> None:
+    "Whole turns change nothing; sine and cosine lie on the unit circle"
+    one = design({"aspect": np.array([angle], np.float32)})
+    other = design({"aspect": np.array([angle + 360.0 * turns], np.float32)})
+    assert one == pytest.approx(other, abs=1e-3)
+    assert np.hypot(*one[0]) == pytest.approx(1.0)
+
+
+def test_compass_directions() -> None:
+    "North, east, south, west: sine is positive to the east, cosine to the north"
+    held = design({"aspect": np.array([0.0, 90.0, 180.0, 270.0], np.float32)})
+    assert held == pytest.approx(np.array([[0, 1], [1, 0], [0, -1], [-1, 0]]), abs=1e-6)
+
+
+def test_columns_have_names_in_order() -> None:
+    factors = ("elevation", "slope", "aspect", "NDVI")
+    held = design({name: np.zeros((2, 3), np.float32) for name in factors})
+    assert held.shape == (6, len(feature_names(factors)))
+    assert feature_names(factors)[2:4] == ("aspect_sine", "aspect_cosine")
+
+
+def test_logistic_regression_finds_the_law() -> None:
+    "Coefficients in units of the features come close to those the labels were drawn from"
+    features, labels = samples(20_000)
+    steps = build("logistic").fit(features, labels).named_steps
+    slopes = steps["model"].coef_[0] / steps["scale"].scale_
+    assert slopes[1] == pytest.approx(1.5, rel=0.1)
+    assert slopes[3] == pytest.approx(-10, rel=0.1)
+    assert abs(slopes[0]) < 0.01
+
+
+def test_scaling_belongs_to_the_model() -> None:
+    "Other units of a feature give the same probabilities"
+    features, labels = samples()
+    scale = np.array([0.01, 100, 5, 1000], np.float32)
+    one = build("logistic").fit(features, labels).predict_proba(features)
+    other = build("logistic").fit(features * scale, labels).predict_proba(features * scale)
+    assert one == pytest.approx(other, abs=1e-4)
+
+
+def test_logistic_file_gives_the_same_probabilities(tmp_path: Path) -> None:
+    "As JSON and back, with missing factors as well"
+    features, labels = samples()
+    features[::7, 2] = np.nan
+    model = build("logistic").fit(features, labels)
+    write_logistic(tmp_path / "a.json", model, ("a", "b", "c", "d"))
+    held = read_logistic(tmp_path / "a.json")
+    assert held.features == ("a", "b", "c", "d")
+    assert held.predict_proba(features) == pytest.approx(model.predict_proba(features), abs=1e-6)
+
+
+def test_forest_file_gives_the_same_probabilities(tmp_path: Path) -> None:
+    features, labels = samples()
+    features[::7, 2] = np.nan
+    model = build("forest", trees=10, seed=3).fit(features, labels)
+    save_forest(tmp_path / "a.skops", model)
+    again = load_forest(tmp_path / "a.skops").predict_proba(features)
+    assert np.array_equal(again, model.predict_proba(features))
+
+
+def test_a_file_with_foreign_types_is_not_read(tmp_path: Path) -> None:
+    "A pipeline around a class of ours must not be built from a file"
+    import skops.io
+
+    skops.io.dump(Path("x"), tmp_path / "a.skops")
+    with pytest.raises(DataError, match="not read from files"):
+        load_forest(tmp_path / "a.skops")
+
+
+def test_a_broken_logistic_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"fill": [1]}')
+    with pytest.raises(DataError, match=r"a\.json does not hold"):
+        read_logistic(tmp_path / "a.json")
+
+
+def test_unknown_model_is_named() -> None:
+    with pytest.raises(DataError, match="known are logistic and forest"):
+        build("magic")

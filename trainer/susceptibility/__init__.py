@@ -1,0 +1,1 @@
+"""Where the next slumps are likely: samples, models, honest validation, maps."""

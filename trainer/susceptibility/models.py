@@ -1,0 +1,232 @@
+"""Factors as features, the two first models, and files of them that run no code when read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+
+from thawslump.errors import DataError
+from thawslump.files import atomic, write_json
+
+__all__ = [
+    "Logistic",
+    "build",
+    "design",
+    "feature_names",
+    "load_forest",
+    "read_logistic",
+    "save_forest",
+    "write_logistic",
+]
+
+
+# Beyond what skops trusts by itself; both only hold numbers.
+TRUSTED = ("numpy.dtype", "sklearn.tree._tree.Tree")
+
+
+def feature_names(factors: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the columns that `design` makes of the factors.
+
+    Examples
+    --------
+    >>> feature_names(["slope", "aspect"])
+    ('slope', 'aspect_sine', 'aspect_cosine')
+    """
+    names: list[str] = []
+    for factor in factors:
+        names += ["aspect_sine", "aspect_cosine"] if factor == "aspect" else [factor]
+    return tuple(names)
+
+
+def design(factors: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Return factor values as columns of features.
+
+    - Aspect (degrees clockwise from north) becomes sine (east positive) and cosine (north
+      positive): 359 and 1 degrees are neighbours, and a linear model can use it.
+    - Where slope is given and is 0, aspect has no meaning; both become 0.
+    - NaN stays NaN: the pipeline fills it with the mean of its own training part.
+
+    Parameters
+    ----------
+    factors : mapping of name to ndarray of float32, any one shape
+        In the order of the columns.
+
+    Returns
+    -------
+    ndarray of float32, shape (cells, features)
+        Cells in C order.
+
+    Examples
+    --------
+    >>> cells = {"slope": np.array([5.0, 0.0]), "aspect": np.array([90.0, 90.0])}
+    >>> design(cells).round(3).tolist()
+    [[5.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
+    """
+    columns: list[NDArray[Any]] = []
+    for name, values in factors.items():
+        flat = np.asarray(values, np.float32).ravel()
+        if name != "aspect":
+            columns.append(flat)
+            continue
+        angle = np.deg2rad(flat.astype(np.float64))
+        sine, cosine = np.sin(angle), np.cos(angle)
+        if "slope" in factors:
+            flat_ground = np.asarray(factors["slope"]).ravel() == 0
+            sine, cosine = np.where(flat_ground, 0.0, sine), np.where(flat_ground, 0.0, cosine)
+        columns += [sine, cosine]
+    return np.stack([column.astype(np.float32) for column in columns], axis=1)
+
+
+def build(name: str, *, trees: int = 100, depth: int = 8, seed: int = 0) -> Pipeline:
+    """Return an unfitted model; filling and scaling are inside it, so they are fitted per fold.
+
+    Parameters
+    ----------
+    name : {"logistic", "forest"}
+        Logistic regression (L2, C = 1) on standardised features, or a random forest.
+    trees, depth : int
+        Of the forest (100 and 8 as in He et al. 2024).
+    seed : int
+        Of the forest.
+
+    Raises
+    ------
+    DataError
+        Another name.
+
+    Examples
+    --------
+    >>> list(build("logistic").named_steps)
+    ['fill', 'scale', 'model']
+    """
+    # A factor missing in the whole training part keeps its column (0 after scaling).
+    fill = SimpleImputer(strategy="mean", keep_empty_features=True)
+    if name == "logistic":
+        steps = [("fill", fill), ("scale", StandardScaler()), ("model", LogisticRegression())]
+    elif name == "forest":
+        forest = RandomForestClassifier(
+            n_estimators=trees, max_depth=depth, random_state=seed, n_jobs=1
+        )
+        # Trees do not need scaling; it stays so that every model has the same three steps.
+        steps = [("fill", fill), ("scale", StandardScaler()), ("model", forest)]
+    else:
+        raise DataError(f'Susceptibility model "{name}" given; known are logistic and forest.')
+    return Pipeline(steps)
+
+
+@dataclass(frozen=True)
+class Logistic:
+    """A fitted logistic regression as plain numbers.
+
+    Attributes
+    ----------
+    features : tuple of str
+    fill, mean, scale, coefficients : tuple of float
+        Per feature: value for a missing one, mean and spread of the scaler, coefficient.
+    intercept : float
+    """
+
+    features: tuple[str, ...]
+    fill: tuple[float, ...]
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    coefficients: tuple[float, ...]
+    intercept: float
+
+    def predict_proba(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the probabilities of no slump and slump, shape (n, 2), as scikit-learn does.
+
+        Examples
+        --------
+        >>> one = Logistic(("slope",), (5.0,), (5.0,), (2.0,), (1.0,), 0.0)
+        >>> one.predict_proba(np.array([[5.0], [np.nan]], np.float32)).tolist()
+        [[0.5, 0.5], [0.5, 0.5]]
+        """
+        filled = np.where(np.isnan(features), np.asarray(self.fill), features)
+        scaled = (filled - np.asarray(self.mean)) / np.asarray(self.scale)
+        odds = scaled @ np.asarray(self.coefficients) + self.intercept
+        # tanh form: no overflow at either end.
+        positive = 0.5 * (1.0 + np.tanh(0.5 * odds))
+        return np.stack([1.0 - positive, positive], axis=1)
+
+
+def write_logistic(path: Path, model: Pipeline, features: Sequence[str]) -> None:
+    """Write a fitted logistic pipeline of `build` as JSON."""
+    steps = model.named_steps
+    write_json(
+        path,
+        {
+            "kind": "logistic regression",
+            "features": list(features),
+            "fill": steps["fill"].statistics_.tolist(),
+            "mean": steps["scale"].mean_.tolist(),
+            "scale": steps["scale"].scale_.tolist(),
+            "coefficients": steps["model"].coef_[0].tolist(),
+            "intercept": float(steps["model"].intercept_[0]),
+        },
+    )
+
+
+def read_logistic(path: Path) -> Logistic:
+    """Read what `write_logistic` wrote.
+
+    Raises
+    ------
+    DataError
+        The file does not hold such a model.
+    """
+    try:
+        held = json.loads(Path(path).read_text(encoding="utf-8"))
+        columns = {
+            name: tuple(float(value) for value in held[name])
+            for name in ("fill", "mean", "scale", "coefficients")
+        }
+        return Logistic(
+            features=tuple(held["features"]), intercept=float(held["intercept"]), **columns
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{path} does not hold a logistic regression written by thawslump ({error!r}).",
+            hint="Fit the susceptibility models again.",
+        ) from error
+
+
+def save_forest(path: Path, model: Pipeline) -> None:
+    """Write a fitted forest pipeline with skops, atomically (no pickle)."""
+    import skops.io
+
+    with atomic(path) as temporary:
+        skops.io.dump(model, temporary)
+
+
+def load_forest(path: Path) -> Pipeline:
+    """Read what `save_forest` wrote; only types that a forest consists of are built.
+
+    Raises
+    ------
+    DataError
+        The file holds types beyond those of scikit-learn and numpy.
+    """
+    import skops.io
+
+    untrusted = sorted(set(skops.io.get_untrusted_types(file=path)) - set(TRUSTED))
+    if untrusted:
+        raise DataError(
+            f"{path} holds types that are not read from files: {', '.join(untrusted)}.",
+            hint="Fit the susceptibility models again.",
+        )
+    model = skops.io.load(path, trusted=list(TRUSTED))
+    if not isinstance(model, Pipeline):
+        raise DataError(f"{path} holds a {type(model).__name__}, a pipeline was expected.")
+    return model

@@ -1,0 +1,262 @@
+"""Scores that do not flatter: spatial folds beside random ones, intervals over blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.model_selection import GroupKFold, KFold
+from sklearn.pipeline import Pipeline
+
+from thawslump.errors import DataError
+
+__all__ = [
+    "Interval",
+    "auc",
+    "block_bootstrap",
+    "interval",
+    "out_of_fold",
+    "paired_auc",
+    "random_folds",
+    "spatial_folds",
+]
+
+Folds = list[tuple[NDArray[np.int64], NDArray[np.int64]]]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value and the percentile interval around it."""
+
+    value: float
+    low: float
+    high: float
+
+
+def auc(
+    labels: NDArray[np.uint8],
+    scores: NDArray[np.float64],
+    weights: NDArray[np.float64] | None = None,
+) -> float:
+    """Return the area under the ROC curve: how often a positive outscores a negative.
+
+    Ties count half. Weights multiply samples, so whole numbers act as repetitions.
+
+    Parameters
+    ----------
+    labels : ndarray, shape (n,)
+        1 positive, 0 negative.
+    scores : ndarray of float, shape (n,)
+        Higher is more likely positive; no NaN.
+    weights : ndarray of float, shape (n,), optional
+
+    Returns
+    -------
+    float
+        Between 0 and 1; NaN where one of the classes is absent.
+
+    Examples
+    --------
+    >>> auc(np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.4, 0.8]))
+    0.875
+    """
+    order = np.argsort(scores, kind="stable")
+    return _Ranked(labels, scores, order).auc(weights)
+
+
+class _Ranked:
+    """Scores sorted once, for many weighted areas under the curve."""
+
+    def __init__(
+        self,
+        labels: NDArray[np.uint8],
+        scores: NDArray[np.float64],
+        order: NDArray[np.int64] | None = None,
+    ) -> None:
+        self.order = np.argsort(scores, kind="stable") if order is None else order
+        ordered = np.asarray(scores)[self.order]
+        self.positive = (np.asarray(labels)[self.order] == 1).astype(np.float64)
+        self.starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+
+    def auc(self, weights: NDArray[np.float64] | None) -> float:
+        weight = np.ones(self.order.size) if weights is None else np.asarray(weights)[self.order]
+        if self.order.size == 0:
+            return float("nan")
+        positive = np.add.reduceat(weight * self.positive, self.starts)
+        negative = np.add.reduceat(weight * (1.0 - self.positive), self.starts)
+        pairs = positive.sum() * negative.sum()
+        if pairs == 0:
+            return float("nan")
+        below = np.cumsum(negative) - negative
+        return float((positive * (below + 0.5 * negative)).sum() / pairs)
+
+
+def random_folds(samples: int, folds: int, seed: int) -> Folds:
+    """Return (train, test) positions of a shuffled k-fold split, as the papers did it."""
+    split = KFold(folds, shuffle=True, random_state=seed)
+    return [(train, test) for train, test in split.split(np.zeros(samples))]
+
+
+def spatial_folds(blocks: NDArray[np.int64], folds: int) -> Folds:
+    """Return (train, test) positions where no block is on both sides.
+
+    Parameters
+    ----------
+    blocks : ndarray of int64, shape (n,)
+        Block of each sample.
+    folds : int
+        Lowered to the number of blocks where there are fewer.
+
+    Raises
+    ------
+    DataError
+        All samples lie in one block.
+
+    Examples
+    --------
+    >>> [sorted(set(test.tolist())) for _, test in spatial_folds(np.array([7, 7, 9]), 5)]
+    [[0, 1], [2]]
+    """
+    distinct = np.unique(blocks).size
+    if distinct < 2:
+        raise DataError(
+            f"All {blocks.size} samples lie in {distinct} block; spatial folds need at least 2.",
+            hint="Make block_size smaller, or add sites or slumps.",
+        )
+    split = GroupKFold(min(folds, distinct))
+    return [(train, test) for train, test in split.split(np.zeros(blocks.size), groups=blocks)]
+
+
+def out_of_fold(
+    model: Pipeline, features: NDArray[np.float32], labels: NDArray[np.uint8], folds: Folds
+) -> NDArray[np.float64]:
+    """Return for each sample the probability given by a model that never saw its fold.
+
+    The pipeline, scaler and fill values included, is cloned and fitted anew in every fold.
+
+    Parameters
+    ----------
+    model : Pipeline
+        Not changed.
+    features : ndarray, shape (n, k)
+        NaN where a factor is missing.
+    labels : ndarray, shape (n,)
+    folds : list of (train, test)
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+
+    Raises
+    ------
+    DataError
+        A training part holds one class only.
+    """
+    scores = np.full(labels.shape, np.nan)
+    for number, (train, test) in enumerate(folds):
+        if np.unique(labels[train]).size < 2:
+            raise DataError(
+                f"The training part of fold {number + 1} of {len(folds)} holds only one class "
+                f"({train.size} samples).",
+                hint="Use fewer folds or smaller blocks, or add slumps.",
+            )
+        fitted = clone(model).fit(features[train], labels[train])
+        scores[test] = fitted.predict_proba(features[test])[:, 1]
+    return scores
+
+
+def block_bootstrap(
+    statistics: Callable[[NDArray[np.float64]], Iterable[float]],
+    blocks: NDArray[np.int64],
+    resamples: int,
+    seed: int,
+) -> NDArray[np.float64]:
+    """Return statistics of `resamples` draws of whole blocks with replacement.
+
+    Samples of one block are not independent: drawing blocks keeps them together, so that the
+    spread of the result is that of other places, not of other pixels of the same place.
+
+    Parameters
+    ----------
+    statistics : callable
+        Takes the weight of each sample (how often its block was drawn), returns numbers.
+    blocks : ndarray of int64, shape (n,)
+    resamples, seed : int
+
+    Returns
+    -------
+    ndarray of float64, shape (resamples, numbers)
+
+    Examples
+    --------
+    >>> draws = block_bootstrap(lambda w: [w.sum()], np.array([3, 3, 5, 5]), 200, 0)
+    >>> float(draws.min()), float(draws.max())
+    (4.0, 4.0)
+    """
+    distinct, inverse = np.unique(blocks, return_inverse=True)
+    rng = np.random.default_rng(seed)
+    even = np.full(distinct.size, 1.0 / distinct.size)
+    rows = []
+    for _ in range(resamples):
+        drawn = rng.multinomial(distinct.size, even).astype(np.float64)
+        rows.append(list(statistics(drawn[inverse])))
+    return np.asarray(rows, np.float64).reshape(resamples, -1)
+
+
+def interval(value: float, draws: NDArray[np.float64], level: float = 0.95) -> Interval:
+    """Return the percentile interval of bootstrap draws; draws that are NaN are left out.
+
+    Examples
+    --------
+    >>> interval(0.5, np.linspace(0, 1, 101), level=0.9)
+    Interval(value=0.5, low=0.05, high=0.95)
+    """
+    usable = draws[np.isfinite(draws)]
+    if usable.size == 0:
+        return Interval(value, float("nan"), float("nan"))
+    tail = (1.0 - level) / 2.0
+    low, high = np.quantile(usable, [tail, 1.0 - tail])
+    return Interval(value, float(low), float(high))
+
+
+def paired_auc(
+    labels: NDArray[np.uint8],
+    scores: dict[str, NDArray[np.float64]],
+    blocks: NDArray[np.int64],
+    resamples: int,
+    seed: int,
+) -> tuple[dict[str, Interval], dict[tuple[str, str], Interval]]:
+    """Return the AUC of several scores of one sample, and the differences of every two.
+
+    All are taken over the same draws of blocks, so a difference is paired.
+
+    Parameters
+    ----------
+    labels : ndarray, shape (n,)
+    scores : dict of name to ndarray of float64, shape (n,)
+    blocks : ndarray of int64, shape (n,)
+    resamples, seed : int
+
+    Returns
+    -------
+    areas : dict of name to Interval
+    differences : dict of (a, b) to Interval
+        Area of `a` minus area of `b`, for every ordered pair.
+    """
+    names = list(scores)
+    ranked = [_Ranked(labels, scores[name]) for name in names]
+    values = np.array([each.auc(None) for each in ranked])
+    draws = block_bootstrap(
+        lambda weight: [each.auc(weight) for each in ranked], blocks, resamples, seed
+    )
+    areas = {name: interval(float(values[i]), draws[:, i]) for i, name in enumerate(names)}
+    differences = {
+        (a, b): interval(float(values[i] - values[j]), draws[:, i] - draws[:, j])
+        for i, a in enumerate(names)
+        for j, b in enumerate(names)
+        if i != j
+    }
+    return areas, differences
