@@ -28,7 +28,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("thawslump.commands:doctor", "What this machine has and lacks."),
     "site": ("thawslump.commands:site", "Add a site file, or check one against the backend."),
     "tiles": ("thawslump.tiles_commands:app", "Own rasters and outlines as tiles."),
-    "emulator": ("gee.emulator.commands:app", "The local Earth Engine endpoint: serve, ingest, list."),
+    "emulator": (
+        "gee.emulator.commands:app",
+        "The local Earth Engine endpoint: serve, ingest, list.",
+    ),
     "export": ("gee.commands:app", "Tiles from the live service or the emulator."),
     "train": ("trainer.commands:train", "Train the grid of runs."),
     "ensemble": ("trainer.commands:ensemble", "Choose the members and the threshold."),
@@ -89,7 +92,9 @@ def build(invoked: str | None) -> typer.Typer:
     from thawslump.config import target
 
     app = typer.Typer(
-        add_completion=False, no_args_is_help=True, rich_markup_mode=None,
+        add_completion=False,
+        no_args_is_help=True,
+        rich_markup_mode=None,
         pretty_exceptions_enable=False,
     )
     app.callback()(_callback)

@@ -38,9 +38,9 @@ def _start(
 
 
 def demo(
-    directory: Annotated[
-        Path, typer.Argument(help="Folder of the demo's workspace.")
-    ] = Path("thawslump-demo"),
+    directory: Annotated[Path, typer.Argument(help="Folder of the demo's workspace.")] = Path(
+        "thawslump-demo"
+    ),
     seed: Annotated[int, typer.Option(help="Seed of the made-up valley.")] = 1,
     rows: Annotated[int, typer.Option(min=128, help="Rows of the valley, 10 m each.")] = 512,
     cols: Annotated[int, typer.Option(min=192, help="Columns of the valley.")] = 1024,
@@ -184,4 +184,6 @@ def site_check(name: Annotated[str, typer.Argument(help="Name of the site.")]) -
     from thawslump.config import target
 
     found = target("gee.exports.check:check")(options.workspace(), name)
-    typer.echo(json.dumps(found, indent=1, sort_keys=True) if options.current.json else found["text"])
+    typer.echo(
+        json.dumps(found, indent=1, sort_keys=True) if options.current.json else found["text"]
+    )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import io
+import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -13,7 +15,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from thawslump.errors import ConfigError, nearest
 from thawslump.files import write_text
 
-__all__ = ["ExecutorConfig", "commented_yaml", "config_model", "load_model", "parse_model", "target"]
+__all__ = [
+    "ExecutorConfig",
+    "commented_yaml",
+    "config_model",
+    "load_model",
+    "parse_model",
+    "target",
+]
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -30,6 +39,7 @@ SECTIONS: dict[str, tuple[str, str]] = {
     "rounds": ("inventory.config:RoundsConfig", "When the rounds end."),
     "executor": ("thawslump.config:ExecutorConfig", "Where local work runs."),
 }
+_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_ ./+-]*")
 OPTIONAL_SECTIONS = ("valley",)
 
 
@@ -177,15 +187,22 @@ def _write_model(out: io.StringIO, value: BaseModel, indent: int) -> None:
 
 
 def _plain(name: str, value: Any, indent: int) -> str:
-    from ruamel.yaml import YAML
-
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = None
-    yaml.width = 10_000
-    text = io.StringIO()
-    yaml.dump({name: value}, text)
+    # JSON is YAML; unlike a YAML writer it never breaks or reorders a line.
     pad = " " * indent
-    return "".join(f"{pad}{line}\n" for line in text.getvalue().splitlines())
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        rows = "".join(f"{pad}  - {_flow(row)}\n" for row in value)
+        return f"{pad}{name}:\n{rows}"
+    return f"{pad}{name}: {_flow(value)}\n"
+
+
+def _flow(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_flow(inner)}" for key, inner in value.items()) + "}"
+    # Words that YAML would read as something else keep their quotes.
+    reserved = ("null", "true", "false", "yes", "no", "on", "off", "y", "n")
+    if isinstance(value, str) and value.lower() not in reserved and _PLAIN.fullmatch(value):
+        return value
+    return json.dumps(value, ensure_ascii=False)
 
 
 def save_yaml(path: Path, value: BaseModel, *, header: str = "") -> None:

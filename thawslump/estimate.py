@@ -91,8 +91,8 @@ def show(found: dict[str, Any], *, json_lines: bool) -> str:
     export = found["export"]
     if export.get("requests"):
         lines.append(
-            f"Export: {export['pixels'] / 1e6:.1f} million pixels in {export['requests']} requests, "
-            f"about {export['bytes'] / 1e6:.0f} MB and {export['eecu_seconds']:.0f} EECU-seconds "
+            f"Export: {export['pixels'] / 1e6:.1f} million pixels in {export['requests']} "
+            f"requests, about {export['bytes'] / 1e6:.0f} MB and {export['eecu_seconds']:.0f} EECU-seconds "
             "(estimates)"
         )
     lines.append(

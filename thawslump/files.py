@@ -32,7 +32,8 @@ def storage_errors(path: Path) -> Iterator[None]:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
         if full:
             raise StorageError(
-                f"The disk is full: {path} could not be written. What was there before is unchanged.",
+                f"The disk is full: {path} could not be written. "
+                "What was there before is unchanged.",
                 hint="Free some space, then start the same command again; it continues.",
             ) from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):

@@ -1,4 +1,4 @@
-"""What a run shows: bars with the time left on a terminal, plain lines elsewhere, JSON on request."""
+"""What a run shows: bars with the time left on a terminal, else plain lines, or JSON."""
 
 from __future__ import annotations
 
@@ -63,9 +63,7 @@ class JsonLines(Silent):
         print(json.dumps({"event": event, **values}), flush=True)
 
     def step_begins(self, step: Step, round: int, todo: list[Item], done: int) -> None:
-        self._say(
-            "step", step=step.name, round=round, todo=[item.name for item in todo], done=done
-        )
+        self._say("step", step=step.name, round=round, todo=[item.name for item in todo], done=done)
 
     def step_waits(self, step: Step, round: int, waiting: Waiting) -> None:
         self._say("waiting", step=step.name, round=round, count=waiting.count, text=waiting.message)
@@ -76,7 +74,11 @@ class JsonLines(Silent):
 
     def item_ends(self, item: Item, seconds: float, facts: Mapping[str, Any]) -> None:
         self._say(
-            "done", step=item.step, round=item.round, name=item.name, seconds=round(seconds, 3),
+            "done",
+            step=item.step,
+            round=item.round,
+            name=item.name,
+            seconds=round(seconds, 3),
             facts=dict(facts),
         )
 

@@ -82,8 +82,16 @@ def _grid(source: rasterio.io.DatasetReader, path: Path) -> GeoBox:
             f"{path} has no CRS.",
             hint=f"Say which one it is in, for example: gdal_edit.py -a_srs EPSG:32652 {path.name}",
         )
-    return GeoBox(source.shape, source.transform, source.crs.to_wkt() if source.crs.to_epsg() is None
-                  else f"EPSG:{source.crs.to_epsg()}")
+    return GeoBox(
+        source.shape,
+        source.transform,
+        source.crs.to_wkt() if source.crs.to_epsg() is None else f"EPSG:{source.crs.to_epsg()}",
+    )
+
+
+def _moved(t: Affine, window: Window) -> Affine:
+    col, row = window.col_off, window.row_off
+    return Affine(t.a, t.b, t.c + t.a * col + t.b * row, t.d, t.e, t.f + t.d * col + t.e * row)
 
 
 def grid_of(path: Path) -> GeoBox:
@@ -125,7 +133,8 @@ def read(path: Path, bands: Sequence[str] | None = None, window: Window | None =
         for name in wanted:
             if name not in names:
                 raise DataError(
-                    f"{path} has no band {name!r}; it has {', '.join(names)}." + nearest(name, names),
+                    f"{path} has no band {name!r}; it has {', '.join(names)}."
+                    + nearest(name, names),
                     hint="Export or import the tile again with that band, or leave the band out.",
                 )
         grid = _grid(source, path)
@@ -137,8 +146,7 @@ def read(path: Path, bands: Sequence[str] | None = None, window: Window | None =
                 hint="The file is probably truncated; fetch or export it again.",
             ) from error
         if window is not None:
-            origin = grid.transform * Affine.translation(window.col_off, window.row_off)
-            grid = GeoBox(array.shape[1:], origin, grid.crs)
+            grid = GeoBox(array.shape[1:], _moved(grid.transform, window), grid.crs)
         return Raster(array, grid, wanted, source.nodata)
 
 

@@ -1,4 +1,4 @@
-"""A Site (to train, to validate, to test) or an Area (to map): where, when and from which sources."""
+"""A Site (to train, validate, test on) or an Area (to map): where, when, from which sources."""
 
 from __future__ import annotations
 
