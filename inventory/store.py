@@ -324,16 +324,19 @@ class Inventory:
                 f"{self.path.parent} does not exist, so {self.path.name} cannot be made there.",
                 hint="Give the folder of a workspace.",
             )
-        with self._transaction() as db:
-            tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master")}
-            if not tables:
-                _create(db)
-            elif not {"gpkg_contents", "slumps", "candidates", "decisions"} <= tables:
-                raise DataError(
-                    f"{self.path} is not an inventory of this program: it lacks the layers "
-                    "slumps, candidates and decisions.",
-                    hint="Move that file away; a new inventory is made in its place.",
-                )
+        with self._open() as db:
+            tables = _tables(db)
+        if not tables:
+            with self._transaction() as db:
+                if not _tables(db):
+                    _create(db)
+                tables = _tables(db)
+        if not {"gpkg_contents", "slumps", "candidates", "decisions", "iterations"} <= tables:
+            raise DataError(
+                f"{self.path} is not an inventory of this program: it lacks the layers "
+                "slumps, candidates, decisions and iterations.",
+                hint="Move that file away; a new inventory is made in its place.",
+            )
 
     # ------------------------------------------------------------------ connections
 
@@ -497,6 +500,24 @@ class Inventory:
             crs="EPSG:4326",
         ).astype({"made_up": bool})
 
+    def imported(self, site: str) -> int:
+        """Return how many outlines of a site a user brought."""
+        with self._open() as db:
+            row = db.execute(
+                "SELECT count(*) FROM slumps WHERE site = ? AND kind = 'import'", (site,)
+            ).fetchone()
+        return int(row[0])
+
+    def looked_at(self, site: str, *, before: int) -> bool:
+        """Return whether a site has slumps or decided candidates of rounds below `before`."""
+        with self._open() as db:
+            row = db.execute(
+                "SELECT EXISTS (SELECT 1 FROM slumps WHERE site = ?1 AND round < ?2) OR EXISTS "
+                "(SELECT 1 FROM candidates WHERE site = ?1 AND round < ?2 AND state <> 'open')",
+                (site, before),
+            ).fetchone()
+        return bool(row[0])
+
     # ------------------------------------------------------------------ candidates
 
     def add_candidates(self, round: int, site: str, candidates: Sequence[Candidate]) -> int:
@@ -576,6 +597,37 @@ class Inventory:
         """Return one candidate; DataError where there is none of that name."""
         with self._open() as db:
             return _candidate(_known(db, candidate_id))
+
+    def around(
+        self, box: tuple[float, float, float, float], round: int
+    ) -> dict[str, list[tuple[str, MultiPolygon]]]:
+        """Return what lies in a box: slumps, and open candidates of a round.
+
+        Parameters
+        ----------
+        box : (west, south, east, north)
+            Degrees.
+        round : int
+
+        Returns
+        -------
+        dict
+            "slumps" and "open": pairs of id and outline.
+        """
+        view = shapely.box(*box)
+        with self._open() as db:
+            slumps = db.execute("SELECT slump_id, geom FROM slumps ORDER BY slump_id").fetchall()
+            left = db.execute(
+                "SELECT candidate_id, geom FROM candidates WHERE round = ? AND state = 'open' "
+                "ORDER BY candidate_id",
+                (round,),
+            ).fetchall()
+        found: dict[str, list[tuple[str, MultiPolygon]]] = {}
+        for name, rows in (("slumps", slumps), ("open", left)):
+            near = [(row[0], row[1]) for row in rows if _near(row[1], box)]
+            shapes = [(identity, _from_blob(blob)) for identity, blob in near]
+            found[name] = [(i, g) for i, g in shapes if g.intersects(view)]
+        return found
 
     def counts(self, round: int | None = None) -> dict[str, int]:
         """Return how many candidates are in which state.
@@ -785,8 +837,10 @@ class Inventory:
                 "area_m2": total[1],
                 "outcome": outcome,
             }
-            db.execute("DELETE FROM iterations WHERE round = ?", (round,))
-            _insert(db, "iterations", **row)
+            there = db.execute("SELECT * FROM iterations WHERE round = ?", (round,)).fetchone()
+            if there is None or any(there[name] != value for name, value in row.items()):
+                db.execute("DELETE FROM iterations WHERE round = ?", (round,))
+                _insert(db, "iterations", **row)
             return row
 
     def iterations(self) -> list[dict[str, Any]]:
@@ -1055,6 +1109,10 @@ def _decision(row: sqlite3.Row) -> Decision:
 # ---------------------------------------------------------------------- GeoPackage
 
 
+def _tables(db: sqlite3.Connection) -> set[str]:
+    return {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
 def _create(db: sqlite3.Connection) -> None:
     from pyproj import CRS
 
@@ -1104,6 +1162,15 @@ def _from_blob(blob: bytes) -> MultiPolygon:
         geometry = MultiPolygon([geometry])
     assert isinstance(geometry, MultiPolygon)
     return geometry
+
+
+def _near(blob: bytes, box: tuple[float, float, float, float]) -> bool:
+    """Tell from the envelope alone whether an outline may lie in a box."""
+    if (blob[3] >> 1) & 0b111 != 1:
+        return True
+    order = "<" if blob[3] & 1 else ">"
+    west, east, south, north = struct.unpack(f"{order}4d", blob[8:40])
+    return bool(west <= box[2] and east >= box[0] and south <= box[3] and north >= box[1])
 
 
 def _lonlat(outlines: GeoDataFrame) -> list[MultiPolygon]:

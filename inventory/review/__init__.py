@@ -1,0 +1,1 @@
+"""The review page: chips before and after, keys to decide, decisions in the GeoPackage."""

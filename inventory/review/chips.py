@@ -1,0 +1,189 @@
+"""Image chips: from reflectance and other layers to pictures that two dates can be compared in."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["colours", "diverging", "grey", "limits", "png", "square_window", "true_colour"]
+
+Rgba = NDArray[np.uint8]
+
+# Anchor colours, dark to light. Sequential: readable on a dark page and in grey; diverging: brown
+# for lost vegetation, green-blue for gained, told apart with the common colour blindnesses.
+SEQUENTIAL = ("#0b0d17", "#2b1a52", "#6a2479", "#b03a6d", "#ea6651", "#fba55c", "#fbf0a8")
+DIVERGING = ("#6b3a06", "#b8741f", "#e6c890", "#f4f2ec", "#a8d8cf", "#3f9c90", "#0b534b")
+
+
+def square_window(
+    bounds: tuple[float, float, float, float], *, zoom: float = 1.0, minimum: int = 64
+) -> tuple[int, int, int]:
+    """Return the square of pixels that shows an outline with its surroundings.
+
+    Parameters
+    ----------
+    bounds : (left, top, right, bottom)
+        Of the outline, in pixels.
+    zoom : float
+        2 shows half as much around, 0.5 twice as much.
+    minimum : int
+        Side in pixels at zoom 1 at least, so that small outlines keep their surroundings.
+
+    Returns
+    -------
+    (column, row, side) : tuple of int
+        May reach beyond the raster; an outline's square does not move when its neighbour's does.
+
+    Examples
+    --------
+    >>> square_window((100, 100, 110, 104))
+    (73, 70, 64)
+    """
+    left, top, right, bottom = bounds
+    side = max(minimum, 2.4 * max(right - left, bottom - top)) / zoom
+    # Even, and never so close that the outline is cut.
+    pixels = max(2 * round(side / 2), 2 * int(np.ceil(max(right - left, bottom - top) / 2)) + 4)
+    column = round((left + right) / 2 - pixels / 2)
+    row = round((top + bottom) / 2 - pixels / 2)
+    return column, row, pixels
+
+
+def limits(
+    before: NDArray[np.float32], after: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return one stretch per band that both dates share.
+
+    A stretch of its own for each date would hide a change of brightness and invent others.
+
+    Parameters
+    ----------
+    before, after : ndarray of float32, shape (band, y, x)
+        NaN where there is no data.
+
+    Returns
+    -------
+    ndarray of float32, shape (band, 2)
+        The 1st and 99th percentile over both dates; (0, 1) for a band without data.
+    """
+    result = np.empty((before.shape[0], 2), dtype="float32")
+    for i in range(before.shape[0]):
+        both = np.concatenate([before[i].ravel(), after[i].ravel()])
+        both = both[np.isfinite(both)]
+        low, high = np.percentile(both, [1, 99]) if both.size else (0.0, 1.0)
+        result[i] = (low, high if high > low else low + 1.0)
+    return result
+
+
+def true_colour(
+    bands: NDArray[np.float32], stretch: NDArray[np.float32], *, gamma: float = 1.25
+) -> Rgba:
+    """Return a picture of three bands.
+
+    Parameters
+    ----------
+    bands : ndarray of float32, shape (3, y, x)
+        Red, green, blue; NaN where there is no data.
+    stretch : ndarray of float32, shape (3, 2)
+        From `limits`.
+    gamma : float
+        Above 1 lifts the dark tones, in which tundra lies.
+
+    Returns
+    -------
+    ndarray of uint8, shape (y, x, 4)
+        Transparent where a band has no data.
+    """
+    span = stretch[:, 1] - stretch[:, 0]
+    scaled = (bands - stretch[:, 0, None, None]) / span[:, None, None]
+    valid = np.isfinite(scaled).all(axis=0)
+    shown = np.clip(np.nan_to_num(scaled), 0, 1) ** (1 / gamma)
+    out = np.zeros((*valid.shape, 4), dtype="uint8")
+    out[..., :3] = np.moveaxis((shown * 255 + 0.5).astype("uint8"), 0, -1)
+    out[..., 3] = valid * 255
+    return out
+
+
+def _table(anchors: Sequence[str]) -> NDArray[np.uint8]:
+    rgb = np.array([[int(a[i : i + 2], 16) for i in (1, 3, 5)] for a in anchors], dtype=float)
+    at = np.linspace(0, len(anchors) - 1, 256)
+    columns = [np.interp(at, np.arange(len(anchors)), rgb[:, i]) for i in range(3)]
+    return np.stack(columns, axis=1).round().astype("uint8")
+
+
+_TABLES = {"sequential": _table(SEQUENTIAL), "diverging": _table(DIVERGING)}
+
+
+def colours(values: NDArray[np.float32], low: float, high: float, table: str) -> Rgba:
+    """Return a picture of one layer; transparent where it is NaN.
+
+    Parameters
+    ----------
+    values : ndarray of float32, shape (y, x)
+    low, high : float
+        Values of the first and the last colour.
+    table : {"sequential", "diverging"}
+
+    Examples
+    --------
+    >>> colours(np.array([[0.0, np.nan]], "float32"), 0, 1, "sequential").tolist()
+    [[[11, 13, 23, 255], [0, 0, 0, 0]]]
+    """
+    valid = np.isfinite(values)
+    scaled = np.clip((np.nan_to_num(values) - low) / (high - low), 0, 1)
+    out = np.zeros((*values.shape, 4), dtype="uint8")
+    out[..., :3] = _TABLES[table][(scaled * 255 + 0.5).astype("uint8")]
+    out[..., 3] = 255
+    out[~valid] = 0
+    return out
+
+
+def diverging(values: NDArray[np.float32], extent: float) -> Rgba:
+    """Return a picture of a signed layer: brown below zero, green above."""
+    return colours(values, -extent, extent, "diverging")
+
+
+def grey(values: NDArray[np.float32], low: float, high: float) -> Rgba:
+    """Return a grey picture of one layer; transparent where it is NaN."""
+    valid = np.isfinite(values)
+    scaled = np.clip((np.nan_to_num(values) - low) / max(high - low, 1e-9), 0, 1)
+    out = np.repeat((scaled * 255 + 0.5).astype("uint8")[..., None], 4, axis=2)
+    out[..., 3] = valid * 255
+    return out
+
+
+def png(picture: Rgba) -> bytes:
+    """Return a picture as PNG.
+
+    Parameters
+    ----------
+    picture : ndarray of uint8, shape (y, x, 4)
+        Red, green, blue, opacity.
+
+    Examples
+    --------
+    >>> png(np.zeros((2, 3, 4), "uint8"))[:8]
+    b'\\x89PNG\\r\\n\\x1a\\n'
+    """
+    height, width, _ = picture.shape
+    rows = np.zeros((height, 1 + width * 4), dtype="uint8")
+    # Filter 1 (difference to the pixel on the left): smaller than none, and exact.
+    rows[:, 0] = 1
+    flat = picture.reshape(height, width * 4)
+    rows[:, 1:] = flat
+    rows[:, 5:] -= flat[:, :-4]
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        check = zlib.crc32(kind + data)
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows.tobytes(), 1))
+        + chunk(b"IEND", b"")
+    )

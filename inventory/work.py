@@ -1,0 +1,276 @@
+"""The work of the steps import, labels and candidates: files in, files and inventory rows out."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import shapely
+
+from inventory.candidates import is_known, outlines, teaching_score
+from inventory.labels import reviewed_labels, whole_labels
+from inventory.store import (
+    Candidate,
+    Inventory,
+    areas,
+    as_feature,
+    canonical_geometry,
+    stable_id,
+    with_rank,
+)
+from thawslump.errors import DataError
+from thawslump.files import write_json
+from thawslump.grid import lonlat_bounds, metres_per_pixel
+from thawslump.raster import grid_of, read_float, write_cog
+from thawslump.vector import read_outlines
+
+if TYPE_CHECKING:
+    from geopandas import GeoDataFrame
+    from odc.geo.geobox import GeoBox
+    from shapely.geometry.base import BaseGeometry
+
+    from thawslump.pipeline import Item
+    from thawslump.workspace import Workspace
+
+__all__ = ["candidates", "import_outlines", "labels"]
+
+Progress = Callable[[float, str], None]
+
+
+def _span(bounds: tuple[float, float, float, float]) -> str:
+    west, south, east, north = bounds
+    return f"{west:.4f}..{east:.4f} E, {south:.4f}..{north:.4f} N"
+
+
+def import_outlines(item: Item, workspace: Workspace, progress: Progress) -> dict[str, int]:
+    """Bring the outlines that touch a site into the inventory.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read, or none of its outlines touches the site.
+    """
+    site = item.settings["site"]
+    path = item.inputs[0]
+    frame = read_outlines(path, "EPSG:4326")
+    box = shapely.box(*item.settings["bounds"])
+    inside: GeoDataFrame = frame[frame.intersects(box)].reset_index(drop=True)
+    if inside.empty:
+        raise DataError(
+            f"{path}: none of its {len(frame)} outlines lies on the site {site}. They span "
+            f"{_span(tuple(frame.total_bounds))}; the site spans {_span(box.bounds)}.",
+            hint="Check the bounds in the site's file, and the CRS of the outlines.",
+        )
+    changed = Inventory(workspace.inventory).import_outlines(
+        site, inside, source=item.settings["source"], made_up=item.settings["made_up"]
+    )
+    features = sorted(
+        (
+            {
+                "type": "Feature",
+                "geometry": shapely.geometry.mapping(
+                    shapely.orient_polygons(canonical_geometry(g))
+                ),
+                "properties": {"site": site, "made_up": item.settings["made_up"]},
+            }
+            for g in inside.geometry
+        ),
+        key=lambda feature: json.dumps(feature["geometry"]),
+    )
+    write_json(item.outputs[0], {"type": "FeatureCollection", "features": features})
+    return {"outlines": len(inside), "changed": changed}
+
+
+def _on(frame: GeoDataFrame, grid: GeoBox) -> list[BaseGeometry]:
+    return list(frame.geometry.to_crs(str(grid.crs)))
+
+
+def _projected(shapes: list[Any], grid: GeoBox) -> list[BaseGeometry]:
+    import geopandas
+
+    return list(geopandas.GeoSeries(shapes, crs="EPSG:4326").to_crs(str(grid.crs)))
+
+
+def labels(item: Item, workspace: Workspace, progress: Progress) -> dict[str, int]:
+    """Write ``labels.tif`` of a site, as the inventory was before the round.
+
+    Raises
+    ------
+    DataError
+        The site's outlines miss the tile, or none holds the centre of a pixel.
+    """
+    site, round = item.settings["site"], item.settings["round"]
+    grid = grid_of(item.inputs[0])
+    inventory = Inventory(workspace.inventory)
+    slumps = inventory.slumps(site, before=round)
+    shapes = _on(slumps, grid)
+    if item.settings["whole"]:
+        array = whole_labels(shapes, grid)
+        if not (array == 1).any():
+            raise _nothing_hit(site, slumps, shapes, grid)
+    else:
+        decided = inventory.candidates(site=site, before=round)
+        array = reviewed_labels(
+            shapes,
+            _projected([c.geometry for c in decided if c.state == "rejected"], grid),
+            _projected([c.geometry for c in decided if c.state == "unsure"], grid),
+            grid,
+            ring=item.settings["ring"],
+        )
+    write_cog(
+        item.outputs[0],
+        array[None],
+        grid,
+        ("label",),
+        nodata=255,
+        units=("1",),
+        tags={
+            "classes": "0 no slump, 1 slump, 255 not looked at",
+            "made_up": str(workspace.sites[site].made_up).lower(),
+        },
+        categorical=True,
+    )
+    return {
+        "slump_pixels": int((array == 1).sum()),
+        "other_pixels": int((array == 0).sum()),
+        "not_looked_at": int((array == 255).sum()),
+    }
+
+
+def _nothing_hit(
+    site: str, slumps: GeoDataFrame, shapes: list[BaseGeometry], grid: GeoBox
+) -> DataError:
+    box = shapely.box(*grid.boundingbox.bbox)
+    touching = sum(shape.intersects(box) for shape in shapes)
+    if touching:
+        size = metres_per_pixel(grid)
+        return DataError(
+            f"Site {site}: no positive pixel. {touching} outlines touch the tile, but none holds "
+            f"the centre of a {size:g} m pixel.",
+            hint="The outlines are smaller than a pixel or only touch the edge; "
+            "take a finer resolution or other outlines.",
+        )
+    return DataError(
+        f"Site {site}: the labels miss the tile. The {len(slumps)} outlines span "
+        f"{_span(tuple(slumps.total_bounds))}; the tile spans {_span(lonlat_bounds(grid))}.",
+        hint="Check the CRS of the outlines and the bounds in the site's file.",
+    )
+
+
+def _threshold(path: Path) -> float:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))["threshold"]
+    except (OSError, ValueError, KeyError, TypeError):
+        value = None
+    if not isinstance(value, int | float) or not 0 < value < 1:
+        raise DataError(
+            f'{path} has no "threshold" between 0 and 1, so outlines cannot be drawn.',
+            hint="Run the step ensemble again, or set candidates.threshold in thawslump.yaml.",
+        )
+    return float(value)
+
+
+def candidates(item: Item, workspace: Workspace, progress: Progress) -> dict[str, int | float]:
+    """Draw the outlines of a round, leave out what is known, order the rest, and keep them."""
+    config = item.settings["candidates"]
+    round = item.settings["round"]
+    threshold = config["threshold"] or _threshold(item.inputs[-1])
+    inventory = Inventory(workspace.inventory)
+    slumps = inventory.slumps(before=round)
+    decided = [
+        c for c in inventory.candidates(before=round) if c.state in ("rejected", "unsure")
+    ]
+    drafts: list[Candidate] = []
+    found_count = 0
+    for number, site in enumerate(item.settings["areas"]):
+        progress(number / len(item.settings["areas"]), site)
+        raster = read_float(
+            workspace.maps(round) / f"{site}.tif", ["probability", "disagreement", "filled"]
+        )
+        pixel = metres_per_pixel(raster.grid) ** 2
+        found = outlines(
+            raster.array[0],
+            raster.array[1],
+            raster.array[2],
+            raster.grid.transform,
+            threshold=threshold,
+            minimum_pixels=max(1, math.ceil(config["minimum_area"] / pixel - 1e-9)),
+            hole_pixels=int(config["hole_area"] / pixel + 1e-9),
+            smoothing=config["smoothing"],
+        )
+        found_count += len(found)
+        shapes = [outline.geometry for outline in found]
+        old = is_known(
+            shapes,
+            _on(slumps, raster.grid),
+            covered=config["covered"],
+            contains=config["contains"],
+        ) | is_known(
+            shapes,
+            _projected([c.geometry for c in decided], raster.grid),
+            covered=config["rejected"],
+            contains=np.inf,
+        )
+        new = [outline for outline, known in zip(found, old, strict=True) if not known]
+        lonlat = [canonical_geometry(g) for g in _lonlat([o.geometry for o in new], raster.grid)]
+        for outline, shape, area in zip(new, lonlat, areas(lonlat), strict=True):
+            drafts.append(
+                Candidate(
+                    candidate_id=stable_id(round, site, shape),
+                    round=round,
+                    site=site,
+                    rank=0,
+                    geometry=shape,
+                    probability_mean=outline.probability_mean,
+                    probability_max=outline.probability_max,
+                    disagreement=outline.disagreement,
+                    filled=outline.filled,
+                    area_m2=area,
+                    score=0.0,
+                    made_up=item.settings["made_up"][site],
+                )
+            )
+    ranked = _ranked(drafts, threshold)
+    for site in item.settings["areas"]:
+        inventory.add_candidates(round, site, [c for c in ranked if c.site == site])
+    # Written last: while this file is missing, the step is not done and runs again.
+    write_json(
+        item.outputs[0],
+        {
+            "type": "FeatureCollection",
+            "round": round,
+            "threshold": threshold,
+            "features": [as_feature(candidate) for candidate in ranked],
+        },
+    )
+    return {
+        "candidates": len(ranked),
+        "outlines": found_count,
+        "known": found_count - len(ranked),
+        "threshold": threshold,
+    }
+
+
+def _lonlat(shapes: list[Any], grid: GeoBox) -> list[BaseGeometry]:
+    import geopandas
+
+    return list(geopandas.GeoSeries(shapes, crs=str(grid.crs)).to_crs("EPSG:4326"))
+
+
+def _ranked(drafts: list[Candidate], threshold: float) -> list[Candidate]:
+    from dataclasses import replace
+
+    scores = teaching_score(
+        np.array([c.probability_mean for c in drafts]),
+        np.array([c.disagreement for c in drafts]),
+        np.array([c.area_m2 for c in drafts]),
+        threshold=threshold,
+    )
+    # Rounded before ranking, so that the last bits of a sum cannot change the order of review.
+    return with_rank(
+        replace(c, score=round(float(s), 6)) for c, s in zip(drafts, scores, strict=True)
+    )
