@@ -68,6 +68,29 @@ def _callback(
 _callback.__doc__ = "From an area and a date to a reviewed inventory of retrogressive thaw slumps."
 
 
+def _hoisted(arguments: list[str]) -> list[str]:
+    """Bring --workspace, --json and --debug to the front, so that they may stand anywhere.
+
+    Examples
+    --------
+    >>> _hoisted(["run", "--workspace", "here", "--until", "train", "--json"])
+    ['--workspace', 'here', '--json', 'run', '--until', 'train']
+    """
+    front: list[str] = []
+    rest: list[str] = []
+    left = iter(arguments)
+    for argument in left:
+        if argument == "--":
+            rest += [argument, *left]
+        elif argument in ("-w", "--workspace"):
+            front += [argument, *([value] if (value := next(left, None)) is not None else [])]
+        elif argument in ("--json", "--debug") or argument.startswith("--workspace="):
+            front.append(argument)
+        else:
+            rest.append(argument)
+    return front + rest
+
+
 def _invoked(arguments: list[str]) -> str | None:
     """Return the command among the arguments, stepping over the options before it."""
     skip = False
@@ -113,7 +136,7 @@ def _listed() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; every error becomes words and a stable exit code."""
-    words = sys.argv[1:] if arguments is None else arguments
+    words = _hoisted(sys.argv[1:] if arguments is None else arguments)
     # NumExpr, HDF5 and GDAL chatter would land between our lines.
     os.environ.setdefault("CPL_LOG_ERRORS", "OFF")
     try:
