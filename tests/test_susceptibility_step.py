@@ -76,6 +76,7 @@ def test_whole_step(workspace: Workspace) -> None:
     "Scores, both models and a map of every site; the same again to the byte"
     (item,) = plan_susceptibility(workspace, 1)
     assert item.settings["learn"] == ["east", "north"]  # never the test site
+    assert item.settings["test"] == ["south"]
     assert item.settings["map"] == ["east", "north", "south", "west"]
     assert json.loads(json.dumps(dict(item.settings))) == dict(item.settings)
     told: list[float] = []
@@ -87,10 +88,13 @@ def test_whole_step(workspace: Workspace) -> None:
     assert report["made_up"] is True
     assert report["n_positive"] == facts["positives"] and report["block_size_m"] == 300.0
     for scores in report["models"].values():
-        area, gap = scores["auc_spatial"], scores["gap_random_minus_spatial"]
-        assert area["low"] <= area["value"] <= area["high"]
-        assert gap["value"] == pytest.approx(scores["auc_random"]["value"] - area["value"])
-        assert area["value"] > 0.85  # slope decides, whatever the fold
+        low, high = scores["auc_spatial_interval"]
+        assert low <= scores["auc_spatial"] <= high
+        assert scores["gap_random_minus_spatial"] == pytest.approx(
+            scores["auc_random"] - scores["auc_spatial"]
+        )
+        # Slope decides, whatever the fold and also on the site that was held out.
+        assert scores["auc_spatial"] > 0.85 and scores["auc_test"] > 0.85
     classes = report["classes"]
     assert sum(classes["share_of_area"]) == pytest.approx(1)
     upper = classes["upper_probability"]
@@ -132,8 +136,8 @@ def test_samples_do_not_depend_on_the_run_but_on_the_seed(workspace: Workspace) 
     other = collect(pairs, CONFIG.model_copy(update={"seed": 1}))
     assert np.array_equal(one.features, same.features, equal_nan=True)
     assert not np.array_equal(one.features, other.features, equal_nan=True)
-    # Sites share no block.
-    assert not set(one.blocks[one.blocks < 10**14]) & set(one.blocks[one.blocks > 9 * 10**14])
+    blocks = one.blocks(1e6)
+    assert np.unique(blocks).size == 2  # sites share no block, however large
     assert (one.labels == 1).sum() == (one.labels == 0).sum()
 
 
@@ -168,6 +172,16 @@ def test_labels_of_another_crs_are_refused(workspace: Workspace) -> None:
 def test_labels_elsewhere_are_refused(workspace: Workspace) -> None:
     with pytest.raises(DataError, match="do not overlap"):
         collect([(workspace.factors("east"), workspace.labels(1, "north"))], CONFIG)
+
+
+def test_blocks_too_large_for_the_place_are_halved(workspace: Workspace) -> None:
+    "A block wider than the site cannot be held out; the size that was used is reported"
+    drawn = collect([(workspace.factors("east"), workspace.labels(1, "east"))], CONFIG)
+    size = drawn.widest_blocks(9600.0)
+    assert size < 2400
+    positive = drawn.labels == 1
+    assert np.unique(drawn.blocks(size)[positive]).size >= 2
+    assert np.unique(drawn.blocks(size * 2)[positive]).size == 1
 
 
 def test_a_model_that_is_not_fitted_cannot_draw(workspace: Workspace) -> None:

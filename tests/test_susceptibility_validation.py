@@ -52,16 +52,32 @@ def test_auc_of_one_class_is_unknown() -> None:
     assert np.isnan(auc(np.zeros(0), np.zeros(0)))
 
 
-@settings(max_examples=30, deadline=None)
-@given(blocks=arrays(np.int64, 40, elements=st.integers(0, 9)), folds=st.integers(2, 8))
-def test_spatial_folds_split_no_block(blocks: np.ndarray, folds: int) -> None:
-    "No block on both sides; every sample tested once"
-    blocks[:2] = [0, 1]
+@settings(max_examples=50, deadline=None)
+@given(
+    blocks=arrays(np.int64, 40, elements=st.integers(0, 9)),
+    labels=arrays(np.uint8, 40, elements=st.integers(0, 1)),
+    folds=st.integers(2, 8),
+)
+def test_spatial_folds_split_no_block(blocks: np.ndarray, labels: np.ndarray, folds: int) -> None:
+    "No block on both sides; every sample tested once; slumps in every fold"
+    blocks[:2], labels[:2] = [0, 1], 1
     tested = []
-    for train, test in spatial_folds(blocks, folds):
+    found = spatial_folds(blocks, labels, folds)
+    assert len(found) == min(folds, np.unique(blocks[labels == 1]).size)
+    for train, test in found:
         assert not set(blocks[train]) & set(blocks[test])
+        assert np.array_equal(np.union1d(train, test), np.arange(40))
+        assert labels[test].any() and labels[train].any()
         tested += test.tolist()
     assert sorted(tested) == list(range(40))
+
+
+def test_spatial_folds_are_even() -> None:
+    "100 equal blocks, 20 with slumps, make five folds of the same size and share of slumps"
+    blocks = np.repeat(np.arange(100), 3)
+    labels = (blocks < 20).astype(np.uint8)
+    for _, test in spatial_folds(blocks, labels, 5):
+        assert (len(test), labels[test].sum()) == (60, 12)
 
 
 def test_random_folds_test_every_sample_once() -> None:
@@ -70,8 +86,8 @@ def test_random_folds_test_every_sample_once() -> None:
 
 
 def test_one_block_cannot_be_split() -> None:
-    with pytest.raises(DataError, match="12 samples lie in 1 block"):
-        spatial_folds(np.zeros(12, np.int64), 5)
+    with pytest.raises(DataError, match="12 slump samples lie in 1 block"):
+        spatial_folds(np.zeros(12, np.int64), np.ones(12, np.uint8), 5)
 
 
 def test_random_folds_flatter_clustered_samples() -> None:
@@ -84,7 +100,7 @@ def test_random_folds_flatter_clustered_samples() -> None:
     model = build("forest", trees=30)
     scores = {
         "random": out_of_fold(model, features, labels, random_folds(800, 5, 0)),
-        "spatial": out_of_fold(model, features, labels, spatial_folds(blocks, 5)),
+        "spatial": out_of_fold(model, features, labels, spatial_folds(blocks, labels, 5)),
     }
     areas, differences = paired_auc(labels, scores, blocks, 200, 0)
     assert areas["random"].value > 0.95

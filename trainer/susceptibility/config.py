@@ -42,7 +42,10 @@ class SusceptibilityConfig(BaseModel):
         90.0, ge=0, description="Metres around every slump where no negative is drawn."
     )
     block_size: float = Field(
-        1000.0, gt=0, description="Edge in metres of the square blocks of the spatial folds."
+        1000.0,
+        gt=0,
+        description="Edge in metres of the square blocks of "
+        "the spatial folds; halved where fewer than two blocks would hold slumps.",
     )
     folds: int = Field(5, ge=2, description="Folds of the cross-validation, random and spatial.")
     resamples: int = Field(

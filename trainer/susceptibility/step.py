@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Samples", "collect", "run"]
 
-NOT_SETTINGS = ("learn", "map", "made_up")
+NOT_SETTINGS = ("learn", "test", "map", "made_up")
 LABEL_RULE = (
     "a 30 m cell stands for a slump where at least half of its label pixels are slump; "
     "a slump too small for that keeps the one cell it covers most"
@@ -42,17 +42,33 @@ class Samples:
     features : ndarray of float32, shape (n, features)
     labels : ndarray of uint8, shape (n,)
         1 slump, 0 not.
-    blocks : ndarray of int64, shape (n,)
-        Spatial block, numbered over all sites; the cells of one slump share the block of its
-        centre.
+    places : ndarray of float64, shape (n, 2)
+        Metres east and north of the upper left corner of the sample's site. Of a slump's cells
+        it is the centre of the slump, so that they stay in one block.
+    sites : ndarray of int64, shape (n,)
+        Number of the sample's site.
     slumps : int
         Slumps that the positives stand for.
     """
 
     features: NDArray[np.float32]
     labels: NDArray[np.uint8]
-    blocks: NDArray[np.int64]
+    places: NDArray[np.float64]
+    sites: NDArray[np.int64]
     slumps: int
+
+    def blocks(self, size: float) -> NDArray[np.int64]:
+        """Return the spatial block of each sample; sites share none, wherever they lie."""
+        inside = samples.block_ids(self.places[:, 0], self.places[:, 1], (0.0, 0.0), size)
+        return inside + self.sites * 10**15
+
+    def widest_blocks(self, size: float) -> float:
+        """Return the block size, halved until at least two blocks hold slumps."""
+        for _ in range(6):
+            if np.unique(self.blocks(size)[self.labels == 1]).size >= 2:
+                break
+            size /= 2
+        return size
 
 
 def _factors(
@@ -86,8 +102,9 @@ def collect(sites: list[tuple[Path, Path]], config: SusceptibilityConfig) -> Sam
     """
     rng = np.random.default_rng(config.seed)
     features: list[NDArray[np.float32]] = []
-    blocks: list[NDArray[np.int64]] = []
-    candidates: list[tuple[NDArray[np.float32], NDArray[np.int64]]] = []
+    places: list[NDArray[np.float64]] = []
+    sites_of: list[NDArray[np.int64]] = []
+    candidates: list[tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.int64]]] = []
     slumps_seen = 0
     for number, (factors_path, labels_path) in enumerate(sites):
         factors, grid = _factors(factors_path, config.factors)
@@ -108,16 +125,7 @@ def collect(sites: list[tuple[Path, Path]], config: SusceptibilityConfig) -> Sam
             )
         usable = ~np.isnan(factors).all(axis=0).ravel()
         columns = _design(config.factors, factors)
-        origin = (cell_affine.c, cell_affine.f)
-
-        def numbered(
-            x: NDArray[Any],
-            y: NDArray[Any],
-            origin: tuple[float, float] = origin,
-            site: int = number,
-        ) -> NDArray[np.int64]:
-            # Sites do not share blocks, whatever their coordinates.
-            return samples.block_ids(x, y, origin, config.block_size) + site * 10**15
+        corner = np.array([cell_affine.c, cell_affine.f])
 
         cells, slumps, centres = samples.slump_cells(marks, labels.grid.affine, shape, cell_affine)
         kept = usable[cells]
@@ -125,14 +133,15 @@ def collect(sites: list[tuple[Path, Path]], config: SusceptibilityConfig) -> Sam
         chosen = samples.draw_positives(cells, slumps, config.cells_per_slump, rng)
         slumps_seen += int(np.unique(slumps).size)
         features.append(columns[cells[chosen]])
-        blocks.append(numbered(centres[slumps[chosen], 0], centres[slumps[chosen], 1]))
+        places.append(centres[slumps[chosen]] - corner)
+        sites_of.append(np.full(chosen.size, number, np.int64))
 
         free = samples.negative_candidates(counts, cell_affine, config.buffer)
         free = free[usable[free]]
         row, column = np.divmod(free, shape[1])
-        x = cell_affine.c + cell_affine.a * (column + 0.5)
-        y = cell_affine.f + cell_affine.e * (row + 0.5)
-        candidates.append((columns[free], numbered(x, y)))
+        steps = np.array([cell_affine.a, cell_affine.e])
+        away = np.stack([column + 0.5, row + 0.5], axis=1) * steps
+        candidates.append((columns[free], away, np.full(free.size, number, np.int64)))
 
     positive = np.concatenate(features)
     if len(positive) < 2:
@@ -141,8 +150,9 @@ def collect(sites: list[tuple[Path, Path]], config: SusceptibilityConfig) -> Sam
             "susceptibility needs at least 2 cells with a slump.",
             hint="Import outlines, or accept candidates in the review.",
         )
-    free_features = np.concatenate([each[0] for each in candidates])
-    free_blocks = np.concatenate([each[1] for each in candidates])
+    free_features, free_places, free_sites = (
+        np.concatenate(parts) for parts in zip(*candidates, strict=True)
+    )
     wanted = int(np.ceil(len(positive) * config.negatives_per_positive))
     if len(free_features) == 0:
         raise DataError(
@@ -153,7 +163,8 @@ def collect(sites: list[tuple[Path, Path]], config: SusceptibilityConfig) -> Sam
     return Samples(
         features=np.concatenate([positive, free_features[drawn]]),
         labels=np.r_[np.ones(len(positive), np.uint8), np.zeros(len(drawn), np.uint8)],
-        blocks=np.concatenate([*blocks, free_blocks[drawn]]),
+        places=np.concatenate([*places, free_places[drawn]]),
+        sites=np.concatenate([*sites_of, free_sites[drawn]]),
         slumps=slumps_seen,
     )
 
@@ -166,12 +177,14 @@ def score(
     Returns
     -------
     scores : dict of model name to dict
-        gap (random minus spatial), auc_spatial, auc_random with 95 % intervals over blocks.
+        gap_random_minus_spatial, auc_spatial and auc_random, each with a 95 % interval over
+        blocks, and the area of each spatial fold.
     out_of_fold : dict of model name to ndarray
         Probability of each sample over the spatial folds.
     """
     by_chance = validation.random_folds(len(drawn.labels), config.folds, config.seed)
-    by_place = validation.spatial_folds(drawn.blocks, config.folds)
+    blocks = drawn.blocks(drawn.widest_blocks(config.block_size))
+    by_place = validation.spatial_folds(blocks, drawn.labels, config.folds)
     held: dict[str, NDArray[np.float64]] = {}
     for name in config.models:
         model = models.build(name, trees=config.trees, depth=config.depth, seed=config.seed)
@@ -180,25 +193,55 @@ def score(
                 model, drawn.features, drawn.labels, folds
             )
     areas, differences = validation.paired_auc(
-        drawn.labels, held, drawn.blocks, config.resamples, config.seed
+        drawn.labels, held, blocks, config.resamples, config.seed
     )
-    scores: dict[str, Any] = {
-        name: {
-            "gap_random_minus_spatial": asdict(differences[f"{name} random", f"{name} spatial"]),
-            "auc_spatial": asdict(areas[f"{name} spatial"]),
-            "auc_random": asdict(areas[f"{name} random"]),
+    scores: dict[str, Any] = {}
+    for name in config.models:
+        scores[name] = {
+            **_told("gap_random_minus_spatial", differences[f"{name} random", f"{name} spatial"]),
+            **_told("auc_spatial", areas[f"{name} spatial"]),
+            **_told("auc_random", areas[f"{name} random"]),
             "auc_spatial_folds": [
                 _finite(validation.auc(drawn.labels[test], held[f"{name} spatial"][test]))
                 for _, test in by_place
             ],
         }
-        for name in config.models
-    }
     return scores, {name: held[f"{name} spatial"] for name in config.models}
 
 
+def _told(name: str, found: validation.Interval) -> dict[str, Any]:
+    return {
+        name: _finite(found.value),
+        f"{name}_interval": [_finite(found.low), _finite(found.high)],
+    }
+
+
 def _finite(value: float) -> float | None:
+    # JSON has no NaN; a fold without a slump has no area under the curve.
     return value if np.isfinite(value) else None
+
+
+def _score_elsewhere(
+    sites: list[tuple[Path, Path]],
+    config: SusceptibilityConfig,
+    fitted: dict[str, Any],
+    scores: dict[str, Any],
+) -> None:
+    """Add the scores on held-out sites, whose cells no model was fitted or chosen on."""
+    try:
+        drawn = collect(sites, config)
+    except DataError:
+        # A held-out site without slumps says nothing; the folds stand by themselves.
+        return
+    held = {
+        name: np.asarray(model.predict_proba(drawn.features)[:, 1], np.float64)
+        for name, model in fitted.items()
+    }
+    blocks = drawn.blocks(drawn.widest_blocks(config.block_size))
+    areas, _ = validation.paired_auc(drawn.labels, held, blocks, config.resamples, config.seed)
+    for name in fitted:
+        scores[name] |= _told("auc_test", areas[name])
+        scores[name]["n_test"] = [int((drawn.labels == 1).sum()), int((drawn.labels == 0).sum())]
 
 
 def run(
@@ -218,7 +261,7 @@ def run(
     )
     progress(0.05, "scoring over random and spatial folds")
     scores, out_of_fold = score(drawn, config)
-    order = sorted(config.models, key=lambda name: -scores[name]["auc_spatial"]["value"])
+    order = sorted(config.models, key=lambda name: -scores[name]["auc_spatial"])
     chosen = order[0] if config.map_model == "best" else config.map_model
     if chosen not in config.models:
         raise DataError(
@@ -229,7 +272,7 @@ def run(
     progress(0.3, "fitting on all samples")
     names = models.feature_names(config.factors)
     (folder / "susceptibility").mkdir(parents=True, exist_ok=True)
-    fitted = {}
+    fitted: dict[str, Any] = {}
     for name in config.models:
         fitted[name] = models.build(
             name, trees=config.trees, depth=config.depth, seed=config.seed
@@ -238,6 +281,17 @@ def run(
             models.write_logistic(folder / "susceptibility" / "logistic.json", fitted[name], names)
         else:
             models.save_forest(folder / "susceptibility" / "forest.skops", fitted[name])
+
+    if settings["test"]:
+        _score_elsewhere(
+            [
+                (workspace.factors(name), workspace.labels(item.round, name))
+                for name in settings["test"]
+            ],
+            config,
+            fitted,
+            scores,
+        )
 
     scratch = mapping.clear_folder(workspace.maps(item.round) / ".susceptibility-scratch")
     histogram = np.zeros(mapping.LEVELS + 1, np.int64)
@@ -273,6 +327,7 @@ def run(
     breaks = mapping.natural_breaks(tops, coarse, config.classes)
 
     made_up = bool(settings["made_up"])
+    block_size = drawn.widest_blocks(config.block_size)
     cells: dict[str, list[int]] = {}
     for name in sites:
         counts = mapping.write_map(
@@ -296,9 +351,6 @@ def run(
         folder / "susceptibility.json",
         {
             "made_up": made_up,
-            "gap_first": {
-                name: scores[name]["gap_random_minus_spatial"]["value"] for name in config.models
-            },
             "models": scores,
             "map_model": chosen,
             "features": list(names),
@@ -308,10 +360,12 @@ def run(
             "n_positive": int((drawn.labels == 1).sum()),
             "n_negative": int((drawn.labels == 0).sum()),
             "n_slumps": drawn.slumps,
-            "n_blocks": int(np.unique(drawn.blocks).size),
-            "block_size_m": config.block_size,
+            "n_blocks": int(np.unique(drawn.blocks(block_size)).size),
+            "block_size_m": block_size,
+            "block_size_asked_m": config.block_size,
             "buffer_m": config.buffer,
             "sites_learned_from": learn,
+            "sites_held_out": list(settings["test"]),
             "classes": {
                 "upper_probability": list(breaks.upper),
                 "goodness_of_variance_fit": breaks.fit,
@@ -325,8 +379,8 @@ def run(
     progress(1.0, "done")
     return {
         "map_model": chosen,
-        "auc_spatial": round(best["auc_spatial"]["value"], 4),
-        "auc_random": round(best["auc_random"]["value"], 4),
+        "auc_spatial": round(best["auc_spatial"], 4),
+        "auc_random": round(best["auc_random"], 4),
         "positives": int((drawn.labels == 1).sum()),
         "negatives": int((drawn.labels == 0).sum()),
         "sites": len(sites),

@@ -15,7 +15,7 @@ def plan_susceptibility(workspace: Workspace, round: int) -> list[Item]:
     """Return the one item of this step: models and maps from the labels of a round.
 
     - Learned from: every site with labels in this round, except those of role "test", whose
-      slumps stay unseen.
+      slumps only score the fitted models.
     - Mapped: every site with factors.
 
     Fitting and mapping are one item because the classes of all maps share their limits.
@@ -33,11 +33,9 @@ def plan_susceptibility(workspace: Workspace, round: int) -> list[Item]:
     from thawslump.pipeline import Item
 
     mapped = [name for name in sorted(workspace.sites) if workspace.factors(name).exists()]
-    learned = [
-        name
-        for name in mapped
-        if workspace.sites[name].role != "test" and workspace.labels(round, name).exists()
-    ]
+    labelled = [name for name in mapped if workspace.labels(round, name).exists()]
+    tested = [name for name in labelled if workspace.sites[name].role == "test"]
+    learned = [name for name in labelled if name not in tested]
     if not learned:
         return []
     config = workspace.config.susceptibility
@@ -52,12 +50,13 @@ def plan_susceptibility(workspace: Workspace, round: int) -> list[Item]:
             settings={
                 **config.model_dump(mode="json"),
                 "learn": learned,
+                "test": tested,
                 "map": mapped,
                 "made_up": any(workspace.sites[name].made_up for name in mapped),
             },
             inputs=tuple(
                 [workspace.factors(name) for name in mapped]
-                + [workspace.labels(round, name) for name in learned]
+                + [workspace.labels(round, name) for name in labelled]
             ),
             outputs=tuple(
                 [folder / "susceptibility.json"]

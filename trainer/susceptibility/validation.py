@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
-from sklearn.model_selection import GroupKFold, KFold
+from sklearn.model_selection import KFold
 from sklearn.pipeline import Pipeline
 
 from thawslump.errors import DataError
@@ -100,34 +100,64 @@ def random_folds(samples: int, folds: int, seed: int) -> Folds:
     return [(train, test) for train, test in split.split(np.zeros(samples))]
 
 
-def spatial_folds(blocks: NDArray[np.int64], folds: int) -> Folds:
+def spatial_folds(blocks: NDArray[np.int64], labels: NDArray[np.uint8], folds: int) -> Folds:
     """Return (train, test) positions where no block is on both sides.
+
+    As scikit-learn's GroupKFold, but blocks with slumps are dealt out first, so that every fold
+    has some: the largest goes to the fold with the fewest slump samples (then fewest samples).
 
     Parameters
     ----------
     blocks : ndarray of int64, shape (n,)
         Block of each sample.
+    labels : ndarray, shape (n,)
+        1 slump, 0 not.
     folds : int
-        Lowered to the number of blocks where there are fewer.
+        Lowered to the number of blocks that hold slumps where there are fewer.
+
+    Returns
+    -------
+    list of (train, test)
+        Ascending positions; the same for the same input.
 
     Raises
     ------
     DataError
-        All samples lie in one block.
+        All slumps lie in one block.
 
     Examples
     --------
-    >>> [sorted(set(test.tolist())) for _, test in spatial_folds(np.array([7, 7, 9]), 5)]
-    [[0, 1], [2]]
+    >>> blocks, labels = np.array([7, 7, 9, 9, 5]), np.array([1, 0, 1, 0, 0])
+    >>> [test.tolist() for _, test in spatial_folds(blocks, labels, 5)]
+    [[0, 1, 4], [2, 3]]
     """
-    distinct = np.unique(blocks).size
-    if distinct < 2:
+    distinct, inverse = np.unique(blocks, return_inverse=True)
+    positives = np.bincount(inverse, weights=labels == 1, minlength=distinct.size).astype(np.int64)
+    sizes = np.bincount(inverse, minlength=distinct.size)
+    holding = int((positives > 0).sum())
+    if holding < 2:
         raise DataError(
-            f"All {blocks.size} samples lie in {distinct} block; spatial folds need at least 2.",
+            f"The {int(positives.sum())} slump samples lie in {holding} block; "
+            "spatial folds need slumps in at least 2.",
             hint="Make block_size smaller, or add sites or slumps.",
         )
-    split = GroupKFold(min(folds, distinct))
-    return [(train, test) for train, test in split.split(np.zeros(blocks.size), groups=blocks)]
+    count = min(folds, holding)
+    fold_of = np.zeros(distinct.size, np.int64)
+    totals = [(0, 0)] * count
+    for block in np.lexsort((distinct, -sizes, -positives)):
+        fold = min(range(count), key=lambda each: (*totals[each], each))
+        if positives[block] == 0:
+            fold = min(range(count), key=lambda each: (totals[each][1], each))
+        fold_of[block] = fold
+        totals[fold] = (
+            totals[fold][0] + int(positives[block]),
+            totals[fold][1] + int(sizes[block]),
+        )
+    of_sample = fold_of[inverse]
+    return [
+        (np.flatnonzero(of_sample != fold), np.flatnonzero(of_sample == fold))
+        for fold in range(count)
+    ]
 
 
 def out_of_fold(
