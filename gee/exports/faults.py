@@ -1,0 +1,149 @@
+"""What went wrong with a request: passing, too much at once, or lasting."""
+
+from __future__ import annotations
+
+import enum
+import random
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from thawslump.errors import BackendError
+
+__all__ = ["Fault", "classify", "patiently", "words"]
+
+T = TypeVar("T")
+
+
+class Fault(enum.Enum):
+    """What to do after a failed request."""
+
+    PASSING = "wait and ask again"
+    TOO_LARGE = "ask for less"
+    LASTING = "give up"
+
+
+# As Earth Engine words them. The first group comes under several HTTP states, so it is looked
+# at before the state: asking again for the same would fail again, and be paid for again.
+_TOO_LARGE = (
+    "memory limit exceeded",
+    "memory capacity exceeded",
+    "computation timed out",
+    "must be less than or equal to",  # Total request size (... bytes) must be ...
+    "request size",
+    "too many pixels",
+    "computed value is too large",
+    "response size exceeds",
+    "maximum number of pixels",
+)
+_PASSING = (
+    "too many requests",
+    "too many concurrent",
+    "rate exceeded",
+    "rate limit",
+    "quota exceeded for quota metric",
+    "internal error",
+    "backend error",
+    "service unavailable",
+    "temporarily unavailable",
+    "deadline exceeded",
+)
+_PASSING_STATES = frozenset({408, 429, 500, 502, 503, 504})
+
+
+def classify(error: BaseException) -> Fault:
+    """Tell what an error of the `ee` client calls for.
+
+    Parameters
+    ----------
+    error : BaseException
+        As raised by `ee.data.computePixels` or `getInfo`. The HTTP state is that of the error
+        which the client translated.
+
+    Examples
+    --------
+    >>> classify(ConnectionError("reset by peer"))
+    <Fault.PASSING: 'wait and ask again'>
+    >>> import ee
+    >>> classify(ee.EEException("User memory limit exceeded."))
+    <Fault.TOO_LARGE: 'ask for less'>
+    >>> classify(ee.EEException("Image.select: Band pattern 'B99' did not match any bands."))
+    <Fault.LASTING: 'give up'>
+    """
+    said = str(error).lower()
+    if any(phrase in said for phrase in _TOO_LARGE):
+        return Fault.TOO_LARGE
+    if isinstance(error, ConnectionError | TimeoutError):
+        return Fault.PASSING
+    import google.auth.exceptions
+
+    if isinstance(error, google.auth.exceptions.TransportError):
+        return Fault.PASSING
+    if _state_of(error) in _PASSING_STATES or any(phrase in said for phrase in _PASSING):
+        return Fault.PASSING
+    return Fault.LASTING
+
+
+def _state_of(error: BaseException) -> int | None:
+    # The client keeps the message only; the error it came from is still known to Python.
+    response = getattr(error.__context__, "resp", None)
+    state = getattr(response, "status", None)
+    return int(state) if state is not None else None
+
+
+def words(error: BaseException) -> str:
+    """Return what the service said, on one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def patiently(
+    ask: Callable[[], T],
+    *,
+    where: str,
+    retries: int,
+    backoff: float,
+    seed: int = 0,
+    sleep: Callable[[float], None] = time.sleep,
+    on_retry: Callable[[], None] | None = None,
+) -> T:
+    """Ask, and after a passing fault wait and ask again.
+
+    Parameters
+    ----------
+    ask : callable
+        One request.
+    where : str
+        The backend, for the error's words.
+    retries : int
+        Further tries after the first.
+    backoff : float
+        Seconds before the second try, doubled each time up to a minute, and shortened by up to a
+        half at random so that many waiting tiles do not return all at once.
+    seed : int
+        Of that randomness.
+
+    Raises
+    ------
+    BackendError
+        Every try met a passing fault.
+    Exception
+        Any other fault, as it came.
+    """
+    dice = random.Random(seed)
+    for attempt in range(retries + 1):
+        try:
+            return ask()
+        except Exception as error:
+            if classify(error) is not Fault.PASSING:
+                raise
+            if attempt == retries:
+                raise BackendError(
+                    f"No answer from {where} after {retries + 1} tries; the last one: "
+                    f"{words(error)}",
+                    hint="Check that it runs and can be reached, then start the same command "
+                    "again: finished tiles are kept.",
+                ) from error
+            if on_retry is not None:
+                on_retry()
+            sleep(min(60.0, backoff * 2**attempt) * (0.5 + 0.5 * dice.random()))
+    raise AssertionError("not reached")

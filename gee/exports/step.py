@@ -1,0 +1,208 @@
+"""The export of one site: what the pipeline runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gee.exports.faults import patiently
+from gee.exports.fetch import Checkpoint, Tally, clear, fetch
+from gee.exports.item import graph_hash, write_item
+from gee.exports.plan import Product, estimate_eecu, products, tiles
+from gee.exports.survey import Survey, survey
+from gee.session import connect, describe
+from thawslump.errors import DataError
+from thawslump.raster import write_cog
+
+if TYPE_CHECKING:
+    from thawslump.pipeline import Item
+    from thawslump.site import Site
+    from thawslump.workspace import Workspace
+
+__all__ = ["outlook", "run"]
+
+
+def run(
+    item: Item, workspace: Workspace, progress: Callable[[float, str], None]
+) -> dict[str, float | int | str]:
+    """Export one site: stack.tif, context.tif, factors.tif and item.json.
+
+    Parameters
+    ----------
+    item : Item
+        Its name is that of the site.
+    workspace : Workspace
+    progress : callable
+        Told the share done (0..1) and words.
+
+    Returns
+    -------
+    dict
+        Images, pixels, requests, retries, splits, kept tiles, bytes, and the estimated cost.
+
+    Raises
+    ------
+    BackendError
+        The endpoint cannot be reached or refuses.
+    DataError
+        Windows, bands or area do not fit the collections; a band came out empty.
+    """
+    site = workspace.site(item.name)
+    config = workspace.config.export
+    backend = workspace.config.backend
+    where = describe(backend, workspace.catalog)
+    folder = workspace.tiles(site.name)
+    checkpoints = folder / "checkpoint"
+    tally = Tally()
+    progress(0.0, "asking what images there are")
+    with connect(backend, workspace.catalog):
+        found = survey(
+            site,
+            lambda ask: patiently(
+                ask, where=where, retries=config.retries, backoff=config.backoff
+            ),
+        )
+        tally.add(requests=found.requests)
+        wanted = products(site, found)
+        total = sum(int(np.prod(product.grid.shape)) for product in wanted)
+        done = 0
+        for product in wanted:
+            identity = _identity(product, dict(item.settings))
+
+            def advance(pixels: int, name: str = product.name) -> None:
+                nonlocal done
+                done += pixels
+                progress(0.95 * done / total, f"{name}: {done / 1e6:.2f} of {total / 1e6:.2f} Mpx")
+
+            checkpoint = Checkpoint(checkpoints / product.name, identity)
+            array = fetch(product, checkpoint, config, where, tally, advance)
+            _refuse_empty(site, found, product, array)
+            _write(folder / f"{product.name}.tif", product, array, found, site)
+            del array
+        progress(0.97, "catalogue")
+        write_item(folder / "item.json", site, found, wanted, backend.kind)
+    clear(checkpoints)
+    progress(1.0, "done")
+    return {
+        "images": found.images,
+        "pixels": total,
+        "requests": tally.requests,
+        "retries": tally.retries,
+        "splits": tally.splits,
+        "tiles_kept": tally.kept,
+        "bytes": tally.bytes,
+        "eecu_seconds_estimate": round(estimate_eecu(total, found.images), 3),
+    }
+
+
+def _identity(product: Product, settings: dict[str, Any]) -> str:
+    a = product.grid.transform
+    parts = {
+        "graph": graph_hash(product),
+        "grid": [str(product.grid.crs), list(product.grid.shape), list(a)[:6]],
+        "settings": settings,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _refuse_empty(site: Site, found: Survey, product: Product, array: NDArray[Any]) -> None:
+    for name, origin, band in zip(product.bands, product.sources, array, strict=True):
+        empty = np.isnan(band) if product.dtype == "float32" else band == product.nodata
+        if not empty.all():
+            continue
+        used = [
+            f"{side}: {', '.join(str(picture.date) for picture in pictures)}"
+            for (key, side), pictures in found.pictures.items()
+            if origin == site.sources.get(key, origin)
+            and key == ("s1" if "V" in name and name[-2:] in ("VV", "VH") else "s2")
+        ]
+        dates = f" Dates used: {'; '.join(used)}." if used and name not in _TERRAIN else ""
+        raise DataError(
+            f"Site {site.name}: band {name} of {product.name} is empty: {origin} shows nothing "
+            f"there.{dates}",
+            hint="Clouds, snow, layover and shadow are masked: widen the windows of the site."
+            if dates
+            else "Check bounds and sources of the site.",
+        )
+
+
+_TERRAIN = frozenset({"elevation", "slope", "aspect", "hillshade"})
+
+
+def _write(
+    path: Path, product: Product, array: NDArray[Any], found: Survey, site: Site
+) -> None:
+    made_up = found.made_up or site.made_up
+    write_cog(
+        path,
+        array,
+        product.grid,
+        product.bands,
+        nodata=product.nodata,
+        units=product.units,
+        sources=product.sources,
+        tags={
+            "site": site.name,
+            "pre": str(site.pre),
+            "post": str(site.post),
+            "graph": graph_hash(product),
+            **({"made_up": "yes: made-up data, not a real place"} if made_up else {}),
+        },
+    )
+
+
+def outlook(workspace: Workspace, name: str) -> dict[str, Any]:
+    """Return what exporting a site would take: images, dates, pixels, requests, estimated cost.
+
+    Nothing is fetched; each collection is asked once.
+    """
+    site = workspace.site(name)
+    backend, config = workspace.config.backend, workspace.config.export
+    where = describe(backend, workspace.catalog)
+    with connect(backend, workspace.catalog):
+        found = survey(
+            site,
+            lambda ask: patiently(
+                ask, where=where, retries=config.retries, backoff=config.backoff
+            ),
+        )
+        wanted = products(site, found)
+    cut = {
+        product.name: tiles(
+            (product.grid.shape[0], product.grid.shape[1]), config.tile, product.pixel_bytes
+        )
+        for product in wanted
+    }
+    pixels = sum(int(np.prod(product.grid.shape)) for product in wanted)
+    return {
+        "site": name,
+        "backend": where,
+        "made_up": found.made_up or site.made_up,
+        "images": {
+            f"{key} {side}": [str(picture.date) for picture in pictures]
+            for (key, side), pictures in found.pictures.items()
+        },
+        "orbits": None
+        if found.orbits is None
+        else [f"{orbit.direction} {orbit.relative}" for orbit in found.orbits],
+        "files": {
+            product.name: {
+                "bands": list(product.bands),
+                "shape": list(product.grid.shape),
+                "requests": len(cut[product.name]),
+                "megabytes": round(
+                    int(np.prod(product.grid.shape)) * product.pixel_bytes / 1e6, 2
+                ),
+            }
+            for product in wanted
+        },
+        "pixels": pixels,
+        "requests": sum(len(parts) for parts in cut.values()) + found.requests,
+        "eecu_seconds_estimate": round(estimate_eecu(pixels, found.images), 3),
+    }

@@ -1,0 +1,273 @@
+"""What the collections hold for a site, asked once per collection before any pixel."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import ee
+
+from gee.exports.faults import words
+from gee.scripts import sentinel1, sentinel2
+from gee.scripts.place import in_window, region, source
+from gee.scripts.sentinel1 import Orbit
+from gee.scripts.terrain import is_tiled
+from thawslump.errors import DataError
+
+if TYPE_CHECKING:
+    from thawslump.site import Site, Window
+
+__all__ = ["Picture", "Survey", "survey"]
+
+T = TypeVar("T")
+Side = Literal["pre", "post"]
+_MOST = 5000  # images per window; more than any window holds
+_PROPERTIES = (
+    "system:index",
+    "system:time_start",
+    "orbitProperties_pass",
+    "relativeOrbitNumber_start",
+    "made_up",
+)
+_NEEDED = {"s1": ("VV", "VH"), "s2": ("B2", "B3", "B4", "B8", "SCL")}
+_TITLES = {"s1": "Sentinel-1", "s2": "Sentinel-2"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image of a window."""
+
+    index: str
+    date: dt.date
+    orbit: Orbit | None
+    made_up: bool
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What an export will use.
+
+    Attributes
+    ----------
+    pictures : dict
+        Key ``(source, side)``, for example ``("s1", "pre")``; in order of time.
+    orbits : tuple of Orbit or None
+        Viewing geometries with Sentinel-1 images on both sides; None where the images do not say.
+    requests : int
+        Requests that the survey took.
+    """
+
+    pictures: dict[tuple[str, Side], tuple[Picture, ...]]
+    orbits: tuple[Orbit, ...] | None
+    requests: int
+
+    @property
+    def made_up(self) -> bool:
+        return any(picture.made_up for group in self.pictures.values() for picture in group)
+
+    @property
+    def images(self) -> int:
+        return sum(len(group) for group in self.pictures.values())
+
+
+def survey(site: Site, ask: Callable[[Callable[[], T]], T] | None = None) -> Survey:
+    """Ask what there is for a site, and refuse what cannot work, in words that say why.
+
+    Parameters
+    ----------
+    site : Site
+    ask : callable, optional
+        Runs one request (and repeats it after passing faults).
+
+    Raises
+    ------
+    DataError
+        A collection is not there; the site lies outside its images; a window is empty (which one,
+        and what dates there are); bands are missing; no viewing geometry of Sentinel-1 on both
+        sides; no DEM.
+    """
+    run: Callable[[Callable[[], Any]], Any] = ask or (lambda request: request())
+    pictures: dict[tuple[str, Side], tuple[Picture, ...]] = {}
+    requests = 0
+    keys = [key for key in ("s2", "s1") if source(site, key) != "none"]
+    for key in keys:
+        found = _inventory(site, key, run)
+        requests += 1
+        for side in ("pre", "post"):
+            rows = sorted(found[side], key=lambda row: (row[1], row[0]))
+            pictures[key, side] = tuple(_picture(row) for row in rows)
+            if not rows:
+                _refuse_empty(site, key, side, found, run)
+        _refuse_bands(site, key, set(found["bands"]))
+    _refuse_dem(site, run)
+    orbits = None
+    if "s1" in keys:
+        orbits = _orbits_on_both_sides(site, pictures["s1", "pre"], pictures["s1", "post"])
+        if orbits is not None:
+            for side in ("pre", "post"):
+                pictures["s1", side] = tuple(
+                    picture for picture in pictures["s1", side] if picture.orbit in orbits
+                )
+    return Survey(pictures, orbits, requests + 1)
+
+
+def _collection(site: Site, key: str) -> ee.ImageCollection:
+    return sentinel1.collection(site) if key == "s1" else sentinel2.collection(site)
+
+
+def _window(site: Site, side: Side) -> Window:
+    window = site.pre if side == "pre" else site.post
+    assert window is not None  # a Site from Earth Engine has both
+    return window
+
+
+def _rows(images: ee.ImageCollection) -> ee.List:
+    # A list of lists keeps missing properties as null and the columns together.
+    return images.toList(_MOST).map(
+        lambda image: ee.List([ee.Image(image).get(name) for name in _PROPERTIES])
+    )
+
+
+def _inventory(site: Site, key: str, run: Callable[[Callable[[], Any]], Any]) -> dict[str, Any]:
+    everything = _collection(site, key)
+    question = ee.Dictionary(
+        {
+            "pre": _rows(in_window(everything, _window(site, "pre"))),
+            "post": _rows(in_window(everything, _window(site, "post"))),
+            "all": everything.size(),
+            "bands": everything.limit(1)
+            .toList(1)
+            .map(lambda image: ee.Image(image).bandNames())
+            .flatten(),
+        }
+    )
+    try:
+        answer = run(question.getInfo)
+    except ee.EEException as error:
+        raise DataError(
+            f"{_TITLES[key]}: the collection {source(site, key)} of site {site.name} cannot be "
+            f"read: {words(error)}",
+            hint="Check the id under `sources` of the site; an emulator must hold the collection "
+            "(`thawslump emulator list`, `thawslump emulator ingest`).",
+        ) from error
+    return dict(answer)
+
+
+def _picture(row: Sequence[Any]) -> Picture:
+    index, time, direction, relative, made_up = row
+    orbit = None if direction is None or relative is None else Orbit(direction, int(relative))
+    return Picture(str(index), _date(time), orbit, bool(made_up))
+
+
+def _date(milliseconds: float) -> dt.date:
+    return dt.datetime.fromtimestamp(milliseconds / 1000, tz=dt.UTC).date()
+
+
+def _refuse_empty(
+    site: Site,
+    key: str,
+    side: Side,
+    found: dict[str, Any],
+    run: Callable[[Callable[[], Any]], Any],
+) -> None:
+    name, window = source(site, key), _window(site, side)
+    west, south, east, north = site.bounds
+    place = f"{west:.4f}, {south:.4f} to {east:.4f}, {north:.4f}"
+    if found["all"]:
+        everything = _collection(site, key)
+        times = run(everything.aggregate_array("system:time_start").getInfo)
+        dates = sorted({_date(time) for time in times})
+        raise DataError(
+            f"{_TITLES[key]}: {name} has no image of site {site.name} in the window {side} "
+            f"({window}). There are {len(dates)} dates, {dates[0]} to {dates[-1]}; nearest: "
+            f"{_nearest(dates, window)}.",
+            hint=f"Move or widen the window `{side}` of the site.",
+        )
+    if key == "s1":
+        images = ee.ImageCollection(name).filterBounds(region(site))
+        passes = Counter(run(images.aggregate_array("orbitProperties_pass").getInfo))
+        if passes:
+            there = ", ".join(f"{count} {way}" for way, count in sorted(passes.items()))
+            raise DataError(
+                f"{_TITLES[key]}: {name} has no {site.orbit_pass or ''} IW image with VV and VH "
+                f"over site {site.name}. Images over it by pass: {there}.",
+                hint="Set orbit_pass of the site to one that is there.",
+            )
+    total = run(ee.ImageCollection(name).size().getInfo)
+    raise DataError(
+        f"{_TITLES[key]}: site {site.name} ({place}) lies outside the images of {name}: "
+        f"none of its {total} images touches it.",
+        hint="Check bounds (west, south, east, north in degrees), or add images of that place.",
+    )
+
+
+def _nearest(dates: Sequence[dt.date], window: Window, count: int = 5) -> str:
+    def away(date: dt.date) -> int:
+        return min(abs((date - window.start).days), abs((date - window.end).days))
+
+    return ", ".join(str(date) for date in sorted(sorted(dates, key=away)[:count]))
+
+
+def _refuse_bands(site: Site, key: str, there: set[str]) -> None:
+    name = source(site, key)
+    missing = [band for band in _NEEDED[key] if band not in there]
+    if missing:
+        raise DataError(
+            f"{_TITLES[key]}: the images of {name} have no band {', '.join(missing)}; they have "
+            f"{', '.join(sorted(there))}.",
+            hint=f"Name another collection under sources.{key} of site {site.name}.",
+        )
+    if key == "s1" and site.slope_correction != "none" and "angle" not in there:
+        raise DataError(
+            f"{_TITLES[key]}: the images of {name} have no band angle (incidence angle), which "
+            f"slope_correction: {site.slope_correction} of site {site.name} needs; they have "
+            f"{', '.join(sorted(there))}.",
+            hint=f"Set slope_correction: none for site {site.name}.",
+        )
+
+
+def _refuse_dem(site: Site, run: Callable[[Callable[[], Any]], Any]) -> None:
+    name = source(site, "dem")
+    place = region(site)
+    if is_tiled(name):
+        touching = ee.ImageCollection(name.removesuffix("/*")).filterBounds(place).size()
+    else:
+        touching = ee.Image(name).geometry().intersects(place, 1)
+    try:
+        there = run(touching.getInfo)
+    except ee.EEException as error:
+        raise DataError(
+            f"DEM: {name} of site {site.name} cannot be read: {words(error)}",
+            hint="Check sources.dem of the site; the id of a collection of tiles ends with /* "
+            "unless it is COPERNICUS/DEM/GLO30.",
+        ) from error
+    if not there:
+        raise DataError(
+            f"DEM: site {site.name} lies outside {name}.",
+            hint="Check bounds (west, south, east, north in degrees), or name another DEM under "
+            "sources.dem.",
+        )
+
+
+def _orbits_on_both_sides(
+    site: Site, before: Sequence[Picture], after: Sequence[Picture]
+) -> tuple[Orbit, ...] | None:
+    if any(picture.orbit is None for picture in (*before, *after)):
+        return None
+    pre = {picture.orbit for picture in before if picture.orbit is not None}
+    post = {picture.orbit for picture in after if picture.orbit is not None}
+    if not pre & post:
+        raise DataError(
+            f"Sentinel-1: site {site.name} has no orbit with images in both windows: "
+            f"{_named(pre)} before, {_named(post)} after. The difference between two viewing "
+            "geometries is not a change of the ground.",
+            hint="Widen the windows, or set orbit_pass of the site.",
+        )
+    return tuple(sorted(pre & post))
+
+
+def _named(orbits: set[Orbit]) -> str:
+    return ", ".join(f"{orbit.direction.lower()} {orbit.relative}" for orbit in sorted(orbits))

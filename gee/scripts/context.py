@@ -1,0 +1,39 @@
+"""What reviewers look at: true colour and near infrared before and after, and the relief."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import ee
+
+from gee.scripts import sentinel2, terrain
+from thawslump.bands import CONTEXT
+
+if TYPE_CHECKING:
+    from thawslump.site import Site, Window
+
+__all__ = ["context"]
+
+_COLOURS = {"red": "B4", "green": "B3", "blue": "B2", "nir": "B8"}
+
+
+def _colours(site: Site, window: Window, prefix: str) -> ee.Image:
+    composite = sentinel2.greenest(site, window)
+    return composite.select(list(_COLOURS.values()), [f"{prefix}_{name}" for name in _COLOURS])
+
+
+def context(site: Site) -> ee.Image:
+    """Return the bands of `thawslump.bands.CONTEXT` as whole numbers.
+
+    Reflectance * 10000 of the greenest-pixel composites (held below 65535, which is nodata), and
+    the hillshade 0..255.
+    """
+    assert site.pre is not None and site.post is not None
+    images = ee.Image.cat(
+        [
+            _colours(site, site.pre, "pre"),
+            _colours(site, site.post, "post"),
+            terrain.hillshade(site),
+        ]
+    )
+    return images.round().clamp(0, 65534).select(list(CONTEXT)).toUint16()

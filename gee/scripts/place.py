@@ -1,0 +1,106 @@
+"""Where a site lies, in the words of Earth Engine: region, projections, asset ids."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING
+
+import ee
+
+from thawslump.errors import ConfigError, nearest
+from thawslump.grid import coarser, lonlat_bounds
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+
+    from thawslump.site import Site, Window
+
+__all__ = [
+    "DEFAULT_SOURCES",
+    "crs_code",
+    "crs_transform",
+    "day",
+    "in_window",
+    "pinned",
+    "region",
+    "source",
+    "terrain_grid",
+]
+
+DEFAULT_SOURCES = {
+    "s1": "COPERNICUS/S1_GRD",
+    "s2": "COPERNICUS/S2_SR_HARMONIZED",
+    # Valid to 85 N, unlike SRTM, which ends at 60 N.
+    "dem": "COPERNICUS/DEM/GLO30",
+}
+"""Asset ids that `Site.sources` can replace."""
+
+
+def source(site: Site, key: str) -> str:
+    """Return the asset id that a site uses for ``s1``, ``s2`` or ``dem``; "none" for no such data.
+
+    Raises
+    ------
+    ConfigError
+        The site's `sources` has a key that nothing reads, or leaves out what is needed.
+    """
+    for given in site.sources:
+        if given not in DEFAULT_SOURCES:
+            raise ConfigError(
+                f'Site {site.name}: sources has the key "{given}"; it may have '
+                f"{', '.join(DEFAULT_SOURCES)}." + nearest(given, DEFAULT_SOURCES),
+                hint=f"Correct sources in sites/{site.name}.yaml or areas/{site.name}.yaml.",
+            )
+    name = site.sources.get(key, DEFAULT_SOURCES[key])
+    if name == "none" and key != "s1":
+        raise ConfigError(
+            f"Site {site.name}: sources.{key} is none; only s1 can be left out.",
+            hint=f"Give the id of a collection, or remove sources.{key}.",
+        )
+    return name
+
+
+def region(site: Site) -> ee.Geometry:
+    """Return the box of longitudes and latitudes that holds the whole grid of a site."""
+    west, south, east, north = lonlat_bounds(site.grid())
+    return ee.Geometry.Rectangle([west, south, east, north], "EPSG:4326", False)
+
+
+def day(date: dt.date) -> str:
+    """Return a date as Earth Engine reads it: midnight UTC."""
+    return date.isoformat()
+
+
+def in_window(collection: ee.ImageCollection, window: Window) -> ee.ImageCollection:
+    """Keep the images of a window; its last day is not part of it."""
+    return collection.filterDate(day(window.start), day(window.end))
+
+
+def crs_code(grid: GeoBox) -> str:
+    """Return the code of a grid's CRS, for example ``EPSG:32652``."""
+    crs = grid.crs
+    assert crs is not None  # grid_over never makes a grid without one
+    return f"EPSG:{crs.to_epsg()}" if crs.to_epsg() is not None else crs.to_wkt()
+
+
+def crs_transform(grid: GeoBox) -> list[float]:
+    """Return a grid's affine transform in Earth Engine's order: a, b, c, d, e, f of x = ac + br + c."""
+    a = grid.transform
+    return [a.a, a.b, a.c, a.d, a.e, a.f]
+
+
+def terrain_grid(site: Site) -> GeoBox:
+    """Return the grid on which terrain is differentiated.
+
+    Finite differences on pixels finer than the heights come from show the steps between
+    neighbouring heights instead of slopes, so the 30 m of the global DEM are kept; a DEM of the
+    user's own is taken at the pixel size of the site.
+    """
+    grid = site.grid()
+    own = "dem" in site.sources and site.sources["dem"] != DEFAULT_SOURCES["dem"]
+    return grid if own else coarser(grid, max(30.0, site.resolution))
+
+
+def pinned(image: ee.Image, grid: GeoBox) -> ee.Image:
+    """Compute everything before this on `grid` (CRS and affine transform), whatever is asked for later."""
+    return image.reproject(crs=crs_code(grid), crsTransform=crs_transform(grid))

@@ -1,0 +1,111 @@
+"""Plans of the Earth Engine part: the made-up valley and the export of every site."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from thawslump.pipeline import Item
+
+if TYPE_CHECKING:
+    from thawslump.site import Site
+    from thawslump.workspace import Workspace
+
+__all__ = ["catalog_digest", "plan_export", "plan_valley"]
+
+# Seconds per million pixels of a site on two cores; weighs the time left.
+_SECONDS_PER_MEGAPIXEL = 30.0
+
+
+def plan_valley(workspace: Workspace, round: int) -> list[Item]:
+    """Plan the made-up valley; nothing where thawslump.yaml has no section `valley`."""
+    valley = workspace.config.valley
+    if valley is None:
+        return []
+    settings = {"seed": valley.seed, "rows": valley.rows, "cols": valley.cols}
+    return [
+        Item(
+            step="valley",
+            name="valley",
+            target="gee.valley.step:run",
+            settings=settings,
+            inputs=(),
+            outputs=(
+                workspace.catalog / "valley.json",
+                workspace.truth / "slumps.gpkg",
+                workspace.truth / "truth.tif",
+                workspace.truth / "susceptibility_truth.tif",
+            ),
+            cost=valley.rows * valley.cols / 1e6 * 60.0,
+        )
+    ]
+
+
+def plan_export(workspace: Workspace, round: int) -> list[Item]:
+    """Plan one item per site and area that comes from Earth Engine."""
+    backend = workspace.config.backend
+    own = backend.kind == "emulator" and backend.url is None
+    items = []
+    for site in workspace.sites.values():
+        if site.source != "earthengine":
+            continue
+        folder = workspace.tiles(site.name)
+        settings = {
+            "site": site.model_dump(mode="json", exclude={"outlines"}),
+            "backend": {"kind": backend.kind, "url": backend.url if not own else None},
+            "catalog": catalog_digest(workspace.catalog, _collections(site)) if own else None,
+        }
+        west, south, east, north = site.bounds
+        items.append(
+            Item(
+                step="export",
+                name=site.name,
+                target="gee.exports.step:run",
+                settings=settings,
+                inputs=(),
+                outputs=tuple(
+                    folder / name for name in ("stack.tif", "context.tif", "factors.tif", "item.json")
+                ),
+                cost=_megapixels(site) * _SECONDS_PER_MEGAPIXEL,
+            )
+        )
+    return items
+
+
+def _megapixels(site: Site) -> float:
+    import math
+
+    west, south, east, north = site.bounds
+    width = (east - west) * 111_320 * math.cos(math.radians((south + north) / 2))
+    return max(0.01, width * (north - south) * 111_320 / site.resolution**2 / 1e6)
+
+
+def _collections(site: Site) -> list[str]:
+    # Written out here: the scripts that hold the defaults import the client.
+    chosen = {
+        "s1": "COPERNICUS/S1_GRD",
+        "s2": "COPERNICUS/S2_SR_HARMONIZED",
+        "dem": "COPERNICUS/DEM/GLO30",
+    } | dict(site.sources)
+    return sorted(name.removesuffix("/*") for name in chosen.values())
+
+
+def catalog_digest(catalog: Path, collections: Iterable[str]) -> str:
+    """Return a digest of what the emulator holds of some collections.
+
+    It changes with every image that is added, removed or replaced: descriptions are read, and the
+    data files, which are named by their content, are listed.
+    """
+    digest = hashlib.sha256()
+    for name in collections:
+        folder = catalog / name
+        digest.update(name.encode())
+        for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
+            if path.name.startswith("."):
+                continue
+            digest.update(path.relative_to(catalog).as_posix().encode())
+            if path.name == "asset.json":
+                digest.update(path.read_bytes())
+    return digest.hexdigest()
