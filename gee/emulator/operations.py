@@ -1,0 +1,502 @@
+"""What the endpoint remembers between requests: maps and thumbnails by id, and exports.
+
+All of it lies in one SQLite file of the state folder, so that several server processes, and a
+server that was stopped and started again, know the same maps and continue the same exports.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import hashlib
+import hmac
+import json
+import logging
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from thawslump.errors import StorageError, ThawslumpError
+from thawslump.files import storage_errors
+
+from .errors import EngineError
+
+__all__ = ["Cancelled", "Job", "Operations", "Store", "timestamp"]
+
+log = logging.getLogger(__name__)
+
+KEEP_REQUESTS = 20_000  # maps, thumbnails and tables; the oldest are forgotten beyond that
+FINAL = ("SUCCEEDED", "FAILED", "CANCELLED")
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS requests (
+  id TEXT PRIMARY KEY, kind TEXT NOT NULL, body TEXT NOT NULL, used REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS operations (
+  id TEXT PRIMARY KEY, project TEXT NOT NULL, kind TEXT NOT NULL, description TEXT NOT NULL,
+  body TEXT NOT NULL, request_id TEXT, state TEXT NOT NULL, owner TEXT, attempt INTEGER NOT NULL,
+  priority INTEGER NOT NULL, progress REAL NOT NULL, created REAL NOT NULL, updated REAL NOT NULL,
+  started REAL, ended REAL, error TEXT, code INTEGER, uris TEXT NOT NULL);
+CREATE UNIQUE INDEX IF NOT EXISTS once ON operations (project, request_id)
+  WHERE request_id IS NOT NULL;
+"""
+
+
+def timestamp(seconds: float) -> str:
+    """Return a time as the REST interface writes it, with at most six digits and a Z.
+
+    Examples
+    --------
+    >>> timestamp(0.25)
+    '1970-01-01T00:00:00.250000Z'
+    """
+    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+class Store:
+    """The SQLite file of the state folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Made where it is missing, at the first use.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> store = Store(Path(tempfile.mkdtemp()))
+    >>> name = store.remember("maps", {"expression": 1})
+    >>> store.recall("maps", name), store.recall("maps", "unknown")
+    ({'expression': 1}, None)
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder).absolute()
+        self._lock = threading.RLock()
+        self._connection: sqlite3.Connection | None = None
+        self._secret = b""
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Yield the connection inside a write transaction; commit at the end."""
+        with self._lock:
+            connection = self._open()
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                yield connection
+                connection.execute("COMMIT")
+            except sqlite3.OperationalError as error:
+                with contextlib.suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+                raise StorageError(
+                    f"The emulator's state in {self.folder} could not be written: {error}.",
+                    hint="Is the disk full, or the folder not writable?",
+                ) from error
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+                raise
+
+    def query(self, sql: str, values: Sequence[Any] = ()) -> list[sqlite3.Row]:
+        """Return the rows of a SELECT."""
+        with self._lock:
+            return self._open().execute(sql, values).fetchall()
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            with storage_errors(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                connection = sqlite3.connect(
+                    self.folder / "state.sqlite",
+                    timeout=30,
+                    isolation_level=None,
+                    check_same_thread=False,
+                )
+                connection.row_factory = sqlite3.Row
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute("PRAGMA synchronous=NORMAL")
+                connection.executescript(_SCHEMA)
+                connection.execute(
+                    "INSERT OR IGNORE INTO meta VALUES ('secret', ?)", (secrets.token_hex(32),)
+                )
+                row = connection.execute("SELECT value FROM meta WHERE key='secret'").fetchone()
+            except sqlite3.Error as error:
+                raise StorageError(
+                    f"{self.folder / 'state.sqlite'} cannot be opened: {error}.",
+                    hint="If the file is damaged, delete it: maps and the list of exports are "
+                    "lost, assets and exported files stay.",
+                ) from error
+            self._secret = bytes.fromhex(row["value"])
+            self._connection = connection
+        return self._connection
+
+    def close(self) -> None:
+        """Close the file; the next use opens it again."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def remember(self, kind: str, body: dict[str, Any]) -> str:
+        """Keep a request and return its id: the same request has the same id.
+
+        The id cannot be guessed from the request, because pixels are served to whoever knows it.
+        """
+        text = json.dumps(body, sort_keys=True, separators=(",", ":"))
+        self.query("SELECT 1")  # reads the secret
+        digest = hmac.new(self._secret, f"{kind}:{text}".encode(), hashlib.sha256).hexdigest()
+        name = digest[:32]
+        with self.transaction() as connection:
+            connection.execute(
+                "INSERT INTO requests VALUES (?, ?, ?, ?) "
+                "ON CONFLICT (id) DO UPDATE SET used = excluded.used",
+                (name, kind, text, time.time()),
+            )
+            connection.execute(
+                "DELETE FROM requests WHERE id IN "
+                "(SELECT id FROM requests ORDER BY used DESC LIMIT -1 OFFSET ?)",
+                (KEEP_REQUESTS,),
+            )
+        return name
+
+    def recall(self, kind: str, name: str) -> dict[str, Any] | None:
+        """Return a request that was remembered, or None."""
+        rows = self.query("SELECT body FROM requests WHERE id=? AND kind=?", (name, kind))
+        return json.loads(rows[0]["body"]) if rows else None
+
+
+class Cancelled(Exception):
+    """Raised inside a job whose operation was cancelled."""
+
+
+@dataclass
+class Job:
+    """One export as its runner sees it.
+
+    Attributes
+    ----------
+    id, project, kind : str
+    body : dict
+        The request.
+    """
+
+    id: str
+    project: str
+    kind: str
+    body: dict[str, Any]
+    _operations: Operations
+
+    def progress(self, share: float) -> None:
+        """Note how much is done.
+
+        Raises
+        ------
+        Cancelled
+            The operation was cancelled meanwhile.
+        """
+        self._operations._progress(self.id, share)
+
+
+class Operations:
+    """Exports that run in the background, one after another or a few at a time.
+
+    Parameters
+    ----------
+    store : Store
+    run : callable (Job) -> list of str
+        Does the work and returns the addresses of what it wrote.
+    threads : int
+        Exports that this process runs at a time.
+
+    Notes
+    -----
+    An export whose process died is taken over by the next process that starts on the same state
+    folder: its files are written under another name and renamed, so nothing half-done is seen.
+    """
+
+    def __init__(self, store: Store, run: Callable[[Job], list[str]], threads: int = 2) -> None:
+        self.store = store
+        self._run = run
+        self._threads = threads
+        self._owner = secrets.token_hex(8)
+        self._alive: Any = None  # the lock that tells other processes that this one lives
+        self._wake = threading.Condition()
+        self._workers: list[threading.Thread] = []
+        self._stop = False
+        self._last: dict[str, float] = {}
+
+    # ---- what clients ask for
+
+    def submit(self, project: str, kind: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Queue an export and return its Operation; the same `requestId` is queued once."""
+        request_id = body.get("requestId") or None
+        wrapped = body.get("priority")
+        priority = int(wrapped.get("value", 100) if isinstance(wrapped, dict) else wrapped or 100)
+        now = time.time()
+        name = "".join(secrets.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") for _ in range(24))
+        with self.store.transaction() as connection:
+            row = None
+            if request_id is not None:
+                row = connection.execute(
+                    "SELECT * FROM operations WHERE project=? AND request_id=?",
+                    (project, request_id),
+                ).fetchone()
+            if row is None:
+                connection.execute(
+                    "INSERT INTO operations VALUES (?,?,?,?,?,?,'PENDING',NULL,0,?,0,?,?,"
+                    "NULL,NULL,NULL,NULL,'[]')",
+                    (
+                        name,
+                        project,
+                        kind,
+                        str(body.get("description") or "myExport"),
+                        json.dumps(body),
+                        request_id,
+                        priority,
+                        now,
+                        now,
+                    ),
+                )
+            else:
+                name = row["id"]
+        self._start()
+        return self.get(project, name)
+
+    def get(self, project: str, name: str) -> dict[str, Any]:
+        """Return an Operation.
+
+        Raises
+        ------
+        EngineError
+            There is none of that name (NOT_FOUND).
+        """
+        rows = self.store.query(
+            "SELECT * FROM operations WHERE id=? AND project=?", (name, project)
+        )
+        if not rows:
+            raise EngineError(f"Operation '{project}/operations/{name}' not found.", "NOT_FOUND")
+        return _operation(rows[0])
+
+    def list(self, project: str, size: int, start: int) -> tuple[list[dict[str, Any]], int | None]:
+        """Return a page of Operations, the newest first, and where the next page starts."""
+        rows = self.store.query(
+            "SELECT * FROM operations WHERE project=? ORDER BY created DESC, id LIMIT ? OFFSET ?",
+            (project, size + 1, start),
+        )
+        more = start + size if len(rows) > size else None
+        return [_operation(row) for row in rows[:size]], more
+
+    def cancel(self, project: str, name: str) -> None:
+        """Cancel an export that waits or runs; a finished one stays as it is."""
+        self.get(project, name)
+        now = time.time()
+        with self.store.transaction() as connection:
+            connection.execute(
+                "UPDATE operations SET state='CANCELLED', updated=?, ended=? "
+                "WHERE id=? AND state='PENDING'",
+                (now, now, name),
+            )
+            connection.execute(
+                "UPDATE operations SET state='CANCELLING', updated=? "
+                "WHERE id=? AND state='RUNNING'",
+                (now, name),
+            )
+
+    def delete(self, project: str, name: str) -> None:
+        """Forget an export that has ended."""
+        if not self.get(project, name).get("done"):
+            raise EngineError(f"Operation '{name}' has not ended: cancel it first.")
+        with self.store.transaction() as connection:
+            connection.execute("DELETE FROM operations WHERE id=?", (name,))
+
+    def wait(self, project: str, name: str, seconds: float) -> dict[str, Any]:
+        """Return an Operation when it has ended, or after some seconds."""
+        end = time.monotonic() + seconds
+        while True:
+            found = self.get(project, name)
+            if found.get("done") or time.monotonic() >= end:
+                return found
+            time.sleep(0.05)
+
+    # ---- running
+
+    def resume(self) -> None:
+        """Take over what a process that died left, and start on what waits."""
+        if not (self.store.folder / "state.sqlite").is_file():
+            return
+        self._requeue()
+        if self.store.query("SELECT 1 FROM operations WHERE state='PENDING' LIMIT 1"):
+            self._start()
+
+    def close(self) -> None:
+        """Stop taking exports; those under way are left to whoever starts next."""
+        with self._wake:
+            self._stop = True
+            self._wake.notify_all()
+        if self._alive is not None:
+            self._alive.release()
+            self._alive = None
+
+    def _start(self) -> None:
+        with self._wake:
+            if self._alive is None:
+                self._alive = self._lock_of(self._owner)
+                self._alive.acquire(timeout=5)
+            if not self._workers and not self._stop:
+                for number in range(self._threads):
+                    worker = threading.Thread(
+                        target=self._work, name=f"export-{number}", daemon=True
+                    )
+                    self._workers.append(worker)
+                    worker.start()
+            self._wake.notify_all()
+
+    def _lock_of(self, owner: str) -> Any:
+        from filelock import FileLock
+
+        folder = self.store.folder / "processes"
+        with storage_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / f"{owner}.lock", thread_local=False)
+
+    def _requeue(self) -> None:
+        from filelock import Timeout
+
+        rows = self.store.query(
+            "SELECT DISTINCT owner FROM operations WHERE state IN ('RUNNING', 'CANCELLING')"
+        )
+        for owner in {str(row["owner"]) for row in rows} - {self._owner}:
+            lock = self._lock_of(owner)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                continue  # its process lives
+            with self.store.transaction() as connection:
+                now = time.time()
+                connection.execute(
+                    "UPDATE operations SET state='CANCELLED', updated=?, ended=?, owner=NULL "
+                    "WHERE state='CANCELLING' AND owner=?",
+                    (now, now, owner),
+                )
+                connection.execute(
+                    "UPDATE operations SET state='PENDING', updated=?, owner=NULL "
+                    "WHERE state='RUNNING' AND owner=?",
+                    (now, owner),
+                )
+            lock.release()
+            Path(lock.lock_file).unlink(missing_ok=True)
+
+    def _claim(self) -> Job | None:
+        now = time.time()
+        with self.store.transaction() as connection:
+            row = connection.execute(
+                "SELECT * FROM operations WHERE state='PENDING' "
+                "ORDER BY priority DESC, created LIMIT 1"
+            ).fetchone()
+            if row is None:
+                return None
+            connection.execute(
+                "UPDATE operations SET state='RUNNING', owner=?, attempt=attempt+1, progress=0, "
+                "started=?, updated=? WHERE id=?",
+                (self._owner, now, now, row["id"]),
+            )
+        return Job(row["id"], row["project"], row["kind"], json.loads(row["body"]), self)
+
+    def _progress(self, name: str, share: float) -> None:
+        now = time.monotonic()
+        if now - self._last.get(name, 0.0) < 0.2:
+            return
+        self._last[name] = now
+        with self.store.transaction() as connection:
+            connection.execute(
+                "UPDATE operations SET progress=?, updated=? WHERE id=? AND owner=?",
+                (min(max(share, 0.0), 1.0), time.time(), name, self._owner),
+            )
+            row = connection.execute("SELECT state FROM operations WHERE id=?", (name,)).fetchone()
+        if self._stop or row is None or row["state"] != "RUNNING":
+            raise Cancelled
+
+    def _work(self) -> None:
+        while not self._stop:
+            try:
+                job = self._claim()
+            except (StorageError, sqlite3.Error):
+                log.exception("The list of exports cannot be read")
+                time.sleep(5)
+                continue
+            if job is None:
+                with self._wake:
+                    self._wake.wait(timeout=2)
+                continue
+            self._one(job)
+
+    def _one(self, job: Job) -> None:
+        state, message, code, uris = "SUCCEEDED", None, None, []
+        try:
+            uris = self._run(job)
+        except Cancelled:
+            if self._stop:
+                return  # the next process takes it over
+            state, message, code = "CANCELLED", "Cancelled.", 1
+        except EngineError as error:
+            code = 5 if error.status == "NOT_FOUND" else 3
+            state, message = "FAILED", str(error)
+        except ThawslumpError as error:
+            state, message, code = "FAILED", str(error), 3
+        except MemoryError:
+            state, message, code = "FAILED", "User memory limit exceeded.", 8
+        except Exception as error:
+            log.exception("Export %s failed", job.id)
+            state, code = "FAILED", 13
+            message = f"Internal error of the emulator: {type(error).__name__}: {error}"
+        now = time.time()
+        self._last.pop(job.id, None)
+        try:
+            with self.store.transaction() as connection:
+                connection.execute(
+                    "UPDATE operations SET state=?, error=?, code=?, uris=?, updated=?, ended=?, "
+                    "progress=CASE WHEN ?='SUCCEEDED' THEN 1 ELSE progress END "
+                    "WHERE id=? AND owner=?",
+                    (state, message, code, json.dumps(uris), now, now, state, job.id, self._owner),
+                )
+        except (StorageError, sqlite3.Error):
+            log.exception("The end of export %s could not be noted", job.id)
+
+
+def _operation(row: sqlite3.Row) -> dict[str, Any]:
+    """Return a row as the Operation of the REST interface."""
+    metadata: dict[str, Any] = {
+        "@type": "type.googleapis.com/google.earthengine.v1.OperationMetadata",
+        "state": row["state"],
+        "description": row["description"],
+        "priority": row["priority"],
+        "createTime": timestamp(row["created"]),
+        "updateTime": timestamp(row["updated"]),
+        "type": row["kind"],
+        "attempt": row["attempt"],
+        "progress": row["progress"],
+    }
+    if row["started"] is not None:
+        metadata["startTime"] = timestamp(row["started"])
+    if row["ended"] is not None:
+        metadata["endTime"] = timestamp(row["ended"])
+    uris = json.loads(row["uris"])
+    if uris:
+        metadata["destinationUris"] = uris
+    out: dict[str, Any] = {
+        "name": f"{row['project']}/operations/{row['id']}",
+        "metadata": metadata,
+        "done": row["state"] in FINAL,
+    }
+    if row["error"] is not None:
+        out["error"] = {"code": row["code"], "message": row["error"]}
+    elif row["state"] == "SUCCEEDED":
+        out["response"] = {"@type": "type.googleapis.com/google.protobuf.Empty"}
+    return out
