@@ -36,4 +36,4 @@ def context(site: Site) -> ee.Image:
             terrain.hillshade(site),
         ]
     )
-    return images.round().clamp(0, 65534).select(list(CONTEXT)).toUint16()
+    return images.round().max(0).min(65534).select(list(CONTEXT)).toUint16()

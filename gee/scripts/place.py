@@ -63,7 +63,7 @@ def source(site: Site, key: str) -> str:
 def region(site: Site) -> ee.Geometry:
     """Return the box of longitudes and latitudes that holds the whole grid of a site."""
     west, south, east, north = lonlat_bounds(site.grid())
-    return ee.Geometry.Rectangle([west, south, east, north], "EPSG:4326", False)
+    return ee.Geometry.BBox(west, south, east, north)
 
 
 def day(date: dt.date) -> str:

@@ -1,0 +1,519 @@
+"""The server-side scripts, computed by the emulator and held against numpy and geometry."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ee
+import numpy as np
+import pytest
+from affine import Affine
+from gee.config import BackendConfig
+from gee.emulator.catalog import BandData, Catalog
+from gee.scripts import context, factors, sentinel1, sentinel2, stack, terrain
+from gee.scripts.place import region, source, terrain_grid
+from gee.session import connect
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+
+from thawslump.errors import ConfigError
+from thawslump.grid import coarser, lonlat_bounds
+from thawslump.site import Site, Window
+
+Array = NDArray[Any]
+CRS = "EPSG:32633"
+WEST, NORTH, SIZE = 500_000.0, 6_762_000.0, 240  # the made-up world: 240 x 240 pixels of 10 m
+PRE = Window(start=dt.date(2020, 6, 1), end=dt.date(2020, 9, 1))
+POST = Window(start=dt.date(2021, 6, 1), end=dt.date(2021, 9, 1))
+S2_DATES = ("2020-06-10", "2020-07-10", "2020-08-10", "2021-06-12", "2021-07-12", "2021-08-12")
+S1_DATES = ("2020-06-05", "2020-06-17", "2020-06-29", "2021-06-05", "2021-06-17", "2021-06-29")
+LOOK = {"ASCENDING": 255.0, "DESCENDING": 104.0}  # towards the satellite, degrees from grid north
+FLAT = {"VV": 0.12, "VH": 0.03}  # gamma0 of level ground, linear power
+
+
+def height(x: Array, y: Array) -> Array:
+    """A plane with hills on it, slopes of 5 to 20 degrees."""
+    u, v = x - WEST, y - NORTH
+    return 400 + 0.15 * u + 0.1 * v + 40 * np.sin(u / 240) * np.cos(v / 200)
+
+
+def downhill(x: Array, y: Array) -> tuple[Array, Array]:
+    """(east, north) components of minus the gradient of `height`, by calculus."""
+    u, v = x - WEST, y - NORTH
+    east = 0.15 + 40 / 240 * np.cos(u / 240) * np.cos(v / 200)
+    north = 0.1 - 40 / 200 * np.sin(u / 240) * np.sin(v / 200)
+    return -east, -north
+
+
+def centres(grid: GeoBox) -> tuple[Array, Array]:
+    rows, cols = grid.shape
+    a = grid.transform
+    x = a.c + (np.arange(cols) + 0.5) * a.a
+    y = a.f + (np.arange(rows) + 0.5) * a.e
+    return np.meshgrid(x, y)  # type: ignore[return-value]
+
+
+def world(resolution: float, margin: float = 0.0) -> GeoBox:
+    side = round((SIZE * 10 + 2 * margin) / resolution)
+    corner = Affine(resolution, 0, WEST - margin, 0, -resolution, NORTH + margin)
+    return GeoBox((side, side), corner, CRS)
+
+
+def band(name: str, array: Array, grid: GeoBox, **more: Any) -> BandData:
+    return BandData(name, array, CRS, tuple(grid.transform)[:6], **more)
+
+
+def incidence(x: Array, y: Array, direction: str) -> Array:
+    """Incidence angle in degrees: grows away from the satellite, 16 degrees in 250 km."""
+    look = math.radians(LOOK[direction])
+    away = -((x - WEST) * math.sin(look) + (y - NORTH) * math.cos(look))
+    return 38.0 + 16 / 250e3 * away
+
+
+def in_range(x: Array, y: Array, direction: str) -> Array:
+    """Steepness towards the satellite in radians."""
+    look = math.radians(LOOK[direction])
+    east, north = downhill(x, y)
+    return np.arctan(east * math.sin(look) + north * math.cos(look))
+
+
+@dataclass(frozen=True)
+class World:
+    folder: Path
+    s2: dict[str, dict[str, Array]]
+    gain: dict[str, float]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> World:
+    folder = tmp_path_factory.mktemp("gee") / "catalog"
+    catalog = Catalog(folder, writable=True)
+    dice = np.random.default_rng(7)
+    return World(folder, _put_s2(catalog, dice), _put_s1(catalog, dice) | _put_dem(catalog))
+
+
+def _put_s2(catalog: Catalog, dice: np.random.Generator) -> dict[str, dict[str, Array]]:
+    grid, coarse = world(10), world(20)
+    catalog.put_collection("COPERNICUS/S2_SR_HARMONIZED")
+    kept = {}
+    for date in S2_DATES:
+        scene: dict[str, Array] = {
+            name: dice.integers(200, 3000, grid.shape).astype("uint16")
+            for name in ("B2", "B3", "B4", "B8")
+        }
+        scl = dice.choice([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11], coarse.shape).astype("uint8")
+        bands = [band(name, array, grid) for name, array in scene.items()]
+        bands.append(band("SCL", scl, coarse, pyramiding="SAMPLE"))
+        _put(catalog, "COPERNICUS/S2_SR_HARMONIZED", date, bands, {})
+        scene["SCL"] = scl.repeat(2, axis=0).repeat(2, axis=1)
+        kept[date] = scene
+    return kept
+
+
+def _put_s1(catalog: Catalog, dice: np.random.Generator) -> dict[str, float]:
+    grid, coarse = world(10), world(400, margin=2000)
+    x, y = centres(grid)
+    catalog.put_collection("COPERNICUS/S1_GRD")
+    gains = {}
+    for direction, relative in (("ASCENDING", 44), ("DESCENDING", 95)):
+        theta = np.radians(incidence(x, y, direction))
+        upright = np.pi / 2 - theta
+        tilt = np.tan(upright + in_range(x, y, direction)) / np.tan(upright)
+        for date in S1_DATES:
+            gain = float(dice.uniform(0.8, 1.25))
+            gains[f"{direction} {date}"] = gain
+            bands = [
+                band(
+                    name,
+                    (10 * np.log10(FLAT[name] * gain * np.cos(theta) * tilt)).astype("float32"),
+                    grid,
+                )
+                for name in ("VV", "VH")
+            ]
+            angle = incidence(*centres(coarse), direction).astype("float32")
+            bands.append(band("angle", angle, coarse))
+            properties = {
+                "instrumentMode": "IW",
+                "transmitterReceiverPolarisation": ["VV", "VH"],
+                "orbitProperties_pass": direction,
+                "relativeOrbitNumber_start": relative,
+            }
+            _put(catalog, "COPERNICUS/S1_GRD", date, bands, properties, direction[0])
+    return gains
+
+
+def _put_dem(catalog: Catalog) -> dict[str, float]:
+    grid = world(30, margin=90)
+    x, y = centres(grid)
+    heights = height(x, y).astype("float32")
+    half = grid.shape[1] // 2
+    catalog.put_collection("COPERNICUS/DEM/GLO30")
+    # Two tiles that meet inside the site.
+    for name, part in (("west", slice(0, half)), ("east", slice(half, None))):
+        tile = grid[:, part]
+        catalog.put_image(f"COPERNICUS/DEM/GLO30/{name}", [band("DEM", heights[:, part], tile)])
+    catalog.put_image("users/a/dem", [band("b1", heights, grid)])
+    return {}
+
+
+def _put(
+    catalog: Catalog,
+    collection: str,
+    date: str,
+    bands: list[BandData],
+    properties: dict[str, Any],
+    suffix: str = "",
+) -> None:
+    time = dt.datetime.fromisoformat(date + "T10:00:00+00:00").timestamp() * 1000
+    name = f"{collection}/{date.replace('-', '')}{suffix}"
+    catalog.put_image(name, bands, properties, start_ms=int(time))
+
+
+@pytest.fixture(scope="module")
+def earth(made: World) -> Iterator[World]:
+    with connect(BackendConfig(), made.folder):
+        yield made
+
+
+def a_site(**changes: Any) -> Site:
+    grid = GeoBox((48, 60), Affine(10, 0, WEST + 700, 0, -10, NORTH - 900), CRS)
+    values: dict[str, Any] = {
+        "name": "place",
+        "role": "area",
+        "bounds": lonlat_bounds(grid),
+        "crs": CRS,
+        "pre": PRE,
+        "post": POST,
+    }
+    return Site(**(values | changes))
+
+
+def pixels(image: ee.Image, grid: GeoBox) -> dict[str, Array]:
+    """Compute an image on a grid; masked pixels are NaN."""
+    a = grid.transform
+    request = {
+        "expression": image.toDouble().unmask(-99999, False),
+        "fileFormat": "NUMPY_NDARRAY",
+        "grid": {
+            "dimensions": {"width": grid.shape[1], "height": grid.shape[0]},
+            "affineTransform": {
+                "scaleX": a.a,
+                "shearX": a.b,
+                "translateX": a.c,
+                "shearY": a.d,
+                "scaleY": a.e,
+                "translateY": a.f,
+            },
+            "crsCode": CRS,
+        },
+    }
+    answer = ee.data.computePixels(request)
+    return {
+        name: np.where(answer[name] == -99999, np.nan, answer[name]) for name in answer.dtype.names
+    }
+
+
+def window_of(grid: GeoBox) -> tuple[slice, slice]:
+    """Rows and columns of the world that a site's grid covers."""
+    col = round((grid.transform.c - WEST) / 10)
+    row = round((NORTH - grid.transform.f) / 10)
+    return slice(row, row + grid.shape[0]), slice(col, col + grid.shape[1])
+
+
+# Sentinel-2 ----------------------------------------------------------------------------------
+
+
+def greenest(made: World, dates: list[str], place: tuple[slice, slice]) -> dict[str, Array]:
+    """The same composite in numpy."""
+    stacks = {name: [] for name in ("B2", "B3", "B4", "B8", "NDVI")}
+    for date in dates:
+        scene = {name: array[place].astype(float) for name, array in made.s2[date].items()}
+        clear = np.isin(scene["SCL"], sentinel2.CLEAR)
+        scene["NDVI"] = (scene["B8"] - scene["B4"]) / (scene["B8"] + scene["B4"])
+        for name, parts in stacks.items():
+            parts.append(np.where(clear, scene[name], np.nan))
+    ndvi = np.stack(stacks["NDVI"])
+    best = np.where(np.isnan(ndvi), -np.inf, ndvi).argmax(axis=0)
+    return {
+        name: np.take_along_axis(np.stack(parts), best[None], axis=0)[0]
+        for name, parts in stacks.items()
+    }
+
+
+def test_greenest_pixel_is_that_of_numpy(earth: World) -> None:
+    site = a_site()
+    ours = pixels(sentinel2.greenest(site, PRE), site.grid())
+    theirs = greenest(earth, [d for d in S2_DATES if d < "2021"], window_of(site.grid()))
+    assert list(ours) == ["B2", "B3", "B4", "B8", "NDVI"]
+    assert np.isnan(theirs["NDVI"]).any() and not np.isnan(theirs["NDVI"]).all()
+    for name, array in ours.items():
+        np.testing.assert_allclose(array, theirs[name], atol=1e-6)
+
+
+def test_dndvi_is_after_minus_before(earth: World) -> None:
+    site = a_site()
+    ours = pixels(sentinel2.dndvi(site), site.grid())["dNDVI"]
+    place = window_of(site.grid())
+    before = greenest(earth, [d for d in S2_DATES if d < "2021"], place)["NDVI"]
+    after = greenest(earth, [d for d in S2_DATES if d > "2021"], place)["NDVI"]
+    np.testing.assert_allclose(ours, after - before, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [0, 1, 3, 8, 9, 10, 11])
+def test_hidden_ground_is_masked(earth: World, kind: int) -> None:
+    assert kind not in sentinel2.CLEAR
+    image = ee.Image.constant(kind).rename("SCL").addBands(
+        ee.Image.constant([3000, 1000]).rename(["B8", "B4"])
+    )
+    ndvi = pixels(sentinel2.with_ndvi(image).select("NDVI"), a_site().grid()[:2, :2])["NDVI"]
+    assert np.isnan(ndvi).all()
+
+
+def test_a_window_ends_before_its_last_day(earth: World) -> None:
+    until = Window(start=PRE.start, end=dt.date(2020, 8, 10))
+    assert sentinel2.collection(a_site(), until).size().getInfo() == 2
+
+
+# Terrain -------------------------------------------------------------------------------------
+
+
+def test_slope_and_aspect_are_those_of_the_surface(earth: World) -> None:
+    site = a_site()
+    grid = coarser(site.grid(), 30)
+    found = pixels(factors.factors(site), grid)
+    x, y = centres(grid)
+    east, north = downhill(x, y)
+    np.testing.assert_allclose(found["elevation"], height(x, y), atol=0.7)
+    steepness = np.degrees(np.arctan(np.hypot(east, north)))
+    np.testing.assert_allclose(found["slope"], steepness, atol=0.3)
+    facing = np.degrees(np.arctan2(east, north)) % 360
+    turn = (found["aspect"] - facing + 180) % 360 - 180
+    assert np.abs(turn).max() < 2.0
+
+
+def test_slope_has_no_steps_at_ten_metres(earth: World) -> None:
+    """Heights every 30 m, asked for every 10 m: slopes must not show the pixels of the DEM."""
+    site = a_site()
+    found = pixels(terrain.slope(site), site.grid())["slope"]
+    east, north = downhill(*centres(site.grid()))
+    assert np.abs(found - np.degrees(np.arctan(np.hypot(east, north)))).max() < 0.5
+
+
+def test_an_own_dem_replaces_the_global_one(earth: World) -> None:
+    site = a_site(sources={"dem": "users/a/dem"})
+    assert terrain_grid(site).transform.a == 10
+    ours = pixels(terrain.elevation(site), site.grid())["elevation"]
+    np.testing.assert_allclose(ours, height(*centres(site.grid())), atol=0.7)
+
+
+def test_hillshade_is_that_of_the_plane(earth: World) -> None:
+    site = a_site()
+    found = pixels(terrain.hillshade(site), site.grid())["hillshade"]
+    east, north = downhill(*centres(site.grid()))
+    sun = math.radians(315)
+    lit = (math.sin(sun) * east + math.cos(sun) * north + 1) * math.sqrt(0.5)
+    np.testing.assert_allclose(found, 255 * lit / np.sqrt(1 + east**2 + north**2), atol=1.0)
+
+
+# Sentinel-1 ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("direction", ["ASCENDING", "DESCENDING"])
+def test_look_direction_comes_from_the_angle_band(earth: World, direction: str) -> None:
+    site = a_site(orbit_pass=direction)
+    first = ee.Image(sentinel1.collection(site, PRE).first())
+    look = math.degrees(sentinel1.look_direction(first, site).getInfo()) % 360
+    assert look == pytest.approx(LOOK[direction], abs=1.0)
+
+
+def test_look_direction_falls_back_on_the_orbit(earth: World) -> None:
+    """A level angle band has no aspect."""
+    site = a_site()
+    image = ee.Image.constant(38).rename("angle").set("orbitProperties_pass", "DESCENDING")
+    image = image.updateMask(0)
+    look = math.degrees(sentinel1.look_direction(image, site).getInfo()) % 360
+    assert look == pytest.approx(sentinel1.orbit_look(site, "DESCENDING"), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("latitude", "direction", "heading"),
+    [(0.0, "ASCENDING", -12.0), (0.0, "DESCENDING", 192.0), (45.0, "ASCENDING", -14.4)],
+    ids=["equator up", "equator down", "middle up"],
+)
+def test_orbit_geometry_matches_known_headings(
+    latitude: float, direction: Any, heading: float
+) -> None:
+    site = a_site(bounds=(14.99, latitude - 0.01, 15.01, latitude + 0.01), crs=None)
+    assert sentinel1.orbit_look(site, direction) == pytest.approx((heading + 270) % 360, abs=0.8)
+
+
+@pytest.mark.parametrize("direction", ["ASCENDING", "DESCENDING"])
+def test_volume_correction_gives_back_level_ground(earth: World, direction: str) -> None:
+    """Backscatter made with the model of the paper and analytic slopes comes out flat."""
+    site = a_site(orbit_pass=direction)
+    grid = site.grid()
+    flat = pixels(sentinel1.composite(site, PRE), grid)
+    raw = pixels(sentinel1.composite(a_site(orbit_pass=direction, slope_correction="none"), PRE), grid)
+    gain = np.median([earth.gain[f"{direction} {date}"] for date in S1_DATES[:3]])
+    for name in ("VV", "VH"):
+        assert np.ptp(raw[name]) > 2.0
+        np.testing.assert_allclose(flat[name], 10 * np.log10(FLAT[name] * gain), atol=0.15)
+
+
+def test_median_is_taken_in_power_and_change_is_after_minus_before(earth: World) -> None:
+    site = a_site(slope_correction="none")
+    found = pixels(sentinel1.change(site), site.grid())
+    assert tuple(found) == sentinel1.BANDS
+    gains = [earth.gain[f"DESCENDING {date}"] for date in S1_DATES]
+    expected = 10 * np.log10(np.median(gains[3:]) / np.median(gains[:3]))
+    for name in ("VV", "VH"):
+        np.testing.assert_allclose(found[f"d{name}"], expected, atol=1e-4)
+        difference = found[f"post{name}"] - found[f"pre{name}"]
+        np.testing.assert_allclose(found[f"d{name}"], difference, atol=1e-5)
+
+
+def test_even_count_of_images_shows_that_the_mean_is_of_powers(earth: World) -> None:
+    site = a_site(slope_correction="none")
+    two = Window(start=PRE.start, end=dt.date(2020, 6, 20))
+    found = pixels(sentinel1.composite(site, two), site.grid()[:1, :1])["VV"].item()
+    x, y = centres(site.grid()[:1, :1])
+    theta = np.radians(incidence(x, y, "DESCENDING")).item()
+    upright = math.pi / 2 - theta
+    tilt = math.tan(upright + in_range(x, y, "DESCENDING").item()) / math.tan(upright)
+    gains = [earth.gain[f"DESCENDING {date}"] for date in S1_DATES[:2]]
+    power = FLAT["VV"] * math.cos(theta) * tilt * np.mean(gains)
+    assert found == pytest.approx(10 * math.log10(power), abs=1e-3)
+
+
+def test_geometry_agrees_with_vectors(earth: World) -> None:
+    """Local incidence is the angle between the normal and the line of sight."""
+    theta, look = math.radians(38), math.radians(104)
+    for east, north in [(0.0, 0.0), (0.3, 0.0), (-0.3, 0.1), (0.05, -0.2)]:
+        gradient = ee.Image.constant([north, east]).rename(["north", "east"])
+        image = sentinel1.terrain_geometry(ee.Image.constant(theta), gradient, ee.Number(look))
+        found = {k: v.item() for k, v in pixels(image, a_site().grid()[:1, :1]).items()}
+        normal = np.array([east, north, 1.0]) / math.sqrt(1 + east**2 + north**2)
+        sight = [
+            math.sin(theta) * math.sin(look),
+            math.sin(theta) * math.cos(look),
+            math.cos(theta),
+        ]
+        local = math.degrees(math.acos(float(normal @ sight)))
+        # The paper multiplies two cosines where the exact form has one root: 0.3 degrees here.
+        assert found["lia"] == pytest.approx(local, abs=0.4)
+        assert (found["layover"], found["shadow"]) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("steepness", "layover", "shadow"), [(45, 1, 0), (30, 0, 0), (-45, 0, 0), (-60, 0, 1)]
+)
+def test_layover_and_shadow_begin_where_the_beam_grazes(
+    earth: World, steepness: float, layover: int, shadow: int
+) -> None:
+    """At 38 degrees: layover from 38 degrees towards the radar, shadow from 52 away from it."""
+    theta, look = ee.Image.constant(math.radians(38)), ee.Number(math.pi / 2)
+    towards = math.tan(math.radians(steepness))
+    gradient = ee.Image.constant([0.0, towards]).rename(["north", "east"])
+    geometry = sentinel1.terrain_geometry(theta, gradient, look)
+    corrected = sentinel1.slope_corrected(ee.Image.constant(0.1), theta, geometry, "volume")
+    grid = a_site().grid()[:1, :1]
+    found = pixels(geometry, grid)
+    assert (found["layover"].item(), found["shadow"].item()) == (layover, shadow)
+    value = next(iter(pixels(corrected, grid).values())).item()
+    assert math.isnan(value) == bool(layover or shadow)
+
+
+def test_surface_model_is_that_of_the_paper(earth: World) -> None:
+    theta, tilt, along = math.radians(38), math.atan(0.2), math.atan(-0.1)
+    # Looking from the east, the slope 0.2 to the east faces the radar and 0.1 to the north not.
+    gradient = ee.Image.constant([0.1, 0.2]).rename(["north", "east"])
+    geometry = sentinel1.terrain_geometry(
+        ee.Image.constant(theta), gradient, ee.Number(math.pi / 2)
+    )
+    image = sentinel1.slope_corrected(
+        ee.Image.constant(0.1), ee.Image.constant(theta), geometry, "surface"
+    )
+    upright = math.pi / 2 - theta
+    factor = math.cos(upright) / (math.cos(along) * math.cos(upright + tilt))
+    found = next(iter(pixels(image, a_site().grid()[:1, :1]).values())).item()
+    assert found == pytest.approx(0.1 / math.cos(theta) / factor, rel=1e-6)
+
+
+@pytest.mark.parametrize(("direction", "count"), [("ASCENDING", 6), ("DESCENDING", 6), (None, 12)])
+def test_orbit_pass_is_a_filter(earth: World, direction: Any, count: int) -> None:
+    assert sentinel1.collection(a_site(orbit_pass=direction)).size().getInfo() == count
+
+
+def test_orbits_keep_one_geometry(earth: World) -> None:
+    site = a_site(orbit_pass=None)
+    images = sentinel1.collection(site, orbits=[sentinel1.Orbit("ASCENDING", 44)])
+    assert images.size().getInfo() == 6
+    assert sentinel1.collection(site, orbits=[sentinel1.Orbit("ASCENDING", 7)]).size().getInfo() == 0
+    with pytest.raises(ConfigError, match="list of Sentinel-1 orbits is empty"):
+        sentinel1.collection(site, orbits=[])
+
+
+# Together ------------------------------------------------------------------------------------
+
+
+def test_stack_has_the_bands_asked_for_in_that_order(earth: World) -> None:
+    names = ("dNDVI", "slope", "dVH")
+    assert stack.stack(a_site(), names).bandNames().getInfo() == list(names)
+    found = stack.stack(a_site()).bandTypes().getInfo()
+    assert tuple(found) == a_site().bands
+    assert {kind["precision"] for kind in found.values()} == {"float"}
+
+
+def test_bands_that_do_not_exist_are_absent(earth: World) -> None:
+    site = a_site(sources={"s1": "none"})
+    assert stack.available(site) == ("slope", "dNDVI")
+    assert stack.available(a_site()) == a_site().bands
+
+
+def test_context_is_whole_numbers_of_both_sides(earth: World) -> None:
+    site = a_site()
+    image = context.context(site)
+    assert tuple(image.bandNames().getInfo()) == site.context
+    found = pixels(image, site.grid())
+    place = window_of(site.grid())
+    after = greenest(earth, [d for d in S2_DATES if d > "2021"], place)
+    np.testing.assert_array_equal(found["post_nir"], after["B8"])
+    np.testing.assert_array_equal(found["post_red"], after["B4"])
+    assert found["hillshade"].max() <= 255
+
+
+def test_unknown_names_are_refused_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match='no band "dNVDI".*Did you mean "dNDVI"'):
+        stack.stack(a_site(), ("dNVDI",))
+    with pytest.raises(ConfigError, match='no factor "aspekt".*Did you mean "aspect"'):
+        factors.factors(a_site(), ("aspekt",))
+    with pytest.raises(ConfigError, match='has the key "s3"; it may have s1, s2, dem'):
+        source(a_site(sources={"s3": "x"}), "s1")
+    with pytest.raises(ConfigError, match="only s1 can be left out"):
+        source(a_site(sources={"s2": "none"}), "s2")
+
+
+def test_region_holds_the_grid(earth: World) -> None:
+    site = a_site()
+    ring = np.array(region(site).toGeoJSON()["coordinates"][0])
+    west, south, east, north = lonlat_bounds(site.grid())
+    assert ring[:, 0].min() <= west and ring[:, 0].max() >= east
+    assert ring[:, 1].min() <= south and ring[:, 1].max() >= north
+
+
+def test_scripts_need_no_answer_from_the_service(earth: World, monkeypatch: Any) -> None:
+    """Building the graphs sends nothing."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("a script asked the service for a value")
+
+    monkeypatch.setattr(ee.data, "computeValue", refuse)
+    site = a_site()
+    first = [f(site).serialize() for f in (stack.stack, context.context, factors.factors)]
+    again = [f(site).serialize() for f in (stack.stack, context.context, factors.factors)]
+    assert first == again
