@@ -22,8 +22,8 @@ from inventory.store import (
     stable_id,
     with_rank,
 )
-from thawslump.errors import DataError
-from thawslump.files import write_json
+from thawslump.errors import ConfigError, DataError
+from thawslump.files import atomic, write_json
 from thawslump.grid import lonlat_bounds, metres_per_pixel
 from thawslump.raster import grid_of, read_float, write_cog
 from thawslump.vector import read_outlines
@@ -31,12 +31,13 @@ from thawslump.vector import read_outlines
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
     from odc.geo.geobox import GeoBox
+    from shapely.geometry import MultiPolygon
     from shapely.geometry.base import BaseGeometry
 
     from thawslump.pipeline import Item
     from thawslump.workspace import Workspace
 
-__all__ = ["candidates", "import_outlines", "labels"]
+__all__ = ["bring_outlines", "candidates", "export_slumps", "import_outlines", "labels"]
 
 Progress = Callable[[float, str], None]
 
@@ -54,35 +55,102 @@ def import_outlines(item: Item, workspace: Workspace, progress: Progress) -> dic
     DataError
         The file cannot be read, or none of its outlines touches the site.
     """
-    site = item.settings["site"]
-    path = item.inputs[0]
+    site, made_up = item.settings["site"], item.settings["made_up"]
+    shapes, changed = bring_outlines(
+        workspace,
+        site,
+        item.inputs[0],
+        bounds=tuple(item.settings["bounds"]),
+        made_up=made_up,
+        source=item.settings["source"],
+    )
+    features = [
+        {
+            "type": "Feature",
+            "geometry": shapely.geometry.mapping(shapely.orient_polygons(shape)),
+            "properties": {"site": site, "made_up": made_up},
+        }
+        for shape in shapes
+    ]
+    features.sort(key=lambda feature: json.dumps(feature["geometry"]))
+    write_json(item.outputs[0], {"type": "FeatureCollection", "features": features})
+    return {"outlines": len(shapes), "changed": changed}
+
+
+def bring_outlines(
+    workspace: Workspace,
+    site: str,
+    path: Path,
+    *,
+    bounds: tuple[float, float, float, float],
+    made_up: bool,
+    source: str,
+) -> tuple[list[MultiPolygon], int]:
+    """Bring the outlines of a file that touch a site into the inventory.
+
+    Parameters
+    ----------
+    workspace : Workspace
+    site : str
+    path : Path
+        Any vector file with polygons.
+    bounds : (west, south, east, north)
+        Of the site, in degrees.
+    made_up : bool
+    source : str
+        Kept with every outline.
+
+    Returns
+    -------
+    (list of MultiPolygon, int)
+        The outlines (EPSG:4326), and how many came or went.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read, or none of its outlines touches the site.
+    """
     frame = read_outlines(path, "EPSG:4326")
-    box = shapely.box(*item.settings["bounds"])
-    inside: GeoDataFrame = frame[frame.intersects(box)].reset_index(drop=True)
+    inside: GeoDataFrame = frame[frame.intersects(shapely.box(*bounds))].reset_index(drop=True)
     if inside.empty:
         raise DataError(
             f"{path}: none of its {len(frame)} outlines lies on the site {site}. They span "
-            f"{_span(tuple(frame.total_bounds))}; the site spans {_span(box.bounds)}.",
+            f"{_span(tuple(frame.total_bounds))}; the site spans {_span(bounds)}.",
             hint="Check the bounds in the site's file, and the CRS of the outlines.",
         )
     changed = Inventory(workspace.inventory).import_outlines(
-        site, inside, source=item.settings["source"], made_up=item.settings["made_up"]
+        site, inside, source=source, made_up=made_up
     )
-    features = sorted(
-        (
-            {
-                "type": "Feature",
-                "geometry": shapely.geometry.mapping(
-                    shapely.orient_polygons(canonical_geometry(g))
-                ),
-                "properties": {"site": site, "made_up": item.settings["made_up"]},
-            }
-            for g in inside.geometry
-        ),
-        key=lambda feature: json.dumps(feature["geometry"]),
-    )
-    write_json(item.outputs[0], {"type": "FeatureCollection", "features": features})
-    return {"outlines": len(inside), "changed": changed}
+    return [canonical_geometry(g) for g in inside.geometry], changed
+
+
+def export_slumps(path: Path, target: Path) -> int:
+    """Write the slumps of an inventory as GeoJSON, GeoParquet or GeoPackage; return how many.
+
+    Raises
+    ------
+    ConfigError
+        The name of the file ends in something else.
+    DataError
+        There is no inventory.
+    """
+    suffix = target.suffix.lower()
+    if suffix not in (".geojson", ".json", ".parquet", ".geoparquet", ".gpkg"):
+        raise ConfigError(
+            f"{target} ends in {suffix or 'nothing'}; the ending says which format is written.",
+            hint="Use .geojson, .parquet or .gpkg.",
+        )
+    if not path.exists():
+        raise DataError(f"{path} does not exist yet.", hint="Run `thawslump run` first.")
+    slumps = Inventory(path).slumps()
+    with atomic(target) as temporary:
+        if suffix in (".parquet", ".geoparquet"):
+            slumps.to_parquet(temporary, write_covering_bbox=True, schema_version="1.1.0")
+        elif suffix == ".gpkg":
+            slumps.to_file(temporary, layer="slumps", driver="GPKG", engine="pyogrio")
+        else:
+            slumps.to_file(temporary, driver="GeoJSON", engine="pyogrio", RFC7946=True)
+    return len(slumps)
 
 
 def _on(frame: GeoDataFrame, grid: GeoBox) -> list[BaseGeometry]:

@@ -7,6 +7,7 @@ killed at any moment. It listens on this machine only, unless a token is given.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import hmac
 import socket
 import threading
@@ -143,6 +144,8 @@ def create_app(
     def session() -> dict[str, Any]:
         sites = workspace.sites
         return {
+            # Names the place for decisions that a browser keeps while the server is away.
+            "id": hashlib.sha256(str(workspace.root).encode()).hexdigest()[:16],
             "workspace": workspace.config.name,
             "round": shown_round(),
             "kind": kind,
