@@ -60,9 +60,7 @@ class BackendConfig(_Section):
 class ExportConfig(_Section):
     """How tiles are fetched. None of these settings changes what the files hold."""
 
-    tile: int = Field(
-        256, ge=16, le=4096, description="Largest side of one request in pixels."
-    )
+    tile: int = Field(256, ge=16, le=4096, description="Largest side of one request in pixels.")
     smallest_tile: int = Field(
         32,
         ge=8,

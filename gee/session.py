@@ -107,10 +107,11 @@ def _own_emulator(catalog: Path | None) -> object:
             hint="Fill it with `thawslump emulator ingest`, or let the demo make its valley, or "
             "set backend.kind to earthengine.",
         )
-    from gee.emulator.app import create_app
+    from gee.emulator.protocol import Endpoint
     from gee.emulator.transport import Transport
 
-    return Transport(create_app(catalog))
+    # Several sites are exported at once, each with an emulator of its own: a modest cache.
+    return Transport(Endpoint(catalog, cache_bytes=256 * 2**20))
 
 
 def _initialize_live(backend: BackendConfig) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gee.exports.plan import FILES
 from thawslump.pipeline import Item
 
 if TYPE_CHECKING:
@@ -53,11 +54,10 @@ def plan_export(workspace: Workspace, round: int) -> list[Item]:
             continue
         folder = workspace.tiles(site.name)
         settings = {
-            "site": site.model_dump(mode="json", exclude={"outlines"}),
+            "site": site.model_dump(mode="json", exclude={"outlines", "role"}),
             "backend": {"kind": backend.kind, "url": backend.url if not own else None},
             "catalog": catalog_digest(workspace.catalog, _collections(site)) if own else None,
         }
-        west, south, east, north = site.bounds
         items.append(
             Item(
                 step="export",
@@ -65,9 +65,7 @@ def plan_export(workspace: Workspace, round: int) -> list[Item]:
                 target="gee.exports.step:run",
                 settings=settings,
                 inputs=(),
-                outputs=tuple(
-                    folder / name for name in ("stack.tif", "context.tif", "factors.tif", "item.json")
-                ),
+                outputs=tuple(folder / name for name in FILES),
                 cost=_megapixels(site) * _SECONDS_PER_MEGAPIXEL,
             )
         )

@@ -5,192 +5,46 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ee
 import numpy as np
 import pytest
-from affine import Affine
+from gee_world import (
+    CRS,
+    FLAT,
+    LOOK,
+    NORTH,
+    PRE,
+    S1_DATES,
+    S2_DATES,
+    WEST,
+    Array,
+    World,
+    a_site,
+    centres,
+    downhill,
+    height,
+    in_range,
+    incidence,
+    make_world,
+)
+from odc.geo.geobox import GeoBox
+
 from gee.config import BackendConfig
-from gee.emulator.catalog import BandData, Catalog
 from gee.scripts import context, factors, sentinel1, sentinel2, stack, terrain
 from gee.scripts.place import region, source, terrain_grid
 from gee.session import connect
-from numpy.typing import NDArray
-from odc.geo.geobox import GeoBox
-
 from thawslump.errors import ConfigError
 from thawslump.grid import coarser, lonlat_bounds
-from thawslump.site import Site, Window
-
-Array = NDArray[Any]
-CRS = "EPSG:32633"
-WEST, NORTH, SIZE = 500_000.0, 6_762_000.0, 240  # the made-up world: 240 x 240 pixels of 10 m
-PRE = Window(start=dt.date(2020, 6, 1), end=dt.date(2020, 9, 1))
-POST = Window(start=dt.date(2021, 6, 1), end=dt.date(2021, 9, 1))
-S2_DATES = ("2020-06-10", "2020-07-10", "2020-08-10", "2021-06-12", "2021-07-12", "2021-08-12")
-S1_DATES = ("2020-06-05", "2020-06-17", "2020-06-29", "2021-06-05", "2021-06-17", "2021-06-29")
-LOOK = {"ASCENDING": 255.0, "DESCENDING": 104.0}  # towards the satellite, degrees from grid north
-FLAT = {"VV": 0.12, "VH": 0.03}  # gamma0 of level ground, linear power
-
-
-def height(x: Array, y: Array) -> Array:
-    """A plane with hills on it, slopes of 5 to 20 degrees."""
-    u, v = x - WEST, y - NORTH
-    return 400 + 0.15 * u + 0.1 * v + 40 * np.sin(u / 240) * np.cos(v / 200)
-
-
-def downhill(x: Array, y: Array) -> tuple[Array, Array]:
-    """(east, north) components of minus the gradient of `height`, by calculus."""
-    u, v = x - WEST, y - NORTH
-    east = 0.15 + 40 / 240 * np.cos(u / 240) * np.cos(v / 200)
-    north = 0.1 - 40 / 200 * np.sin(u / 240) * np.sin(v / 200)
-    return -east, -north
-
-
-def centres(grid: GeoBox) -> tuple[Array, Array]:
-    rows, cols = grid.shape
-    a = grid.transform
-    x = a.c + (np.arange(cols) + 0.5) * a.a
-    y = a.f + (np.arange(rows) + 0.5) * a.e
-    return np.meshgrid(x, y)  # type: ignore[return-value]
-
-
-def world(resolution: float, margin: float = 0.0) -> GeoBox:
-    side = round((SIZE * 10 + 2 * margin) / resolution)
-    corner = Affine(resolution, 0, WEST - margin, 0, -resolution, NORTH + margin)
-    return GeoBox((side, side), corner, CRS)
-
-
-def band(name: str, array: Array, grid: GeoBox, **more: Any) -> BandData:
-    return BandData(name, array, CRS, tuple(grid.transform)[:6], **more)
-
-
-def incidence(x: Array, y: Array, direction: str) -> Array:
-    """Incidence angle in degrees: grows away from the satellite, 16 degrees in 250 km."""
-    look = math.radians(LOOK[direction])
-    away = -((x - WEST) * math.sin(look) + (y - NORTH) * math.cos(look))
-    return 38.0 + 16 / 250e3 * away
-
-
-def in_range(x: Array, y: Array, direction: str) -> Array:
-    """Steepness towards the satellite in radians."""
-    look = math.radians(LOOK[direction])
-    east, north = downhill(x, y)
-    return np.arctan(east * math.sin(look) + north * math.cos(look))
-
-
-@dataclass(frozen=True)
-class World:
-    folder: Path
-    s2: dict[str, dict[str, Array]]
-    gain: dict[str, float]
+from thawslump.site import Window
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> World:
-    folder = tmp_path_factory.mktemp("gee") / "catalog"
-    catalog = Catalog(folder, writable=True)
-    dice = np.random.default_rng(7)
-    return World(folder, _put_s2(catalog, dice), _put_s1(catalog, dice) | _put_dem(catalog))
-
-
-def _put_s2(catalog: Catalog, dice: np.random.Generator) -> dict[str, dict[str, Array]]:
-    grid, coarse = world(10), world(20)
-    catalog.put_collection("COPERNICUS/S2_SR_HARMONIZED")
-    kept = {}
-    for date in S2_DATES:
-        scene: dict[str, Array] = {
-            name: dice.integers(200, 3000, grid.shape).astype("uint16")
-            for name in ("B2", "B3", "B4", "B8")
-        }
-        scl = dice.choice([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11], coarse.shape).astype("uint8")
-        bands = [band(name, array, grid) for name, array in scene.items()]
-        bands.append(band("SCL", scl, coarse, pyramiding="SAMPLE"))
-        _put(catalog, "COPERNICUS/S2_SR_HARMONIZED", date, bands, {})
-        scene["SCL"] = scl.repeat(2, axis=0).repeat(2, axis=1)
-        kept[date] = scene
-    return kept
-
-
-def _put_s1(catalog: Catalog, dice: np.random.Generator) -> dict[str, float]:
-    grid, coarse = world(10), world(400, margin=2000)
-    x, y = centres(grid)
-    catalog.put_collection("COPERNICUS/S1_GRD")
-    gains = {}
-    for direction, relative in (("ASCENDING", 44), ("DESCENDING", 95)):
-        theta = np.radians(incidence(x, y, direction))
-        upright = np.pi / 2 - theta
-        tilt = np.tan(upright + in_range(x, y, direction)) / np.tan(upright)
-        for date in S1_DATES:
-            gain = float(dice.uniform(0.8, 1.25))
-            gains[f"{direction} {date}"] = gain
-            bands = [
-                band(
-                    name,
-                    (10 * np.log10(FLAT[name] * gain * np.cos(theta) * tilt)).astype("float32"),
-                    grid,
-                )
-                for name in ("VV", "VH")
-            ]
-            angle = incidence(*centres(coarse), direction).astype("float32")
-            bands.append(band("angle", angle, coarse))
-            properties = {
-                "instrumentMode": "IW",
-                "transmitterReceiverPolarisation": ["VV", "VH"],
-                "orbitProperties_pass": direction,
-                "relativeOrbitNumber_start": relative,
-            }
-            _put(catalog, "COPERNICUS/S1_GRD", date, bands, properties, direction[0])
-    return gains
-
-
-def _put_dem(catalog: Catalog) -> dict[str, float]:
-    grid = world(30, margin=90)
-    x, y = centres(grid)
-    heights = height(x, y).astype("float32")
-    half = grid.shape[1] // 2
-    catalog.put_collection("COPERNICUS/DEM/GLO30")
-    # Two tiles that meet inside the site.
-    for name, part in (("west", slice(0, half)), ("east", slice(half, None))):
-        tile = grid[:, part]
-        catalog.put_image(f"COPERNICUS/DEM/GLO30/{name}", [band("DEM", heights[:, part], tile)])
-    catalog.put_image("users/a/dem", [band("b1", heights, grid)])
-    return {}
-
-
-def _put(
-    catalog: Catalog,
-    collection: str,
-    date: str,
-    bands: list[BandData],
-    properties: dict[str, Any],
-    suffix: str = "",
-) -> None:
-    time = dt.datetime.fromisoformat(date + "T10:00:00+00:00").timestamp() * 1000
-    name = f"{collection}/{date.replace('-', '')}{suffix}"
-    catalog.put_image(name, bands, properties, start_ms=int(time))
-
-
-@pytest.fixture(scope="module")
-def earth(made: World) -> Iterator[World]:
+def earth(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    made = make_world(tmp_path_factory.mktemp("gee") / "catalog")
     with connect(BackendConfig(), made.folder):
         yield made
-
-
-def a_site(**changes: Any) -> Site:
-    grid = GeoBox((48, 60), Affine(10, 0, WEST + 700, 0, -10, NORTH - 900), CRS)
-    values: dict[str, Any] = {
-        "name": "place",
-        "role": "area",
-        "bounds": lonlat_bounds(grid),
-        "crs": CRS,
-        "pre": PRE,
-        "post": POST,
-    }
-    return Site(**(values | changes))
 
 
 def pixels(image: ee.Image, grid: GeoBox) -> dict[str, Array]:
@@ -267,8 +121,10 @@ def test_dndvi_is_after_minus_before(earth: World) -> None:
 @pytest.mark.parametrize("kind", [0, 1, 3, 8, 9, 10, 11])
 def test_hidden_ground_is_masked(earth: World, kind: int) -> None:
     assert kind not in sentinel2.CLEAR
-    image = ee.Image.constant(kind).rename("SCL").addBands(
-        ee.Image.constant([3000, 1000]).rename(["B8", "B4"])
+    image = (
+        ee.Image.constant(kind)
+        .rename("SCL")
+        .addBands(ee.Image.constant([3000, 1000]).rename(["B8", "B4"]))
     )
     ndvi = pixels(sentinel2.with_ndvi(image).select("NDVI"), a_site().grid()[:2, :2])["NDVI"]
     assert np.isnan(ndvi).all()
@@ -358,7 +214,8 @@ def test_volume_correction_gives_back_level_ground(earth: World, direction: str)
     site = a_site(orbit_pass=direction)
     grid = site.grid()
     flat = pixels(sentinel1.composite(site, PRE), grid)
-    raw = pixels(sentinel1.composite(a_site(orbit_pass=direction, slope_correction="none"), PRE), grid)
+    untouched = a_site(orbit_pass=direction, slope_correction="none")
+    raw = pixels(sentinel1.composite(untouched, PRE), grid)
     gain = np.median([earth.gain[f"{direction} {date}"] for date in S1_DATES[:3]])
     for name in ("VV", "VH"):
         assert np.ptp(raw[name]) > 2.0
@@ -453,7 +310,8 @@ def test_orbits_keep_one_geometry(earth: World) -> None:
     site = a_site(orbit_pass=None)
     images = sentinel1.collection(site, orbits=[sentinel1.Orbit("ASCENDING", 44)])
     assert images.size().getInfo() == 6
-    assert sentinel1.collection(site, orbits=[sentinel1.Orbit("ASCENDING", 7)]).size().getInfo() == 0
+    others = sentinel1.collection(site, orbits=[sentinel1.Orbit("ASCENDING", 7)])
+    assert others.size().getInfo() == 0
     with pytest.raises(ConfigError, match="list of Sentinel-1 orbits is empty"):
         sentinel1.collection(site, orbits=[])
 
@@ -488,9 +346,9 @@ def test_context_is_whole_numbers_of_both_sides(earth: World) -> None:
 
 
 def test_unknown_names_are_refused_with_the_nearest() -> None:
-    with pytest.raises(ConfigError, match='no band "dNVDI".*Did you mean "dNDVI"'):
+    with pytest.raises(ConfigError, match=r'no band "dNVDI".*Did you mean "dNDVI"'):
         stack.stack(a_site(), ("dNVDI",))
-    with pytest.raises(ConfigError, match='no factor "aspekt".*Did you mean "aspect"'):
+    with pytest.raises(ConfigError, match=r'no factor "aspekt".*Did you mean "aspect"'):
         factors.factors(a_site(), ("aspekt",))
     with pytest.raises(ConfigError, match='has the key "s3"; it may have s1, s2, dem'):
         source(a_site(sources={"s3": "x"}), "s1")

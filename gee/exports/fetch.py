@@ -17,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gee.exports.faults import Fault, classify, patiently, words
-from gee.exports.plan import Product, Tile, request_grid, tiles
+from gee.exports.plan import Tile, request_grid, tiles
 from thawslump.errors import BackendError
 from thawslump.files import storage_errors
 
 if TYPE_CHECKING:
     from gee.config import ExportConfig
+    from gee.exports.products import Product
 
 __all__ = ["Checkpoint", "Tally", "compute", "decode", "fetch"]
 
@@ -280,7 +281,8 @@ def _tile(
     pixels = np.empty((len(product.bands), tile.height, tile.width), product.dtype)
     for half in tile.halves():
         part = _tile(product, half, config, where, tally, ask, stop)
-        _place(pixels, Tile(half.row - tile.row, half.col - tile.col, half.height, half.width), part)
+        inside = Tile(half.row - tile.row, half.col - tile.col, half.height, half.width)
+        _place(pixels, inside, part)
     return pixels
 
 

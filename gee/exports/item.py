@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gee.scripts.place import crs_code
+from gee.grids import crs_code
 from thawslump.files import sha256, write_json
 from thawslump.grid import lonlat_bounds
 
 if TYPE_CHECKING:
-    from gee.exports.plan import Product
+    from gee.exports.products import Product
     from gee.exports.survey import Survey
     from thawslump.site import Site
 
@@ -89,7 +89,6 @@ def write_item(
             "processing:software": _software(),
             "thawslump:made_up": made_up,
             "thawslump:backend": backend,
-            "thawslump:role": site.role,
             "thawslump:windows": {
                 "pre": [str(site.pre.start), str(site.pre.end)],
                 "post": [str(site.post.start), str(site.post.end)],

@@ -1,33 +1,28 @@
-"""How the files of a site are cut into requests, and about what they cost."""
+"""How the files of a site are cut into requests, and about what that costs; needs no client."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from odc.geo.geobox import GeoBox
-
-from gee.scripts.context import context
-from gee.scripts.factors import factor_grid, factors
-from gee.scripts.place import crs_code, source
-from gee.scripts.stack import available, stack
-from thawslump.bands import BANDS
+from gee.grids import crs_code, factor_grid
 
 if TYPE_CHECKING:
-    import ee
+    from odc.geo.geobox import GeoBox
 
-    from gee.exports.survey import Survey
-    from thawslump.site import Site
+    from thawslump.workspace import Workspace
 
-__all__ = ["Product", "Tile", "estimate_eecu", "products", "request_grid", "tiles"]
+__all__ = ["Tile", "estimate_eecu", "request_grid", "tiles", "totals"]
 
 LARGEST_REQUEST = 48_000_000
 """Bytes that one answer of computePixels may have."""
 
-FLOAT_FILL = -99999.0
-"""Stands for "masked" on the way from the service; NaN in the files."""
+FILES = ("stack.tif", "context.tif", "factors.tif", "item.json")
+"""What an export leaves in tiles/<site>/."""
+
+# Days between two passes over a place, to guess the count of images before asking.
+_S1_DAYS, _S2_DAYS = 12, 5
 
 
 @dataclass(frozen=True)
@@ -58,50 +53,6 @@ class Tile:
             Tile(self.row, self.col, self.height, cut),
             Tile(self.row, self.col + cut, self.height, self.width - cut),
         )
-
-
-@dataclass(frozen=True)
-class Product:
-    """One file of a site: what is computed, on which grid, and how it is stored.
-
-    Attributes
-    ----------
-    name : str
-        Of the file, without ``.tif``.
-    image : ee.Image
-        Lazy; masked pixels still masked.
-    grid : GeoBox
-    bands : tuple of str
-    dtype : {"float32", "uint16"}
-    fill : float
-        Value that masked pixels get on the way.
-    nodata : float
-        Value that they have in the file.
-    units, sources : tuple of str
-        One per band.
-    """
-
-    name: str
-    image: ee.Image
-    grid: GeoBox
-    bands: tuple[str, ...]
-    dtype: str
-    fill: float
-    nodata: float
-    units: tuple[str, ...]
-    sources: tuple[str, ...]
-    pixel_bytes: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        size = {"float32": 4, "uint16": 2}[self.dtype]
-        object.__setattr__(self, "pixel_bytes", size * len(self.bands))
-
-    @property
-    def filled(self) -> ee.Image:
-        """The image that is asked for: nothing masked, one data type."""
-        # Without sameFootprint=False pixels outside the images' outlines would stay masked.
-        whole = self.image.unmask(self.fill, False)
-        return whole.toFloat() if self.dtype == "float32" else whole.toUint16()
 
 
 def tiles(shape: tuple[int, int], side: int, pixel_bytes: int = 1) -> list[Tile]:
@@ -148,52 +99,6 @@ def request_grid(grid: GeoBox, tile: Tile) -> dict[str, Any]:
     }
 
 
-def products(site: Site, survey: Survey) -> list[Product]:
-    """Return the files of a site: change stack, context for reviewers, conditioning factors."""
-    bands = available(site)
-    s1, s2, dem = source(site, "s1"), source(site, "s2"), source(site, "dem")
-    origin = {"S1": s1, "S2": s2, "terrain": dem}
-
-    def described(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        known = [BANDS[name] for name in names]
-        return tuple(b.unit for b in known), tuple(origin[b.origin] for b in known)
-
-    colours = tuple(name for name in site.context if name != "hillshade")
-    return [
-        Product(
-            "stack",
-            stack(site, bands, survey.orbits),
-            site.grid(),
-            bands,
-            "float32",
-            FLOAT_FILL,
-            float("nan"),
-            *described(bands),
-        ),
-        Product(
-            "context",
-            context(site),
-            site.grid(),
-            (*colours, "hillshade"),
-            "uint16",
-            65535,
-            65535,
-            ("reflectance * 10000",) * len(colours) + ("1",),
-            (s2,) * len(colours) + (dem,),
-        ),
-        Product(
-            "factors",
-            factors(site, site.factors),
-            factor_grid(site),
-            site.factors,
-            "float32",
-            FLOAT_FILL,
-            float("nan"),
-            *described(site.factors),
-        ),
-    ]
-
-
 def estimate_eecu(pixels: int, images: int) -> float:
     """Return a rough estimate of the Earth Engine compute seconds (EECU-seconds) of a site.
 
@@ -209,3 +114,40 @@ def estimate_eecu(pixels: int, images: int) -> float:
     A rule of thumb, one EECU-second for a million pixels read: not calibrated against a bill.
     """
     return pixels * max(1, images) / 1e6
+
+
+def totals(workspace: Workspace) -> dict[str, float]:
+    """Return what the exports that are left would take, without asking the service.
+
+    Returns
+    -------
+    dict
+        ``sites``, ``pixels``, ``requests``, ``bytes`` (uncompressed) and ``eecu_seconds`` (a rough
+        estimate: a Sentinel-2 image every 5 days and a Sentinel-1 image every 12 days).
+    """
+    side = workspace.config.export.tile
+    found: dict[str, float] = {
+        "sites": 0,
+        "pixels": 0,
+        "requests": 0,
+        "bytes": 0,
+        "eecu_seconds": 0.0,
+    }
+    for site in workspace.sites.values():
+        folder = workspace.tiles(site.name)
+        if site.source != "earthengine" or all((folder / name).exists() for name in FILES):
+            continue
+        days = sum((w.end - w.start).days for w in (site.pre, site.post) if w is not None)
+        images = round(days / _S1_DAYS) + round(days / _S2_DAYS)
+        found["sites"] += 1
+        for grid, size in (
+            (site.grid(), 4 * len(site.bands)),
+            (site.grid(), 2 * len(site.context)),
+            (factor_grid(site), 4 * len(site.factors)),
+        ):
+            rows, cols = grid.shape
+            found["pixels"] += rows * cols
+            found["bytes"] += rows * cols * size
+            found["requests"] += len(tiles((rows, cols), side, size))
+            found["eecu_seconds"] += estimate_eecu(rows * cols, images)
+    return found

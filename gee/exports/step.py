@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from gee.exports.faults import patiently
 from gee.exports.fetch import Checkpoint, Tally, clear, fetch
 from gee.exports.item import graph_hash, write_item
-from gee.exports.plan import Product, estimate_eecu, products, tiles
+from gee.exports.plan import estimate_eecu
+from gee.exports.products import Product, products
 from gee.exports.survey import Survey, survey
 from gee.session import connect, describe
 from thawslump.errors import DataError
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from thawslump.site import Site
     from thawslump.workspace import Workspace
 
-__all__ = ["outlook", "run"]
+__all__ = ["run"]
 
 
 def run(
@@ -64,9 +65,7 @@ def run(
     with connect(backend, workspace.catalog):
         found = survey(
             site,
-            lambda ask: patiently(
-                ask, where=where, retries=config.retries, backoff=config.backoff
-            ),
+            lambda ask: patiently(ask, where=where, retries=config.retries, backoff=config.backoff),
         )
         tally.add(requests=found.requests)
         wanted = products(site, found)
@@ -135,9 +134,7 @@ def _refuse_empty(site: Site, found: Survey, product: Product, array: NDArray[An
 _TERRAIN = frozenset({"elevation", "slope", "aspect", "hillshade"})
 
 
-def _write(
-    path: Path, product: Product, array: NDArray[Any], found: Survey, site: Site
-) -> None:
+def _write(path: Path, product: Product, array: NDArray[Any], found: Survey, site: Site) -> None:
     made_up = found.made_up or site.made_up
     write_cog(
         path,
@@ -155,54 +152,3 @@ def _write(
             **({"made_up": "yes: made-up data, not a real place"} if made_up else {}),
         },
     )
-
-
-def outlook(workspace: Workspace, name: str) -> dict[str, Any]:
-    """Return what exporting a site would take: images, dates, pixels, requests, estimated cost.
-
-    Nothing is fetched; each collection is asked once.
-    """
-    site = workspace.site(name)
-    backend, config = workspace.config.backend, workspace.config.export
-    where = describe(backend, workspace.catalog)
-    with connect(backend, workspace.catalog):
-        found = survey(
-            site,
-            lambda ask: patiently(
-                ask, where=where, retries=config.retries, backoff=config.backoff
-            ),
-        )
-        wanted = products(site, found)
-    cut = {
-        product.name: tiles(
-            (product.grid.shape[0], product.grid.shape[1]), config.tile, product.pixel_bytes
-        )
-        for product in wanted
-    }
-    pixels = sum(int(np.prod(product.grid.shape)) for product in wanted)
-    return {
-        "site": name,
-        "backend": where,
-        "made_up": found.made_up or site.made_up,
-        "images": {
-            f"{key} {side}": [str(picture.date) for picture in pictures]
-            for (key, side), pictures in found.pictures.items()
-        },
-        "orbits": None
-        if found.orbits is None
-        else [f"{orbit.direction} {orbit.relative}" for orbit in found.orbits],
-        "files": {
-            product.name: {
-                "bands": list(product.bands),
-                "shape": list(product.grid.shape),
-                "requests": len(cut[product.name]),
-                "megabytes": round(
-                    int(np.prod(product.grid.shape)) * product.pixel_bytes / 1e6, 2
-                ),
-            }
-            for product in wanted
-        },
-        "pixels": pixels,
-        "requests": sum(len(parts) for parts in cut.values()) + found.requests,
-        "eecu_seconds_estimate": round(estimate_eecu(pixels, found.images), 3),
-    }

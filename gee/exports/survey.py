@@ -24,6 +24,7 @@ __all__ = ["Picture", "Survey", "survey"]
 
 T = TypeVar("T")
 Side = Literal["pre", "post"]
+_SIDES: tuple[Side, ...] = ("pre", "post")
 _MOST = 5000  # images per window; more than any window holds
 _PROPERTIES = (
     "system:index",
@@ -96,7 +97,7 @@ def survey(site: Site, ask: Callable[[Callable[[], T]], T] | None = None) -> Sur
     for key in keys:
         found = _inventory(site, key, run)
         requests += 1
-        for side in ("pre", "post"):
+        for side in _SIDES:
             rows = sorted(found[side], key=lambda row: (row[1], row[0]))
             pictures[key, side] = tuple(_picture(row) for row in rows)
             if not rows:
@@ -107,7 +108,7 @@ def survey(site: Site, ask: Callable[[Callable[[], T]], T] | None = None) -> Sur
     if "s1" in keys:
         orbits = _orbits_on_both_sides(site, pictures["s1", "pre"], pictures["s1", "post"])
         if orbits is not None:
-            for side in ("pre", "post"):
+            for side in _SIDES:
                 pictures["s1", side] = tuple(
                     picture for picture in pictures["s1", side] if picture.orbit in orbits
                 )

@@ -7,22 +7,15 @@ from typing import TYPE_CHECKING
 
 import ee
 
+from gee.grids import factor_grid
 from gee.scripts import sentinel2, terrain
 from thawslump.bands import FACTORS
 from thawslump.errors import ConfigError, nearest
-from thawslump.grid import coarser
 
 if TYPE_CHECKING:
-    from odc.geo.geobox import GeoBox
-
     from thawslump.site import Site
 
-__all__ = ["factor_grid", "factors"]
-
-
-def factor_grid(site: Site) -> GeoBox:
-    """Return the grid of the factors: 30 m (never finer than the site), same upper-left corner."""
-    return coarser(site.grid(), max(30.0, site.resolution))
+__all__ = ["factors"]
 
 
 def _elevation(site: Site) -> ee.Image:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import ee
 
+from gee.grids import crs_code, crs_transform
 from thawslump.errors import ConfigError, nearest
 from thawslump.grid import coarser, lonlat_bounds
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_SOURCES",
-    "crs_code",
-    "crs_transform",
     "day",
     "in_window",
     "pinned",
@@ -76,19 +75,6 @@ def in_window(collection: ee.ImageCollection, window: Window) -> ee.ImageCollect
     return collection.filterDate(day(window.start), day(window.end))
 
 
-def crs_code(grid: GeoBox) -> str:
-    """Return the code of a grid's CRS, for example ``EPSG:32652``."""
-    crs = grid.crs
-    assert crs is not None  # grid_over never makes a grid without one
-    return f"EPSG:{crs.to_epsg()}" if crs.to_epsg() is not None else crs.to_wkt()
-
-
-def crs_transform(grid: GeoBox) -> list[float]:
-    """Return a grid's affine transform in Earth Engine's order: a, b, c, d, e, f of x = ac + br + c."""
-    a = grid.transform
-    return [a.a, a.b, a.c, a.d, a.e, a.f]
-
-
 def terrain_grid(site: Site) -> GeoBox:
     """Return the grid on which terrain is differentiated.
 
@@ -102,5 +88,5 @@ def terrain_grid(site: Site) -> GeoBox:
 
 
 def pinned(image: ee.Image, grid: GeoBox) -> ee.Image:
-    """Compute everything before this on `grid` (CRS and affine transform), whatever is asked for later."""
+    """Compute everything before this on `grid` (CRS and affine transform) whatever is asked for."""
     return image.reproject(crs=crs_code(grid), crsTransform=crs_transform(grid))

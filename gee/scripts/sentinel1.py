@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import ee
 
+from gee.grids import crs_code
 from gee.scripts import terrain
-from gee.scripts.place import crs_code, in_window, region, source
+from gee.scripts.place import in_window, region, source
 from thawslump.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -243,9 +244,7 @@ def _prepared(image: ee.Image, site: Site, linear: bool, borders: bool) -> ee.Im
     return slope_corrected(power, theta, geometry, site.slope_correction)
 
 
-def composite(
-    site: Site, window: Window, orbits: Sequence[Orbit] | None = None
-) -> ee.Image:
+def composite(site: Site, window: Window, orbits: Sequence[Orbit] | None = None) -> ee.Image:
     """Return the median of the (slope-corrected) images of a window: bands VV and VH in dB.
 
     The median is taken in linear power. With `Site.slope_correction` "none" it is that of sigma0

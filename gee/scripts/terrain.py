@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import ee
 
-from gee.scripts.place import crs_code, pinned, region, source, terrain_grid
+from gee.grids import crs_code
+from gee.scripts.place import pinned, region, source, terrain_grid
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -42,9 +43,11 @@ def elevation(site: Site) -> ee.Image:
     if is_tiled(name):
         tiles = ee.ImageCollection(name.removesuffix("/*")).filterBounds(region(site))
         # Each tile on its own: a mosaic has no grid that bilinear reading could refer to.
-        tiles = tiles.map(lambda tile: ee.Image(tile).select([0], ["elevation"]).resample("bilinear"))
+        tiles = tiles.map(
+            lambda tile: ee.Image(tile).select([0], ["elevation"]).resample("bilinear")
+        )
         grid = terrain_grid(site)
-        # A mosaic's own projection is one degree wide; anything aggregated over it would be wrong.
+        # A mosaic's own projection has pixels of one degree, wrong for anything aggregated.
         return tiles.mosaic().setDefaultProjection(crs=crs_code(grid), scale=abs(grid.transform.a))
     return ee.Image(name).select([0], ["elevation"]).resample("bilinear")
 
@@ -75,8 +78,10 @@ def gradient(site: Site, grid: GeoBox | None = None) -> ee.Image:
     heights = elevation(site)
     rise = ee.Terrain.slope(heights).multiply(_RADIANS).tan()
     facing = ee.Terrain.aspect(heights).unmask(0, False).multiply(_RADIANS)
-    parts = rise.multiply(facing.cos()).rename("north").addBands(
-        rise.multiply(facing.sin()).rename("east")
+    parts = (
+        rise.multiply(facing.cos())
+        .rename("north")
+        .addBands(rise.multiply(facing.sin()).rename("east"))
     )
     return pinned(parts, grid or terrain_grid(site)).resample("bilinear")
 

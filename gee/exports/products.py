@@ -1,0 +1,117 @@
+"""The files of a site: what is computed for each, and how it is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from odc.geo.geobox import GeoBox
+
+from gee.grids import factor_grid
+from gee.scripts.context import context
+from gee.scripts.factors import factors
+from gee.scripts.place import source
+from gee.scripts.stack import available, stack
+from thawslump.bands import BANDS
+
+if TYPE_CHECKING:
+    import ee
+
+    from gee.exports.survey import Survey
+    from thawslump.site import Site
+
+__all__ = ["FLOAT_FILL", "Product", "products"]
+
+FLOAT_FILL = -99999.0
+"""Stands for "masked" on the way from the service; NaN in the files."""
+
+
+@dataclass(frozen=True)
+class Product:
+    """One file of a site: what is computed, on which grid, and how it is stored.
+
+    Attributes
+    ----------
+    name : str
+        Of the file, without ``.tif``.
+    image : ee.Image
+        Lazy; masked pixels still masked.
+    grid : GeoBox
+    bands : tuple of str
+    dtype : {"float32", "uint16"}
+    fill : float
+        Value that masked pixels get on the way.
+    nodata : float
+        Value that they have in the file.
+    units, sources : tuple of str
+        One per band.
+    """
+
+    name: str
+    image: ee.Image
+    grid: GeoBox
+    bands: tuple[str, ...]
+    dtype: str
+    fill: float
+    nodata: float
+    units: tuple[str, ...]
+    sources: tuple[str, ...]
+    pixel_bytes: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        size = {"float32": 4, "uint16": 2}[self.dtype]
+        object.__setattr__(self, "pixel_bytes", size * len(self.bands))
+
+    @property
+    def filled(self) -> ee.Image:
+        """The image that is asked for: nothing masked, one data type."""
+        # Without sameFootprint=False pixels outside the images' outlines would stay masked.
+        whole = self.image.unmask(self.fill, False)
+        return whole.toFloat() if self.dtype == "float32" else whole.toUint16()
+
+
+def products(site: Site, survey: Survey) -> list[Product]:
+    """Return the files of a site: change stack, context for reviewers, conditioning factors."""
+    bands = available(site)
+    s1, s2, dem = source(site, "s1"), source(site, "s2"), source(site, "dem")
+    origin = {"S1": s1, "S2": s2, "terrain": dem}
+
+    def described(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        known = [BANDS[name] for name in names]
+        return tuple(b.unit for b in known), tuple(origin[b.origin] for b in known)
+
+    colours = tuple(name for name in site.context if name != "hillshade")
+    return [
+        Product(
+            "stack",
+            stack(site, bands, survey.orbits),
+            site.grid(),
+            bands,
+            "float32",
+            FLOAT_FILL,
+            float("nan"),
+            *described(bands),
+        ),
+        Product(
+            "context",
+            context(site),
+            site.grid(),
+            (*colours, "hillshade"),
+            "uint16",
+            65535,
+            65535,
+            ("reflectance * 10000",) * len(colours) + ("1",),
+            (s2,) * len(colours) + (dem,),
+        ),
+        Product(
+            "factors",
+            factors(site, site.factors),
+            factor_grid(site),
+            site.factors,
+            "float32",
+            FLOAT_FILL,
+            float("nan"),
+            *described(site.factors),
+        ),
+    ]

@@ -1,0 +1,36 @@
+"""Grids as Earth Engine words them; needs no client."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from thawslump.grid import coarser
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+
+    from thawslump.site import Site
+
+__all__ = ["crs_code", "crs_transform", "factor_grid"]
+
+
+def crs_code(grid: GeoBox) -> str:
+    """Return the code of a grid's CRS, for example ``EPSG:32652``; WKT where it has none."""
+    crs = grid.crs
+    assert crs is not None  # grid_over never makes a grid without one
+    code = crs.to_epsg()
+    return str(crs.to_wkt()) if code is None else f"EPSG:{code}"
+
+
+def crs_transform(grid: GeoBox) -> list[float]:
+    """Return a grid's affine transform in Earth Engine's order.
+
+    Scale x, shear x, upper-left x, shear y, scale y, upper-left y.
+    """
+    a = grid.transform
+    return [a.a, a.b, a.c, a.d, a.e, a.f]
+
+
+def factor_grid(site: Site) -> GeoBox:
+    """Return the grid of the factors: 30 m (never finer than the site), same upper-left corner."""
+    return coarser(site.grid(), max(30.0, site.resolution))
