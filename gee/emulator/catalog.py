@@ -58,6 +58,7 @@ TOP = 256  # the pyramid ends where a level fits into a square of this many pixe
 BLOCK = 512  # side of the tiles inside the files, and of the blocks in the cache
 FORMAT = 1
 MANIFEST = "asset.json"
+CHANGES = ".changes"  # an empty file whose time is that of the last change
 
 _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,199}")
 _FILE = re.compile(r"[0-9a-f]{12}_[0-9]+(_[0-9]+(\.mask)?\.tif|\.geojson)")
@@ -622,6 +623,14 @@ class Catalog:
         self._children: dict[str, tuple[int, list[Asset]]] = {}
         self._tables: OrderedDict[str, tuple[tuple[int, ...], list[dict[str, Any]]]] = OrderedDict()
 
+    @property
+    def generation(self) -> int:
+        """A number that differs after any change of an asset, by whichever process."""
+        try:
+            return os.stat(f"{self.root}/{CHANGES}").st_mtime_ns  # noqa: PTH116 (a hot path)
+        except OSError:
+            return 0
+
     # ---- reading
 
     def get(self, asset_id: str) -> Asset | None:
@@ -952,6 +961,9 @@ class Catalog:
         now = time.time_ns()
         with contextlib.suppress(OSError):
             os.utime(parent, ns=(now, now))
+            mark = self.root / CHANGES
+            mark.touch()
+            os.utime(mark, ns=(now, now))
         with self._lock:
             self._assets.pop(asset_id, None)
         self._blocks.forget(folder)

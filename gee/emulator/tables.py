@@ -145,7 +145,7 @@ def _kml_geometry(geometry: dict[str, Any] | None) -> str:
             out += f"<innerBoundaryIs><LinearRing>{text(ring)}</LinearRing></innerBoundaryIs>"
         return f"<Polygon>{out}</Polygon>"
 
-    kind, places = geometry["type"], geometry.get("coordinates")
+    kind, places = geometry["type"], geometry.get("coordinates") or []
     if kind == "Point":
         return f"<Point>{text([places])}</Point>"
     if kind in ("LineString", "LinearRing"):
