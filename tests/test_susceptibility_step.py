@@ -95,6 +95,9 @@ def test_whole_step(workspace: Workspace) -> None:
         )
         # Slope decides, whatever the fold and also on the site that was held out.
         assert scores["auc_spatial"] > 0.85 and scores["auc_test"] > 0.85
+        without = scores["auc_spatial_without"]
+        assert set(without) == {"elevation", "slope", "aspect", "NDVI"}
+        assert without["slope"] == min(without.values()) < 0.7
     classes = report["classes"]
     assert sum(classes["share_of_area"]) == pytest.approx(1)
     upper = classes["upper_probability"]

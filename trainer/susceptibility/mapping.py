@@ -205,7 +205,7 @@ def draw_probability(
     histogram : ndarray of int64, shape (10001,)
         Cells by stored probability.
     filled : int
-        Valid cells with at least one factor missing.
+        Valid cells with at least one feature missing.
     """
     import rasterio
 
@@ -216,12 +216,11 @@ def draw_probability(
         parts = list(windows(height, width, size))
         for number, window in enumerate(parts):
             factors = read(window)
-            missing = np.isnan(factors)
-            valid = np.asarray(~missing.all(axis=0))
-            filled += int((missing.any(axis=0) & valid).sum())
+            valid = np.asarray(~np.isnan(factors).all(axis=0))
             probability = np.zeros(valid.shape, np.float64)
             if valid.any():
                 features = design(factors)[valid.ravel()]
+                filled += int(np.isnan(features).any(axis=1).sum())
                 probability[valid] = classifier.predict_proba(features)[:, 1]
             stored = quantise(probability, valid)
             histogram += np.bincount(stored[valid], minlength=LEVELS + 1)

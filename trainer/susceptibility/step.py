@@ -178,7 +178,7 @@ def score(
     -------
     scores : dict of model name to dict
         gap_random_minus_spatial, auc_spatial and auc_random, each with a 95 % interval over
-        blocks, and the area of each spatial fold.
+        blocks; the area of each spatial fold; the area without each factor.
     out_of_fold : dict of model name to ndarray
         Probability of each sample over the spatial folds.
     """
@@ -206,7 +206,33 @@ def score(
                 for _, test in by_place
             ],
         }
+    for left_out, areas_without in _without_each(drawn, config, by_place).items():
+        for name, value in areas_without.items():
+            scores[name].setdefault("auc_spatial_without", {})[left_out] = _finite(value)
     return scores, {name: held[f"{name} spatial"] for name in config.models}
+
+
+def _without_each(
+    drawn: Samples, config: SusceptibilityConfig, folds: validation.Folds
+) -> dict[str, dict[str, float]]:
+    """Return the AUC over spatial folds with each factor left out: what hangs on it alone.
+
+    A factor that slumps themselves change (NDVI) may owe its worth to slumps that were there
+    already; without it the score says what the terrain knows.
+    """
+    if len(config.factors) < 2:
+        return {}
+    columns = models.feature_names(config.factors)
+    found: dict[str, dict[str, float]] = {}
+    for factor in config.factors:
+        gone = models.feature_names([factor])
+        kept = [index for index, column in enumerate(columns) if column not in gone]
+        found[factor] = {}
+        for name in config.models:
+            model = models.build(name, trees=config.trees, depth=config.depth, seed=config.seed)
+            held = validation.out_of_fold(model, drawn.features[:, kept], drawn.labels, folds)
+            found[factor][name] = validation.auc(drawn.labels, held)
+    return found
 
 
 def _told(name: str, found: validation.Interval) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from sklearn.pipeline import Pipeline
 from thawslump.errors import DataError
 
 __all__ = [
+    "Folds",
     "Interval",
     "auc",
     "block_bootstrap",
