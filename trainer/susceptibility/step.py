@@ -207,8 +207,8 @@ def score(
             ],
         }
     for left_out, areas_without in _without_each(drawn, config, by_place).items():
-        for name, value in areas_without.items():
-            scores[name].setdefault("auc_spatial_without", {})[left_out] = _finite(value)
+        for model_name, value in areas_without.items():
+            scores[model_name].setdefault("auc_spatial_without", {})[left_out] = _finite(value)
     return scores, {name: held[f"{name} spatial"] for name in config.models}
 
 
