@@ -1,0 +1,360 @@
+"""Training crops from tiles: scaled, packed on one device, cut and turned there in one gather."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from thawslump.errors import DataError
+from thawslump.grid import same_grid
+from thawslump.raster import grid_of, open_raster, read, read_float
+
+__all__ = ["IGNORE", "Chips", "Scaling", "Tile", "fit_scaling", "read_tile", "scale"]
+
+IGNORE = 255
+"""Label of a pixel that nobody looked at: it counts in no loss and no score."""
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Mean and standard deviation of the training pixels of each band.
+
+    Attributes
+    ----------
+    bands : tuple of str
+        In the order of the model's input channels.
+    mean, std : tuple of float
+        One per band, in the band's unit.
+    """
+
+    bands: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A stack with its labels.
+
+    Attributes
+    ----------
+    name : str
+    array : ndarray of float32, shape (band, y, x)
+        NaN where a band is missing.
+    labels : ndarray of uint8, shape (y, x)
+        1 slump, 0 not, 255 not looked at.
+    reviewed : bool
+        Only places that reviewers decided on are labelled (an area of an earlier round).
+    """
+
+    name: str
+    array: NDArray[np.float32]
+    labels: NDArray[np.uint8]
+    reviewed: bool = False
+
+    @property
+    def filled(self) -> float:
+        """Share of values that are missing, among pixels that have any band."""
+        missing = ~np.isfinite(self.array)
+        some = ~missing.all(axis=0)
+        return float(missing[:, some].mean()) if some.any() else 1.0
+
+
+def read_tile(
+    stack: Path, labels: Path, bands: Sequence[str], *, name: str, reviewed: bool = False
+) -> Tile:
+    """Read a stack and its labels.
+
+    Parameters
+    ----------
+    stack : Path
+        GeoTIFF with named bands; one that is absent is missing everywhere.
+    labels : Path
+        GeoTIFF, uint8, on the grid of `stack`.
+    bands : sequence of str
+    name : str
+    reviewed : bool
+
+    Returns
+    -------
+    Tile
+
+    Raises
+    ------
+    DataError
+        The grids differ, a label is none of 0, 1, 255, or none of the bands is there.
+    """
+    if not same_grid(grid_of(stack), grid_of(labels)):
+        raise DataError(
+            f"{labels} is not on the grid of {stack}.",
+            hint="Run `thawslump run --until labels` again; it rasterises onto the stack's grid.",
+        )
+    marks = read(labels).array[0]
+    strange = np.setdiff1d(np.unique(marks), [0, 1, IGNORE])
+    if strange.size:
+        raise DataError(
+            f"{labels} holds the value {strange[0]}; labels are 0, 1 and {IGNORE} (not looked at)."
+        )
+    return Tile(name, read_bands(stack, bands), marks.astype("uint8"), reviewed)
+
+
+def read_bands(stack: Path, bands: Sequence[str], window: Any = None) -> NDArray[np.float32]:
+    """Read bands as float32; nodata and bands that the file does not have are NaN.
+
+    Returns
+    -------
+    ndarray of float32, shape (band, y, x)
+
+    Raises
+    ------
+    DataError
+        The file has none of the bands.
+    """
+    there = band_names(stack)
+    held = [band for band in bands if band in there]
+    if not held:
+        raise DataError(
+            f"{stack} has none of the bands {', '.join(bands)}; it has {', '.join(there)}.",
+            hint="Export the tile again, or train on bands that all tiles have.",
+        )
+    found = read_float(stack, held, window).array
+    if len(held) == len(bands):
+        return found
+    array = np.full((len(bands), *found.shape[1:]), np.nan, dtype="float32")
+    array[[list(bands).index(band) for band in held]] = found
+    return array
+
+
+def band_names(stack: Path) -> tuple[str, ...]:
+    """Return the band descriptions of a raster."""
+    with open_raster(stack) as source:
+        return tuple(name or f"band{i + 1}" for i, name in enumerate(source.descriptions))
+
+
+def fit_scaling(arrays: Iterable[NDArray[np.floating[Any]]], bands: Sequence[str]) -> Scaling:
+    """Return mean and standard deviation per band over all finite pixels.
+
+    Parameters
+    ----------
+    arrays : iterable of ndarray, shape (band, y, x)
+        Training tiles; NaN and infinite values do not count.
+    bands : sequence of str
+
+    Returns
+    -------
+    Scaling
+        A band without variation gets a standard deviation of 1.
+
+    Raises
+    ------
+    DataError
+        A band is missing in every tile.
+
+    Examples
+    --------
+    >>> fit_scaling([np.array([[[0.0, 2.0, np.nan]]])], ["dNDVI"])
+    Scaling(bands=('dNDVI',), mean=(1.0,), std=(1.0,))
+    """
+    count = np.zeros(len(bands))
+    mean = np.zeros(len(bands))
+    squares = np.zeros(len(bands))
+    for array in arrays:
+        for i, band in enumerate(array):
+            values = band[np.isfinite(band)].astype("float64")
+            if not values.size:
+                continue
+            # Chan's update: combining tiles loses no digits, unlike a sum of squares.
+            here = values.mean()
+            total = count[i] + values.size
+            step = here - mean[i]
+            squares[i] += ((values - here) ** 2).sum() + step**2 * count[i] * values.size / total
+            mean[i] += step * values.size / total
+            count[i] = total
+    if not count.all():
+        empty = [band for band, n in zip(bands, count, strict=True) if not n]
+        raise DataError(
+            f"Band {', '.join(empty)} has no valid pixel in any training site.",
+            hint="Train on a setting without it, or export the training sites again.",
+        )
+    std = np.sqrt(squares / count)
+    std[std == 0] = 1.0
+    return Scaling(tuple(bands), tuple(map(float, mean)), tuple(map(float, std)))
+
+
+def scale(
+    array: NDArray[np.floating[Any]], mean: Sequence[float], std: Sequence[float]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Scale bands to training mean 0 and deviation 1, missing values becoming 0.
+
+    Parameters
+    ----------
+    array : ndarray, shape (band, y, x)
+        Missing values are NaN or infinite.
+    mean, std : sequence of float
+        One per band.
+
+    Returns
+    -------
+    scaled : ndarray of float32, shape (band, y, x)
+        Finite everywhere; a missing value is 0, the training mean.
+    filled : ndarray of float32, shape (y, x)
+        Share of bands that were missing; a pixel is nodata only where it is 1.
+
+    Examples
+    --------
+    >>> scaled, filled = scale(np.array([[[3.0, np.nan]], [[1.0, 5.0]]]), [1, 1], [2, 1])
+    >>> scaled.tolist(), filled.tolist()
+    ([[[1.0, 0.0]], [[0.0, 4.0]]], [[0.0, 0.5]])
+    """
+    there = np.isfinite(array)
+    centre = np.asarray(mean, dtype="float32")[:, None, None]
+    width = np.asarray(std, dtype="float32")[:, None, None]
+    scaled = np.where(there, (array - centre) / width, np.float32(0)).astype("float32", copy=False)
+    filled = 1 - there.mean(axis=0, dtype="float32")
+    return scaled, filled.astype("float32", copy=False)
+
+
+class Chips:
+    """Tiles packed into one tensor per device, from which random crops are gathered.
+
+    Parameters
+    ----------
+    tiles : sequence of Tile
+    scaling : Scaling
+    crop : int
+        Side of a crop in pixels. Smaller tiles are padded with the mean and ignored labels.
+    device : torch.device or str
+
+    Attributes
+    ----------
+    positives, rejected : Tensor of int64, shape (n, 3)
+        (tile, row, column) of the slump pixels, and of the pixels that reviewers rejected.
+
+    Raises
+    ------
+    DataError
+        No tile has a slump pixel.
+
+    Notes
+    -----
+    Pixels lie band-last, so that a crop with its quarter turn and mirror is one gather of whole
+    rows and comes out in the channels-last layout that convolutions are fastest in.
+    """
+
+    def __init__(
+        self,
+        tiles: Sequence[Tile],
+        scaling: Scaling,
+        crop: int,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.crop = crop
+        pixels, labels, shapes = [], [], []
+        positives: list[NDArray[np.int64]] = []
+        rejected: list[NDArray[np.int64]] = []
+        for index, tile in enumerate(tiles):
+            scaled, filled = scale(tile.array, scaling.mean, scaling.std)
+            marks = np.where(filled == 1, np.uint8(IGNORE), tile.labels)
+            pad = [(0, max(0, crop - side)) for side in marks.shape]
+            scaled = np.pad(scaled, [(0, 0), *pad])
+            marks = np.pad(marks, pad, constant_values=IGNORE)
+            positives.append(_places(index, marks == 1))
+            if tile.reviewed:
+                rejected.append(_places(index, marks == 0))
+            shapes.append(marks.shape)
+            pixels.append(np.moveaxis(scaled, 0, -1).reshape(-1, len(scaling.bands)))
+            labels.append(marks.ravel())
+        sizes = [height * width for height, width in shapes]
+        self.pixels = torch.from_numpy(np.concatenate(pixels)).to(device)
+        self.labels = torch.from_numpy(np.concatenate(labels)).to(device)
+        self.shapes = torch.tensor(shapes, device=device)
+        self.offsets = torch.tensor(np.cumsum([0, *sizes[:-1]]), device=device)
+        self.positives = torch.from_numpy(np.concatenate(positives)).to(device)
+        none = np.zeros((0, 3), dtype="int64")
+        self.rejected = torch.from_numpy(np.concatenate([none, *rejected])).to(device)
+        if not len(self.positives):
+            raise DataError(
+                f"No slump pixel in the {len(tiles)} training sites "
+                f"({', '.join(tile.name for tile in tiles)}).",
+                hint="Import outlines for them (`thawslump inventory import`), "
+                "or check that the outlines lie inside the sites.",
+            )
+        self._turns = _turns(crop).to(device)
+
+    def draw(
+        self,
+        generator: torch.Generator,
+        batch: int,
+        *,
+        flips: bool = True,
+        background: float = 0.0,
+        rejected: float = 0.0,
+    ) -> tuple[Tensor, Tensor]:
+        """Draw random crops, each turned by a random number of quarters.
+
+        Parameters
+        ----------
+        generator : torch.Generator
+            On the device of the tiles.
+        batch : int
+        flips : bool
+            Mirror half of the crops.
+        background, rejected : float
+            Shares of crops around any pixel, and around a place that reviewers rejected. All
+            others hold at least one slump pixel.
+
+        Returns
+        -------
+        images : Tensor of float32, shape (batch, band, crop, crop)
+        labels : Tensor of uint8, shape (batch, crop, crop)
+        """
+        device = self.pixels.device
+        kind, which, row, column, turn = torch.rand(5, batch, generator=generator, device=device)
+        place = self.positives[_pick(which, len(self.positives))]
+        if len(self.rejected) and rejected > 0:
+            other = self.rejected[_pick(which, len(self.rejected))]
+            place = torch.where((kind < rejected)[:, None], other, place)
+        if background > 0:
+            flat = _pick(which, len(self.labels))
+            tile = torch.searchsorted(self.offsets, flat, right=True) - 1
+            inside = flat - self.offsets[tile]
+            columns = self.shapes[tile, 1]
+            other = torch.stack([tile, inside // columns, inside % columns], dim=1)
+            place = torch.where((kind >= 1 - background)[:, None], other, place)
+        tile, size = place[:, 0], self.crop
+        space = self.shapes[tile] - size
+        shift = torch.stack([_pick(row, size), _pick(column, size)], dim=1)
+        # The crop may lie anywhere around the chosen pixel, as far as the tile allows.
+        start = torch.minimum((place[:, 1:] - shift).clamp(min=0), space)
+        turns = self._turns[_pick(turn, 8 if flips else 4)]
+        rows = start[:, 0, None, None] + turns[:, 0]
+        columns = start[:, 1, None, None] + turns[:, 1]
+        index = self.offsets[tile, None, None] + rows * self.shapes[tile, 1, None, None] + columns
+        return self.pixels[index].permute(0, 3, 1, 2), self.labels[index]
+
+
+def _places(tile: int, mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    rows, columns = np.nonzero(mask)
+    return np.stack([np.full_like(rows, tile), rows, columns], axis=1)
+
+
+def _pick(uniform: Tensor, count: int) -> Tensor:
+    """Turn numbers in [0, 1) into indices below `count`."""
+    # float32 has 2^24 steps: enough for places to crop around, and equal on every device.
+    return (uniform.double() * count).long().clamp(max=count - 1)
+
+
+def _turns(size: int) -> Tensor:
+    """Return the rows and columns of a square under its 8 symmetries, shape (8, 2, size, size)."""
+    rows, columns = np.meshgrid(np.arange(size), np.arange(size), indexing="ij")
+    square = np.stack([rows, columns])
+    plain = [np.rot90(square, k, axes=(1, 2)) for k in range(4)]
+    mirrored = [turned[:, :, ::-1] for turned in plain]
+    return torch.from_numpy(np.stack(plain + mirrored))

@@ -1,0 +1,171 @@
+"""Settings of the trainer (loads without numpy and torch)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from trainer.susceptibility.config import SusceptibilityConfig
+
+__all__ = [
+    "Architecture",
+    "BandSetting",
+    "Loss",
+    "RunConfig",
+    "SegmentationConfig",
+    "SusceptibilityConfig",
+]
+
+Architecture = Literal[
+    "unet",
+    "unetplusplus",
+    "manet",
+    "linknet",
+    "fpn",
+    "pspnet",
+    "pan",
+    "deeplabv3",
+    "deeplabv3plus",
+]
+Loss = Literal["bce", "dice", "focal", "jaccard", "lovasz"]
+BandSetting = Literal["S1", "S2", "S1+S2", "all"]
+
+
+def _short(value: float) -> str:
+    """Return 0.001 as "1e-3"."""
+    mantissa, exponent = f"{value:e}".split("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+
+
+class RunConfig(BaseModel):
+    """One training run: what is trained, on which bands, from which random start.
+
+    Examples
+    --------
+    >>> RunConfig(architecture="unet", encoder="resnet18", loss="dice").name
+    'unet-resnet18-dice-1e-3-all-s0'
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    architecture: Architecture = Field(description="Decoder, as named in Ganerod et al. (2024).")
+    encoder: str = Field(
+        min_length=1,
+        pattern=r"^[A-Za-z0-9_.-]+$",
+        description="Encoder name of segmentation-models-pytorch (tu-... takes it from timm); "
+        "trained from scratch, no weights are downloaded.",
+    )
+    loss: Loss = Field("dice", description="Loss; pixels labelled 255 do not count in any of them.")
+    learning_rate: float = Field(1e-3, gt=0, le=1, description="Highest learning rate of AdamW.")
+    bands: BandSetting = Field("all", description="Which bands of the stack the model sees.")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of weights, crops and dropout.")
+
+    @property
+    def name(self) -> str:
+        """Folder of the run; two runs of the same name would be the same run."""
+        bands = self.bands.replace("+", "-")
+        rate = _short(self.learning_rate)
+        return f"{self.architecture}-{self.encoder}-{self.loss}-{rate}-{bands}-s{self.seed}"
+
+
+def _default_runs() -> tuple[RunConfig, ...]:
+    return (
+        RunConfig(architecture="unet", encoder="tu-regnetx_002", loss="dice", seed=0),
+        RunConfig(architecture="fpn", encoder="tu-regnetx_002", loss="bce", seed=1),
+        RunConfig(architecture="linknet", encoder="tu-regnetx_002", loss="lovasz", seed=2),
+        RunConfig(architecture="unet", encoder="tu-lcnet_100", loss="jaccard", seed=3),
+        RunConfig(architecture="fpn", encoder="mobilenet_v2", loss="dice", seed=4),
+        RunConfig(architecture="linknet", encoder="tu-lcnet_100", loss="focal", seed=5),
+    )
+
+
+class SegmentationConfig(BaseModel):
+    """The runs, how each is trained, and how their ensemble maps an area.
+
+    Examples
+    --------
+    >>> len({run.name for run in SegmentationConfig().runs})
+    6
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    runs: tuple[RunConfig, ...] = Field(
+        default_factory=_default_runs,
+        min_length=1,
+        max_length=1000,
+        description="The grid of runs; each is trained by itself.",
+    )
+    crop: int = Field(
+        128, ge=32, le=2048, multiple_of=32, description="Side of a training crop in pixels."
+    )
+    batch: int = Field(8, ge=2, le=1024, description="Crops in one iteration.")
+    iterations: int = Field(25, ge=1, le=100_000, description="Iterations in one epoch.")
+    epochs: int = Field(8, ge=1, le=10_000, description="Epochs at most.")
+    patience: int = Field(
+        50, ge=1, le=10_000, description="Stop after this many epochs without a better F1."
+    )
+    schedule: Literal["cosine", "constant"] = Field(
+        "cosine",
+        description="Learning rate over a run: cosine (a short rise, then down to zero at the "
+        "last epoch) or constant, as in the paper.",
+    )
+    weight_decay: float = Field(0.01, ge=0, le=1, description="Weight decay of AdamW.")
+    flips: bool = Field(
+        True, description="Mirror crops besides turning them by quarters (the paper only turns)."
+    )
+    background_share: float = Field(
+        0.0,
+        ge=0,
+        le=0.9,
+        description="Share of crops drawn anywhere; the others hold at least one slump pixel.",
+    )
+    rejected_share: float = Field(
+        0.2,
+        ge=0,
+        le=0.9,
+        description="Share of crops around places that reviewers rejected, once there are any.",
+    )
+    ensemble_size: int = Field(
+        6,
+        ge=1,
+        le=1000,
+        description="Members: the best so many runs on validation (or all there are).",
+    )
+    window: int = Field(
+        512, ge=128, le=8192, multiple_of=32, description="Side of a prediction window in pixels."
+    )
+    overlap: int = Field(
+        64, ge=0, le=4096, multiple_of=32, description="Pixels that neighbouring windows share."
+    )
+    threads: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="Processor threads of one run. Part of the result: another number may change "
+        "the last digits of the weights.",
+    )
+
+    @field_validator("runs")
+    @classmethod
+    def _distinct(cls, runs: tuple[RunConfig, ...]) -> tuple[RunConfig, ...]:
+        names = [run.name for run in runs]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(
+                f"the run {twice[0]} stands there twice; change its seed or leave it out"
+            )
+        return runs
+
+    @model_validator(mode="after")
+    def _sizes(self) -> SegmentationConfig:
+        if self.crop < 128 and any(run.architecture == "pan" for run in self.runs):
+            # Its pyramid halves the encoder's output three times.
+            raise ValueError(f"pan needs crops of 128 pixels or more; crop is {self.crop}")
+        if 2 * self.overlap > self.window:
+            raise ValueError(
+                f"overlap {self.overlap} is more than half of window {self.window}; "
+                "make the overlap smaller or the window larger"
+            )
+        return self
