@@ -122,5 +122,6 @@ def same_grid(left: GeoBox, right: GeoBox) -> bool:
         return False
     size = abs(left.transform.a)
     return all(
-        abs(p - q) <= 1e-6 * size for p, q in zip(left.transform[:6], right.transform[:6], strict=True)
+        abs(p - q) <= 1e-6 * size
+        for p, q in zip(left.transform[:6], right.transform[:6], strict=True)
     )

@@ -271,9 +271,11 @@ class Driver:
                     f"{path} is missing; step {item.step} ({item.name}) needs it.",
                     hint="Run the steps before it: `thawslump run` does all that are left.",
                 )
-            name = path.relative_to(self.workspace.root).as_posix() if path.is_relative_to(
-                self.workspace.root
-            ) else path.name
+            name = (
+                path.relative_to(self.workspace.root).as_posix()
+                if path.is_relative_to(self.workspace.root)
+                else path.name
+            )
             sums[name] = digest
         return sums
 

@@ -60,7 +60,9 @@ def rasterize(
 
     shapes = list(geometries)
     burned = list(values) if values is not None else [1] * len(shapes)
-    pairs = [(g, v) for g, v in zip(shapes, burned, strict=True) if g is not None and not g.is_empty]
+    pairs = [
+        (g, v) for g, v in zip(shapes, burned, strict=True) if g is not None and not g.is_empty
+    ]
     if not pairs:
         return np.full(tuple(grid.shape), fill, dtype=dtype)
     return burn(

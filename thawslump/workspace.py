@@ -172,7 +172,11 @@ class Workspace:
         try:
             write_json(
                 holder,
-                {"pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S"), "words": _words()},
+                {
+                    "pid": os.getpid(),
+                    "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+                    "words": _words(),
+                },
             )
             yield
         finally:
