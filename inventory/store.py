@@ -58,6 +58,7 @@ KINDS = ("people", "scripted", "import")
 
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "inventory.thawslump")
 _DIGITS = 7
+_PATIENCE = 20.0  # seconds that another program may keep the file
 
 _SCHEMA = """
 CREATE TABLE slumps (
@@ -354,7 +355,7 @@ class Inventory:
     @contextlib.contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         try:
-            db = sqlite3.connect(self.path, timeout=20, isolation_level=None)
+            db = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None)
             try:
                 db.row_factory = sqlite3.Row
                 # EXTRA also syncs the folder after the journal is removed: a decision that

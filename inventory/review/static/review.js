@@ -173,12 +173,12 @@ function describe(detail) {
   $("made-up").hidden = !detail.made_up;
   $("attributes").replaceChildren(
     ...attribute("Area", area(detail.area_m2)),
-    ...attribute("Probability, mean", detail.probability_mean.toFixed(2), detail.probability_mean),
-    ...attribute("Probability, highest", detail.probability_max.toFixed(2), detail.probability_max),
+    ...attribute("Probability", detail.probability_mean.toFixed(2), detail.probability_mean),
+    ...attribute("Highest pixel", detail.probability_max.toFixed(2), detail.probability_max),
     ...attribute("Disagreement", detail.disagreement.toFixed(3), detail.disagreement / 0.5),
     ...attribute("Filled bands", `${Math.round(100 * detail.filled)} %`, detail.filled),
     ...attribute("Teaches", detail.score.toFixed(2), detail.score),
-    ...attribute("Latitude, longitude", `${detail.lat.toFixed(5)}, ${detail.lon.toFixed(5)}`),
+    ...attribute("Lat, lon", `${detail.lat.toFixed(5)}, ${detail.lon.toFixed(5)}`),
     ...attribute("Image side", `${Math.round(detail.metres).toLocaleString("en")} m`),
   );
   const told = detail.history.map((d) => {
