@@ -140,5 +140,11 @@ def _initialize_live(backend: BackendConfig) -> None:
 
 
 def _first_line(error: BaseException) -> str:
+    # The client wraps "connection refused" into three other errors, each longer than the last.
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return f"{cause.strerror}."
+        cause = cause.__cause__ or cause.__context__
     words = str(error).strip().splitlines()
     return words[0] if words else type(error).__name__

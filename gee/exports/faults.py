@@ -42,7 +42,7 @@ _PASSING = (
     "rate exceeded",
     "rate limit",
     "quota exceeded for quota metric",
-    "internal error",
+    "an internal error has occurred",
     "backend error",
     "service unavailable",
     "temporarily unavailable",

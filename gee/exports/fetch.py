@@ -7,7 +7,7 @@ import io
 import shutil
 import threading
 from collections.abc import Callable
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -205,24 +205,28 @@ def fetch(
     def work(tile: Tile) -> None:
         if stop.is_set():
             return
-        pixels = _tile(product, tile, config, where, tally, ask, stop)
-        checkpoint.keep(tile, pixels)
+        try:
+            pixels = _tile(product, tile, config, where, tally, ask, stop)
+            checkpoint.keep(tile, pixels)
+        except BaseException:
+            # Tiles under way end first and are kept; no other is begun.
+            stop.set()
+            raise
         _place(array, tile, pixels)
         advance(tile.height * tile.width)
 
     with ThreadPoolExecutor(config.workers, thread_name_prefix="export") as pool:
         jobs: list[Future[None]] = [pool.submit(work, tile) for tile in todo]
-        done, _ = wait(jobs, return_when=FIRST_EXCEPTION)
-        failed = [job for job in done if job.exception() is not None]
-        if failed:
-            # Tiles under way end first and are kept; the rest is not begun.
-            stop.set()
-            for job in jobs:
-                job.cancel()
-    for job in jobs:
-        if not job.cancelled():
-            job.result()
+        wait(jobs)
+    errors = [error for job in jobs if (error := job.exception()) is not None]
+    # A tile that was waiting to try again says "stopped"; the one that failed says why.
+    for error in sorted(errors, key=lambda error: isinstance(error, _Stopped)):
+        raise error
     return array
+
+
+class _Stopped(BackendError):
+    """A tile gave up waiting because another one had failed."""
 
 
 def _canvas(checkpoint: Checkpoint, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
@@ -288,7 +292,7 @@ def _tile(
 
 def _rest(stop: threading.Event, seconds: float) -> None:
     if stop.wait(seconds):
-        raise BackendError("Stopped, because another tile failed.")
+        raise _Stopped("Stopped, because another tile failed.")
 
 
 def clear(folder: Path) -> None:

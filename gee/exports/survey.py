@@ -102,7 +102,7 @@ def survey(site: Site, ask: Callable[[Callable[[], T]], T] | None = None) -> Sur
             pictures[key, side] = tuple(_picture(row) for row in rows)
             if not rows:
                 _refuse_empty(site, key, side, found, run)
-        _refuse_bands(site, key, set(found["bands"]))
+        _refuse_bands(site, key, {name for names in found["bands"] for name in names})
     _refuse_dem(site, run)
     orbits = None
     if "s1" in keys:
@@ -139,10 +139,7 @@ def _inventory(site: Site, key: str, run: Callable[[Callable[[], Any]], Any]) ->
             "pre": _rows(in_window(everything, _window(site, "pre"))),
             "post": _rows(in_window(everything, _window(site, "post"))),
             "all": everything.size(),
-            "bands": everything.limit(1)
-            .toList(1)
-            .map(lambda image: ee.Image(image).bandNames())
-            .flatten(),
+            "bands": everything.toList(1).map(lambda image: ee.Image(image).bandNames()),
         }
     )
     try:
