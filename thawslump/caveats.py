@@ -1,0 +1,211 @@
+"""What a reader should hold against the numbers of a workspace, each statement from a number."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from thawslump.results import Results, Score
+
+if TYPE_CHECKING:
+    from thawslump.evaluation import Bands
+    from thawslump.site import Site
+    from thawslump.workspace import Workspace
+
+__all__ = ["caveats", "ends", "fixed", "is_made_up", "plural"]
+
+
+def fixed(value: float | None, digits: int) -> str:
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
+def ends(score: Score | None) -> str:
+    """Return an interval as words, nothing where it is not known."""
+    if score is None or score.low is None or score.high is None:
+        return ""
+    return f"{fixed(score.low, 2)} to {fixed(score.high, 2)}"
+
+
+def plural(count: int, one: str, many: str | None = None) -> str:
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
+def is_made_up(workspace: Workspace) -> bool:
+    return bool(workspace.config.made_up) or any(s.made_up for s in workspace.sites.values())
+
+
+def caveats(workspace: Workspace, results: Results, bands: Bands) -> list[str]:
+    """Return what a reader should hold against the numbers, each from a number."""
+    said: list[str] = []
+    if is_made_up(workspace):
+        said.append(
+            "The data are made up. The numbers tell how the chain works, nothing about a real "
+            "landscape."
+        )
+    scripted = results.kinds.get("scripted", 0)
+    if scripted:
+        said.append(
+            f"{plural(scripted, 'decision was', 'decisions were')} made by a scripted reviewer "
+            "that knows the truth and errs on purpose, not by people: the effort and the "
+            "agreement of real reviewers are not measured."
+        )
+    said += _careful_of_scores(results)
+    ensemble = results.ensemble
+    for split, rule in bands.rule_splits.items():
+        own = ensemble.f1(split) if ensemble else None
+        if own is not None and own <= rule.f1.value:
+            said.append(
+                f"On the {split} part one threshold on {bands.rule_band} (F1 {rule.f1.value:.2f}) "
+                f"does as well as the ensemble ({own:.2f})."
+            )
+    said += _careful_of_susceptibility(results)
+    said += _careful_of_bands(bands)
+    said += _careful_of_places(workspace, results)
+    open_ = sum(r.open for r in results.rounds)
+    if open_:
+        proposed = sum(r.proposed for r in results.rounds)
+        said.append(
+            f"Of {plural(proposed, 'candidate')} {open_} still wait for a decision; the "
+            "inventory is not complete."
+        )
+    failed = [cost for cost in results.cost if cost.failed]
+    for cost in failed:
+        said.append(f"{plural(cost.failed, 'item')} of the step {cost.step} failed and "
+                    "are missing from everything on this page.")
+    return said
+
+
+def _careful_of_scores(results: Results) -> list[str]:
+    said: list[str] = []
+    ensemble = results.ensemble
+    if ensemble is None:
+        return said
+    validation, test = ensemble.splits.get("validation"), ensemble.splits.get("test")
+    if validation and test:
+        gap = validation.f1.value - test.f1.value
+        if gap > 0.05:
+            said.append(
+                f"The ensemble's F1 falls from {validation.f1.value:.2f} on validation, where its "
+                f"members and threshold were chosen, to {test.f1.value:.2f} on the test part. "
+                "The lower one is the one to quote."
+            )
+    for split in ("test", "validation"):
+        own = ensemble.splits.get(split)
+        if own is None:
+            continue
+        values = [v for run in results.runs_of(ensemble.round)
+                  if run.name in ensemble.members and (v := run.f1(split)) is not None]  # fmt: skip
+        if values and own.f1.value <= max(values):
+            said.append(
+                f"On the {split} part a single member (F1 {max(values):.2f}) is as good as the "
+                f"ensemble ({own.f1.value:.2f}); which member that would be is known only "
+                "afterwards."
+            )
+        if values and own.f1.value <= sum(values) / len(values):
+            said.append(
+                f"On the {split} part the ensemble (F1 {own.f1.value:.2f}) does not beat the mean "
+                f"of its members ({sum(values) / len(values):.2f})."
+            )
+        if own.f1.low is not None and own.f1.high is not None:
+            width = own.f1.high - own.f1.low
+            if width > 0.15:
+                said.append(
+                    f"The interval of the ensemble's F1 on the {split} part is wide "
+                    f"({ends(own.f1)}): few independent places stand behind it."
+                )
+        if own.bias is not None and not 0.8 <= own.bias <= 1.25:
+            more = "more" if own.bias > 1 else "less"
+            said.append(
+                f"On the {split} part the ensemble outlines {abs(own.bias - 1):.0%} {more} area "
+                f"than there is (frequency bias {own.bias:.2f})."
+            )
+    if len(results.ensembles) > 1:
+        first, last = results.ensembles[0], results.ensembles[-1]
+        for split in ("test", "validation"):
+            before, after = first.f1(split), last.f1(split)
+            if before is not None and after is not None and after <= before:
+                said.append(
+                    f"More rounds did not make the model better: F1 on the {split} part was "
+                    f"{before:.3f} in round {first.round} and {after:.3f} in round {last.round}."
+                )
+                break
+    return said
+
+
+def _careful_of_susceptibility(results: Results) -> list[str]:
+    said = []
+    for model in results.susceptibility:
+        if model.gap.value > 0.02:
+            said.append(
+                f"Random folds flatter the susceptibility model “{model.name}” by "
+                f"{model.gap.value:.2f} AUC ({model.random.value:.2f} against "
+                f"{model.spatial.value:.2f} over spatial folds). "
+                "The spatial one is the one to quote."
+            )
+        if model.spatial.low is not None and model.spatial.low <= 0.5:
+            said.append(
+                f"Over spatial folds the susceptibility model “{model.name}” cannot be told from "
+                f"chance (AUC {model.spatial.value:.2f}, interval {ends(model.spatial)})."
+            )
+    return said
+
+
+def _careful_of_bands(bands: Bands) -> list[str]:
+    said = []
+    weak = [
+        row for row in bands.rows
+        if row.origin == "S1" and row.name.startswith("d") and row.auc.value < 0.6
+    ]  # fmt: skip
+    if weak:
+        listed = ", ".join(f"{row.name} {row.auc.value:.2f}" for row in weak)
+        said.append(
+            f"Sentinel-1 change carries next to no signal here: AUC per pixel {listed}; "
+            "0.5 is none at all."
+        )
+    for row in bands.rows:
+        if row.valid < 0.9:
+            said.append(
+                f"The band {row.name} is missing on {1 - row.valid:.0%} of the looked-at pixels; "
+                "the models see its training mean there."
+            )
+    by_sites: dict[tuple[str, ...], list[str]] = {}
+    for band, sites in bands.absent.items():
+        by_sites.setdefault(tuple(sites), []).append(band)
+    for where, names in by_sites.items():
+        verb = "is" if len(names) == 1 else "are"
+        said.append(
+            f"{', '.join(names)} {verb} absent in {', '.join(where)}: the sources there do not "
+            "give them, and nothing was put in their place."
+        )
+    return said
+
+
+def _careful_of_places(workspace: Workspace, results: Results) -> list[str]:
+    """Say where the held-out part lies next to what was learnt from."""
+    said = []
+    tests = [s for s in workspace.sites.values() if s.role == "test"]
+    learnt = [s for s in workspace.sites.values() if s.role in ("train", "area")]
+    for test in tests:
+        near = [(_distance_km(test, other), other.name) for other in learnt]
+        if near and min(near)[0] < 5.0:
+            distance, name = min(near)
+            where = "borders" if distance < 0.05 else f"lies {distance:.1f} km from"
+            said.append(
+                f"The test site {test.name} {where} {name}, from which the models learn: it is the "
+                "same landscape, season and sensor, so scores elsewhere will be lower."
+            )
+    if results.ensemble and not any("test" in m.splits for m in results.ensembles):
+        said.append("There is no test site with labels: no score on this page is from ground that "
+                    "was kept out of every choice.")
+    return said
+
+
+def _distance_km(left: Site, right: Site) -> float:
+    """Return the distance between the boxes of two sites, on a sphere."""
+    a, b = left.bounds, right.bounds
+    x = max(a[0] - b[2], b[0] - a[2], 0.0)
+    y = max(a[1] - b[3], b[1] - a[3], 0.0)
+    latitude = math.radians((a[1] + a[3] + b[1] + b[3]) / 4)
+    return math.hypot(x * math.cos(latitude), y) * 111.2
