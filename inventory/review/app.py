@@ -247,7 +247,7 @@ def _described(
     inventory: Inventory, gallery: Gallery, candidate: Candidate, zoom: float
 ) -> dict[str, Any]:
     frame = gallery.frame(candidate, zoom)
-    corners = [frame.transform * (x, y) for x in (0, frame.side) for y in (0, frame.side)]
+    corners = [frame.transform @ (x, y) for x in (0, frame.side) for y in (0, frame.side)]
     view = _lonlat_box(corners, frame.crs)
     version = gallery.version(candidate)
     centre = candidate.geometry.centroid

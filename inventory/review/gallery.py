@@ -72,7 +72,7 @@ class Frame:
         """Return a lon/lat outline as an SVG path in a square of 1000 x 1000."""
         to_crs = Transformer.from_crs("EPSG:4326", self.crs, always_xy=True)
         scale = 1000.0 / self.side
-        inverse = Affine.scale(scale) * ~self.transform
+        inverse = Affine.scale(scale) @ ~self.transform
 
         def place(xy: NDArray[np.float64]) -> NDArray[np.float64]:
             x, y = to_crs.transform(xy[:, 0], xy[:, 1])
@@ -113,7 +113,7 @@ class Gallery:
         to_crs = Transformer.from_crs("EPSG:4326", crs, always_xy=True)
         xy = shapely.get_coordinates(candidate.geometry)
         x, y = to_crs.transform(xy[:, 0], xy[:, 1])
-        columns, rows = ~transform * (np.asarray(x), np.asarray(y))
+        columns, rows = ~transform @ (np.asarray(x), np.asarray(y))
         bounds = (columns.min(), rows.min(), columns.max(), rows.max())
         column, row, side = chips.square_window(bounds, zoom=zoom)
         return Frame(
@@ -121,7 +121,7 @@ class Gallery:
             column=column,
             row=row,
             side=side,
-            transform=transform * Affine.translation(column, row),
+            transform=transform @ Affine.translation(column, row),
             crs=crs,
             metres=side * abs(transform.a),
         )

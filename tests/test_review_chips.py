@@ -1,0 +1,80 @@
+"""Pictures from numbers: PNG against another decoder, one stretch for two dates, windows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from rasterio.io import MemoryFile
+
+from inventory.review.chips import (
+    colours,
+    diverging,
+    grey,
+    limits,
+    png,
+    square_window,
+    true_colour,
+)
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@settings(max_examples=30, deadline=None)
+@given(arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9), st.just(4))))
+def test_png_is_read_back_by_gdal(picture: np.ndarray) -> None:
+    with MemoryFile(png(picture)) as memory, memory.open() as source:
+        np.testing.assert_array_equal(np.moveaxis(source.read(), 0, -1), picture)
+
+
+@given(
+    st.floats(-50, 500), st.floats(-50, 500), st.floats(0.5, 300), st.floats(0.5, 300),
+    st.sampled_from([0.25, 0.5, 1.0, 2.0, 4.0]),
+)  # fmt: skip
+def test_the_square_holds_the_outline_in_its_middle(
+    left: float, top: float, width: float, height: float, zoom: float
+) -> None:
+    column, row, side = square_window((left, top, left + width, top + height), zoom=zoom)
+    assert column <= left and column + side >= left + width
+    assert row <= top and row + side >= top + height
+    assert abs(column + side / 2 - (left + width / 2)) <= 0.5
+    assert abs(row + side / 2 - (top + height / 2)) <= 0.5
+
+
+def test_equal_reflectance_has_an_equal_colour_on_both_dates() -> None:
+    """A darker second date stays darker: no stretch of its own."""
+    rng = np.random.default_rng(0)
+    before = rng.uniform(200, 3000, (3, 40, 40)).astype("float32")
+    after = before * 0.5
+    after[:, :5] = before[:, :5]
+    stretch = limits(before, after)
+    one, two = true_colour(before, stretch), true_colour(after, stretch)
+    np.testing.assert_array_equal(one[:5], two[:5])
+    assert two[5:, :, :3].mean() < one[5:, :, :3].mean() - 20
+
+
+def test_nodata_is_transparent_everywhere() -> None:
+    values = np.array([[0.2, np.nan]], "float32")
+    for picture in (
+        colours(values, 0, 1, "sequential"),
+        diverging(values, 0.5),
+        grey(values, 0, 1),
+        true_colour(np.repeat(values[None], 3, 0), np.array([[0, 1]] * 3, "float32")),
+    ):
+        assert picture[..., 3].tolist() == [[255, 0]]
+
+
+def test_a_band_without_data_has_some_stretch() -> None:
+    empty = np.full((3, 2, 2), np.nan, "float32")
+    assert limits(empty, empty).tolist() == [[0, 1]] * 3
+    flat = np.full((3, 2, 2), 7, "float32")
+    assert (np.diff(limits(flat, flat)) > 0).all()
+
+
+def test_signs_of_change_differ_in_hue_and_zero_is_light() -> None:
+    """Brown below, green above; also apart in lightness from zero."""
+    loss, none, gain = diverging(np.array([[-0.5, 0, 0.5]], "float32"), 0.5)[0, :, :3].astype(int)
+    assert loss[0] > loss[2] + 60
+    assert gain[1] > gain[0] + 40
+    assert none.min() > 225
