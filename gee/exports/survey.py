@@ -230,12 +230,9 @@ def _refuse_bands(site: Site, key: str, there: set[str]) -> None:
 def _refuse_dem(site: Site, run: Callable[[Callable[[], Any]], Any]) -> None:
     name = source(site, "dem")
     place = region(site)
-    if is_tiled(name):
-        touching = ee.ImageCollection(name.removesuffix("/*")).filterBounds(place).size()
-    else:
-        touching = ee.Image(name).geometry().intersects(place, 1)
+    tiles = name.removesuffix("/*") if is_tiled(name) else [ee.Image(name)]
     try:
-        there = run(touching.getInfo)
+        there = run(ee.ImageCollection(tiles).filterBounds(place).size().getInfo)
     except ee.EEException as error:
         raise DataError(
             f"DEM: {name} of site {site.name} cannot be read: {words(error)}",
