@@ -226,9 +226,7 @@ def test_a_tile_that_is_too_much_is_halved(tmp_path: Path) -> None:
 
 
 def test_halving_ends_with_the_words_of_the_service(tmp_path: Path) -> None:
-    with pytest.raises(
-        BackendError, match=r"(?s)refused a tile.*User memory limit.*shorter"
-    ):
+    with pytest.raises(BackendError, match=r"(?s)refused a tile.*User memory limit.*shorter"):
         fetched(tmp_path, Service(largest=10))
 
 
@@ -388,6 +386,15 @@ def test_item_names_what_the_tiles_are_made_of(ready: tuple[Workspace, Any]) -> 
     )
 
 
+def test_catalogue_of_the_tiles_can_be_walked(ready: tuple[Workspace, Any]) -> None:
+    import pystac
+
+    catalog = pystac.Catalog.from_file(str(ready[0].root / "tiles" / "catalog.json"))
+    (item,) = catalog.get_items()
+    assert item.id == "place" and item.get_parent() is not None
+    assert Path(item.assets["stack"].get_absolute_href() or "").exists()
+
+
 def test_made_up_data_are_called_made_up(made: World, tmp_path: Path) -> None:
     workspace = a_workspace(tmp_path, made.folder, a_site(made_up=True))
     exported(workspace)
@@ -539,9 +546,7 @@ def test_a_band_that_comes_out_empty_is_refused(made: World, tmp_path: Path) -> 
         start = int(dt.datetime.fromisoformat(date + "T00:00:00+00:00").timestamp() * 1000)
         catalog.put_image(f"users/a/cloudy/{date}", bands, {}, start_ms=start)
     workspace = a_workspace(tmp_path / "workspace", folder, site)
-    with pytest.raises(
-        DataError, match=r"(?s)band dNDVI of stack is empty.*2020-06-10.*2021-06"
-    ):
+    with pytest.raises(DataError, match=r"(?s)band dNDVI of stack is empty.*2020-06-10.*2021-06"):
         exported(workspace)
 
 

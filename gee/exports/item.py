@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from gee.exports.survey import Survey
     from thawslump.site import Site
 
-__all__ = ["graph_hash", "write_item"]
+__all__ = ["graph_hash", "write_catalog", "write_item"]
 
 _COG = "image/tiff; application=geotiff; profile=cloud-optimized"
+_GEOJSON = "application/geo+json"
 _EXTENSIONS = [
     "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
     "https://stac-extensions.github.io/raster/v2.0.0/schema.json",
@@ -103,7 +104,24 @@ def write_item(
     )
     for product in products:
         item.add_asset(product.name, _asset(path.parent, product))
+    for relation in ("root", "parent"):
+        item.add_link(pystac.Link(relation, "../catalog.json", media_type="application/json"))
     write_json(path, item.to_dict(include_self_link=False, transform_hrefs=False))
+
+
+def write_catalog(path: Path, title: str, sites: Iterable[str]) -> None:
+    """Write the STAC catalogue of all sites of a workspace, ``tiles/catalog.json``.
+
+    It names every site of the workspace, exported yet or not: exports that end at the same time
+    then write the same bytes.
+    """
+    import pystac
+
+    catalog = pystac.Catalog(id="tiles", description=title, title=title)
+    for site in sorted(sites):
+        catalog.add_link(pystac.Link("item", f"./{site}/item.json", media_type=_GEOJSON))
+    catalog.add_link(pystac.Link("root", "./catalog.json", media_type="application/json"))
+    write_json(path, catalog.to_dict(include_self_link=False, transform_hrefs=False))
 
 
 def _midnight(date: Any) -> Any:

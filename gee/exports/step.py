@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gee.exports.faults import patiently
 from gee.exports.fetch import Checkpoint, Tally, clear, fetch
-from gee.exports.item import graph_hash, write_item
+from gee.exports.item import graph_hash, write_catalog, write_item
 from gee.exports.plan import estimate_eecu
 from gee.exports.products import Product, products
 from gee.exports.survey import Survey, survey
@@ -86,6 +86,8 @@ def run(
             del array
         progress(0.97, "catalogue")
         write_item(folder / "item.json", site, found, wanted, backend.kind)
+        names = [other.name for other in workspace.sites.values() if other.source == site.source]
+        write_catalog(folder.parent / "catalog.json", workspace.config.name, names)
     clear(checkpoints)
     progress(1.0, "done")
     return {
