@@ -25,7 +25,8 @@ Test = Callable[[Lookup], bool]
 _TOKEN = re.compile(
     r"""\s*(?:(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
     r"""|(?P<operator><=|>=|!=|==|=|<|>|:|\(|\))"""
-    r"""|(?P<word>[A-Za-z0-9_.:+\-"]+))"""
+    # A name may hold ':' as in system:index, and quotes as in properties."a name".
+    r"""|(?P<word>(?:[A-Za-z0-9_+\-]|:(?=[A-Za-z0-9])|\.(?:"[^"]*")?)+|\*))"""
 )
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "=": lambda a, b: bool(a == b),

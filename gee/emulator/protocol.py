@@ -840,7 +840,11 @@ def _body(content: bytes) -> dict[str, Any]:
 
 def _expression(body: Mapping[str, Any]) -> dict[str, Any]:
     expression = body.get("expression")
-    if not isinstance(expression, dict) or "values" not in expression:
+    if (
+        not isinstance(expression, dict)
+        or not isinstance(expression.get("values"), dict)
+        or not isinstance(expression.get("result"), str)
+    ):
         raise EngineError("Invalid JSON payload received: 'expression' is missing or malformed.")
     return expression
 
