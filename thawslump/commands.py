@@ -84,13 +84,16 @@ def run(
     ] = False,
 ) -> None:
     """Run every step that is not done yet; stop at review and say how many wait."""
-    root = options.workspace().root
     from thawslump.estimate import expect, show
 
-    typer.echo(show(expect(options.workspace()), json_lines=options.current.json), err=True)
+    workspace = options.workspace()
+    workspace.config  # noqa: B018  (a wrong setting is said before anything else)
+    with workspace.lock():
+        expected = expect(workspace)
+    typer.echo(show(expected, json_lines=options.current.json), err=not options.current.json)
     if dry_run:
         return
-    waiting = _start(root, until=until, until_round=round_, site=site)
+    waiting = _start(workspace.root, until=until, until_round=round_, site=site)
     if waiting is not None:
         typer.echo(f"{waiting.count} wait: {waiting.message}")
 

@@ -7,7 +7,7 @@ import shutil
 from typing import Any
 
 from thawslump.config import target
-from thawslump.errors import DataError
+from thawslump.errors import ThawslumpError
 from thawslump.ledger import Ledger
 from thawslump.pipeline import STEPS, Waiting, key_of
 from thawslump.workspace import Workspace
@@ -38,9 +38,10 @@ def expect(workspace: Workspace) -> dict[str, Any]:
                 continue
             try:
                 plan = target(step.plan)(workspace, 1 if step.place == "round" else 0)
-            except DataError:
+            except ThawslumpError as error:
+                # A later step may lack what an earlier one is going to make.
                 blocked = True
-                steps.append({"step": step.name, "left": None})
+                steps.append({"step": step.name, "left": None, "lacks": error.message})
                 continue
             if isinstance(plan, Waiting):
                 steps.append({"step": step.name, "left": plan.count, "waits": plan.message})
@@ -74,7 +75,7 @@ def expect(workspace: Workspace) -> dict[str, Any]:
     }
     try:
         found["export"] = target("gee.exports.plan:totals")(workspace)
-    except DataError as error:
+    except ThawslumpError as error:
         found["export"] = {"error": error.message}
     return found
 
