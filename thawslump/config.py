@@ -6,6 +6,7 @@ import importlib
 import io
 import json
 import re
+import textwrap
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -177,8 +178,8 @@ def _write_model(out: io.StringIO, value: BaseModel, indent: int) -> None:
     pad = " " * indent
     for name, field in type(value).model_fields.items():
         current = getattr(value, name)
-        if field.description:
-            out.write(f"{pad}# {field.description}\n")
+        for line in textwrap.wrap(field.description or "", 94 - indent):
+            out.write(f"{pad}# {line}\n")
         if isinstance(current, BaseModel):
             out.write(f"{pad}{name}:\n")
             _write_model(out, current, indent + 2)

@@ -104,7 +104,8 @@ def read_outlines(path: Path, crs: str) -> GeoDataFrame:
         if path.suffix.lower() in (".parquet", ".geoparquet"):
             frame = geopandas.read_parquet(path)
         else:
-            frame = geopandas.read_file(path, engine="pyogrio")
+            # The first layer, as QGIS would offer; without a number several ones give a warning.
+            frame = geopandas.read_file(path, engine="pyogrio", layer=0)
     except Exception as error:  # pyogrio and pyarrow raise classes of their own for bad files
         raise DataError(
             f"{path} could not be read as a vector file: {error}.",
