@@ -36,6 +36,7 @@ from gee.exports.step import run
 from gee.exports.survey import survey
 from gee.session import connect
 from gee.steps import catalog_digest, plan_export, plan_valley
+from thawslump.cli import main
 from thawslump.config import save_yaml
 from thawslump.errors import BackendError, ConfigError, DataError
 from thawslump.files import sha256
@@ -556,6 +557,22 @@ def test_check_tells_what_an_export_takes(made: World, tmp_path: Path) -> None:
     assert found["requests"] >= 3
     assert "estimate" in found["text"] and "s2 post: 3 images" in found["text"]
     assert not (tmp_path / "tiles").exists()
+
+
+def test_commands_plan_and_run(
+    made: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace = a_workspace(tmp_path, made.folder, executor={"kind": "serial"})
+    for words in (["export", "plan"], ["export", "plan", "--json"], ["export", "run"]):
+        with pytest.raises(SystemExit) as ended:
+            main([*words, "--workspace", str(tmp_path)])
+        assert ended.value.code == 0
+        shown = capsys.readouterr().out
+        if words[-1] == "plan":
+            assert "stack.tif: " in shown and "a rough estimate" in shown
+        elif words[-1] == "--json":
+            assert json.loads(shown)["files"]["factors"]["bands"] == list(a_site().factors)
+    assert workspace.stack("place").exists() and workspace.item("place").exists()
 
 
 # Backends ------------------------------------------------------------------------------------

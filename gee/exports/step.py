@@ -17,6 +17,7 @@ from gee.exports.item import graph_hash, write_catalog, write_item
 from gee.exports.plan import estimate_eecu
 from gee.exports.products import Product, products
 from gee.exports.survey import Survey, survey
+from gee.scripts import sentinel1
 from gee.session import connect, describe
 from thawslump.errors import DataError
 from thawslump.raster import write_cog
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from thawslump.workspace import Workspace
 
 __all__ = ["run"]
+
+_TERRAIN = frozenset({"elevation", "slope", "aspect", "hillshade"})
 
 
 def run(
@@ -117,23 +120,19 @@ def _refuse_empty(site: Site, found: Survey, product: Product, array: NDArray[An
         empty = np.isnan(band) if product.dtype == "float32" else band == product.nodata
         if not empty.all():
             continue
+        words = f"Site {site.name}: band {name} of {product.name} is empty: {origin} shows nothing."
+        if name in _TERRAIN:
+            raise DataError(words, hint="Check bounds and sources.dem of the site.")
+        key = "s1" if name.endswith(sentinel1.POLARISATIONS) else "s2"
         used = [
             f"{side}: {', '.join(str(picture.date) for picture in pictures)}"
-            for (key, side), pictures in found.pictures.items()
-            if origin == site.sources.get(key, origin)
-            and key == ("s1" if "V" in name and name[-2:] in ("VV", "VH") else "s2")
+            for (whose, side), pictures in found.pictures.items()
+            if whose == key
         ]
-        dates = f" Dates used: {'; '.join(used)}." if used and name not in _TERRAIN else ""
         raise DataError(
-            f"Site {site.name}: band {name} of {product.name} is empty: {origin} shows nothing "
-            f"there.{dates}",
-            hint="Clouds, snow, layover and shadow are masked: widen the windows of the site."
-            if dates
-            else "Check bounds and sources of the site.",
+            f"{words} Dates used: {'; '.join(used)}.",
+            hint="Clouds, snow, layover and shadow are masked: widen the windows of the site.",
         )
-
-
-_TERRAIN = frozenset({"elevation", "slope", "aspect", "hillshade"})
 
 
 def _write(path: Path, product: Product, array: NDArray[Any], found: Survey, site: Site) -> None:
