@@ -1,0 +1,76 @@
+"""A coarse climate over the valley: monthly means and sums on the grid of a reanalysis."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gee.valley.place import random
+
+__all__ = ["CELL", "FIRST_YEAR", "LAST_YEAR", "monthly", "months"]
+
+Array = NDArray[np.float32]
+
+CELL = 0.1
+"""Degrees; the grid's cell centres lie on multiples of it, as those of ERA5-Land do."""
+
+FIRST_YEAR, LAST_YEAR = 2020, 2023
+
+_TEMPERATURE = (-31, -29.5, -22, -12.5, -2.5, 7.5, 11.5, 9.0, 2.5, -10, -22.5, -29)
+_PRECIPITATION = (12, 10, 9, 11, 17, 31, 42, 44, 34, 24, 17, 13)
+
+
+def months() -> Iterator[tuple[int, int]]:
+    """Yield year and month of every image.
+
+    Examples
+    --------
+    >>> list(months())[0], len(list(months()))
+    ((2020, 1), 48)
+    """
+    for year in range(FIRST_YEAR, LAST_YEAR + 1):
+        for month in range(1, 13):
+            yield year, month
+
+
+def monthly(
+    seed: int, year: int, month: int, lats: NDArray[np.float64], lons: NDArray[np.float64]
+) -> dict[str, Array]:
+    """Return one month of climate.
+
+    A tundra climate (Koeppen-Geiger ET: warmest month between 0 and 10-12 degrees): the sea to the
+    north cools the summer and warms the winter.
+
+    Parameters
+    ----------
+    seed : int
+    year, month : int
+    lats : float64 array (rows,)
+    lons : float64 array (cols,)
+        Degrees, of the cell centres.
+
+    Returns
+    -------
+    dict of float32 arrays (rows, cols)
+        temperature_2m in kelvin, total_precipitation_sum in metres of the month.
+
+    Examples
+    --------
+    >>> july = monthly(1, 2020, 7, np.array([71.4, 71.3]), np.array([129.0]))
+    >>> bool((july["temperature_2m"] > 278).all()), july["total_precipitation_sum"].shape
+    (True, (2, 1))
+    """
+    chance = random(seed, "climate", year, month)
+    summer = math.cos(2.0 * math.pi * (month - 7) / 12.0)
+    warm = _TEMPERATURE[month - 1] + float(chance.normal(0.0, 1.4))
+    inland = (71.33 - lats)[:, None] * 4.0 * summer + (lons - 129.0)[None, :] * 0.3
+    temperature = 273.15 + warm + inland
+    rain = _PRECIPITATION[month - 1] * float(np.exp(chance.normal(0.0, 0.25))) / 1000.0
+    spread = 1.0 + 0.25 * (71.33 - lats)[:, None] + 0.1 * (lons - 129.0)[None, :]
+    return {
+        "temperature_2m": np.asarray(temperature, np.float32),
+        "total_precipitation_sum": np.asarray(rain * spread, np.float32),
+    }
