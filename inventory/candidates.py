@@ -119,7 +119,9 @@ def outlines(
     return result
 
 
-def _mean(values: NDArray[np.float32], labels: NDArray[np.int32], count: int) -> NDArray[np.float64]:
+def _mean(
+    values: NDArray[np.float32], labels: NDArray[np.int32], count: int
+) -> NDArray[np.float64]:
     finite = np.isfinite(values)
     flat = labels[finite].ravel()
     total = np.bincount(flat, weights=values[finite].astype("float64"), minlength=count + 1)[1:]

@@ -18,7 +18,9 @@ app = typer.Typer(no_args_is_help=True)
 
 def review(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8765,
-    host: Annotated[str, typer.Option(help="Other than this machine: needs --token.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Other than this machine: needs --token.")
+    ] = "127.0.0.1",
     token: Annotated[str | None, typer.Option(help="A word that visitors must know.")] = None,
     round: Annotated[int | None, typer.Option(min=1, help="The newest round else.")] = None,
 ) -> None:

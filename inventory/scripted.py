@@ -70,9 +70,8 @@ def are_slumps(
     for i in np.unique(left):
         slumps = shapely.union_all(known[right[left == i]])
         common = outlines[i].intersection(slumps).area
-        result[i] = (
-            common >= share * outlines[i].area
-            or common >= iou * (outlines[i].area + slumps.area - common)
+        result[i] = common >= share * outlines[i].area or common >= iou * (
+            outlines[i].area + slumps.area - common
         )
     return result
 
@@ -167,9 +166,7 @@ def run(item: Item, workspace: Workspace, progress: Callable[[float, str], None]
     round, seed = item.settings["round"], item.settings["seed"]
     inventory = Inventory(workspace.inventory)
     candidates = inventory.candidates(round)
-    truth = [
-        canonical_geometry(g) for g in read_outlines(item.inputs[1], "EPSG:4326").geometry
-    ]
+    truth = [canonical_geometry(g) for g in read_outlines(item.inputs[1], "EPSG:4326").geometry]
     right = are_slumps([c.geometry for c in candidates], truth)
     wrong = [errs(c.candidate_id, seed, item.settings["error_rate"]) for c in candidates]
     verdicts = {

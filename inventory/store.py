@@ -419,8 +419,7 @@ class Inventory:
         """
         shapes = _lonlat(outlines)
         wanted = {
-            stable_id("import", site, g): (g, a)
-            for g, a in zip(shapes, areas(shapes), strict=True)
+            stable_id("import", site, g): (g, a) for g, a in zip(shapes, areas(shapes), strict=True)
         }
         with self._transaction() as db:
             there = {
@@ -928,8 +927,7 @@ def canonical_dump(path: Path) -> str:
     inventory = Inventory(path)
     with inventory._open() as db:
         undone = {
-            row[0]
-            for row in db.execute("SELECT undoes FROM decisions WHERE undoes IS NOT NULL")
+            row[0] for row in db.execute("SELECT undoes FROM decisions WHERE undoes IS NOT NULL")
         }
         for layer, hidden in left_out.items():
             part = []
@@ -1148,7 +1146,7 @@ def _create(db: sqlite3.Connection) -> None:
 
 
 def _to_blob(geometry: MultiPolygon) -> bytes:
-    # GeoPackage binary: "GP", version 0, flags (little endian, envelope of x and y), EPSG, envelope.
+    # GeoPackage binary: "GP", version 0, flags (little endian, x and y), EPSG, envelope.
     west, south, east, north = geometry.bounds
     header = struct.pack("<2sBBi4d", b"GP", 0, 0b0000_0011, 4326, west, east, south, north)
     return header + shapely.to_wkb(geometry, byte_order=1)

@@ -249,9 +249,7 @@ def candidates(item: Item, workspace: Workspace, progress: Progress) -> dict[str
     threshold = config["threshold"] or _threshold(item.inputs[-1])
     inventory = Inventory(workspace.inventory)
     slumps = inventory.slumps(before=round)
-    decided = [
-        c for c in inventory.candidates(before=round) if c.state in ("rejected", "unsure")
-    ]
+    decided = [c for c in inventory.candidates(before=round) if c.state in ("rejected", "unsure")]
     drafts: list[Candidate] = []
     found_count = 0
     for number, site in enumerate(item.settings["areas"]):

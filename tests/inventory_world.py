@@ -1,4 +1,4 @@
-"""A small workspace whose maps and images are painted, not computed (made up), for several tests."""
+"""A small workspace whose maps and images are painted, not computed (made up), for tests."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ def blob(rng: np.random.Generator, x: float, y: float, radius: float) -> shapely
     angle = np.linspace(0, 2 * np.pi, 26, endpoint=False)
     wobble = 1 + 0.18 * np.sin(3 * angle + rng.uniform(0, 6)) + 0.12 * rng.standard_normal(26)
     r = radius * wobble * (1 + 0.5 * np.cos(angle - rng.uniform(0, 6)) ** 2)
-    return shapely.Polygon(np.stack([x + r * np.cos(angle), y + 0.8 * r * np.sin(angle)], 1)).buffer(0)
+    return shapely.Polygon(
+        np.stack([x + r * np.cos(angle), y + 0.8 * r * np.sin(angle)], 1)
+    ).buffer(0)
 
 
 def make_world(

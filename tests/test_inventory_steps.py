@@ -258,7 +258,9 @@ def test_labels_that_miss_the_tile(world: Workspace) -> None:
     transform = Affine.translation(0, -50_000) @ tile.grid.transform
     moved = GeoBox(tile.grid.shape, transform, tile.grid.crs)
     write_cog(world.stack("known"), tile.array, moved, tile.names, nodata=tile.nodata)
-    with pytest.raises(DataError, match=r"the labels miss the tile. The 2 outlines span .* E, .* N"):
+    with pytest.raises(
+        DataError, match=r"the labels miss the tile\. The 2 outlines span .* E, .* N"
+    ):
         work_out(world, "labels", 1)
 
 
@@ -274,7 +276,7 @@ def test_no_positive_pixel(world: Workspace) -> None:
     box = shapely.box(500_998, 7_968_998, 501_002, 7_969_002)
     add_site(world, geopandas.GeoDataFrame(geometry=[box], crs="EPSG:32652"))
     work_out(world, "import")
-    with pytest.raises(DataError, match="no positive pixel. 1 outlines touch the tile"):
+    with pytest.raises(DataError, match=r"no positive pixel\. 1 outlines touch the tile"):
         work_out(world, "labels", 1)
 
 
@@ -363,4 +365,3 @@ def test_items_travel_to_worker_processes(world: Workspace) -> None:
         for item in items:
             assert json.loads(json.dumps(item.settings)) == item.settings
             assert all(path.is_relative_to(world.root) for path in item.outputs)
-

@@ -1,4 +1,4 @@
-"""The inventory: what is acknowledged is on the disk, states follow from decisions, equal is equal."""
+"""The inventory: what is acknowledged is on the disk; states follow from decisions."""
 
 from __future__ import annotations
 
@@ -76,9 +76,7 @@ def test_gdal_reads_every_layer(inventory: Inventory) -> None:
     assert str(slumps["made_up"].dtype) == "bool"
     assert slumps["added"].dt.tz is not None
     info = pyogrio.read_info(inventory.path, layer="candidates")
-    np.testing.assert_allclose(
-        info["total_bounds"], (129.0, 71.8, 129.045, 71.802), atol=1e-9
-    )
+    np.testing.assert_allclose(info["total_bounds"], (129.0, 71.8, 129.045, 71.802), atol=1e-9)
 
 
 def test_a_change_made_in_another_program_counts(inventory: Inventory) -> None:
@@ -106,9 +104,7 @@ def test_a_change_made_in_another_program_counts(inventory: Inventory) -> None:
 @given(
     moves=st.lists(
         st.one_of(
-            st.tuples(
-                st.integers(0, 4), st.sampled_from(sorted(DECISIONS)), st.sampled_from("AB")
-            ),
+            st.tuples(st.integers(0, 4), st.sampled_from(sorted(DECISIONS)), st.sampled_from("AB")),
             st.tuples(st.just("undo"), st.sampled_from("AB")),
         ),
         max_size=14,
@@ -293,7 +289,8 @@ names = [c.candidate_id for c in inventory.candidates(1)]
 number = 0
 while True:
     name = names[number % len(names)]
-    inventory.decide(name, ("accept", "reject")[number // len(names) % 2], "Ada", request=f"r-{number:06}")
+    word = ("accept", "reject")[number // len(names) % 2]
+    inventory.decide(name, word, "Ada", request=f"r-{number:06}")
     print(number, flush=True)
     number += 1
 """

@@ -31,9 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    workspace = make_world(
-        tmp_path_factory.mktemp("api") / "world", slumps=12, shape=(200, 240)
-    )
+    workspace = make_world(tmp_path_factory.mktemp("api") / "world", slumps=12, shape=(200, 240))
     work_out(workspace, "candidates")
     return workspace
 
@@ -138,13 +136,14 @@ def test_chips_show_the_pixels_under_the_outline(address: str, world: Workspace)
 
 
 def test_both_dates_share_one_stretch(address: str, world: Workspace) -> None:
-    """Equal reflectance on two dates has an equal colour: the tile is given twice, once as after."""
+    """The stretch of the site is that of both dates together, by numpy."""
     from inventory.review.gallery import Gallery
 
     with rasterio.open(world.context("hills")) as source:
         pre, post = source.read([1, 2, 3]), source.read([5, 6, 7])
     gallery = Gallery(world)
-    stretch = gallery._stretch(world.context("hills"), ("red", "green", "blue"))
+    first = Inventory(world.inventory).candidates(1)[0]
+    stretch = gallery.stretch(first, ("red", "green", "blue"))
     both = np.concatenate([pre, post], axis=1).astype(float)
     both[both == 65535] = np.nan
     for band in range(3):
@@ -162,9 +161,7 @@ def test_a_decision_is_in_the_file_before_the_answer(address: str, world: Worksp
     assert again[1]["number"] == answer["number"]
     status, conflict, _ = ask(address, "/api/decisions", decision(name, 2, expected="open"))
     assert status == 409 and "accepted by now" in conflict["error"]
-    status, undone, _ = ask(
-        address, "/api/undo", {"reviewer": "Ada", "request": "request-undo"}
-    )
+    status, undone, _ = ask(address, "/api/undo", {"reviewer": "Ada", "request": "request-undo"})
     assert (undone["candidate"], undone["state"], undone["undone"]) == (name, "open", "accept")
     assert inventory.candidate(name).state == "open"
 

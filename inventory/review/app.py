@@ -24,6 +24,7 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
 
 from inventory.review.gallery import PANELS, Gallery
+from inventory.review.rasters import to_crs
 from inventory.store import Candidate, Decision, DecisionConflict, Inventory
 from thawslump.errors import BusyError, ConfigError, DataError, StorageError, ThawslumpError
 from thawslump.workspace import Workspace
@@ -300,10 +301,8 @@ def _told(decision: Decision, taken_back: bool) -> dict[str, Any]:
 
 
 def _lonlat_box(corners: list[Any], crs: str) -> tuple[float, float, float, float]:
-    from pyproj import Transformer
-
-    to_lonlat = Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
-    x, y = to_lonlat.transform([c[0] for c in corners], [c[1] for c in corners])
+    x, y = zip(*corners, strict=True)
+    x, y = to_crs(crs).transform(x, y, direction="INVERSE")
     return min(x), min(y), max(x), max(y)
 
 
@@ -434,7 +433,9 @@ def serve(
     with contextlib.closing(listen(host, port)) as server:
         if ready is not None:
             name = f"[{host}]" if ":" in host else host
-            ready(f"http://{name}:{server.getsockname()[1]}/" + (f"?token={token}" if token else ""))
+            ready(
+                f"http://{name}:{server.getsockname()[1]}/" + (f"?token={token}" if token else "")
+            )
         uvicorn.Server(_settings(app)).run(sockets=[server])
 
 
@@ -472,4 +473,3 @@ class Running:
         self._server.should_exit = True
         self._thread.join(timeout=10)
         self._socket.close()
-

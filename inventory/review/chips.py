@@ -52,9 +52,7 @@ def square_window(
     return column, row, pixels
 
 
-def limits(
-    before: NDArray[np.float32], after: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def limits(before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return one stretch per band that both dates share.
 
     A stretch of its own for each date would hide a change of brightness and invent others.

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import rasterio
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
-from pyproj import Transformer
-from rasterio.windows import Window
 from shapely.geometry.base import BaseGeometry
 
 from inventory.review import chips
+from inventory.review.rasters import Kept, OpenRaster, Rasters, to_crs
 from thawslump.errors import DataError
-from thawslump.raster import open_raster
 
 if TYPE_CHECKING:
     from inventory.store import Candidate
@@ -40,7 +35,12 @@ PANELS: dict[str, tuple[str, str]] = {
 }
 _RGB = ("red", "green", "blue")
 _CIR = ("nir", "red", "green")
-_MAXIMUM = 768
+_COLOUR: dict[str, tuple[str, tuple[str, ...]]] = {
+    "before": ("pre", _RGB),
+    "after": ("post", _RGB),
+    "infrared_before": ("pre", _CIR),
+    "infrared_after": ("post", _CIR),
+}
 _RENDERED = 512
 
 
@@ -70,12 +70,12 @@ class Frame:
 
     def path(self, geometry: BaseGeometry) -> str:
         """Return a lon/lat outline as an SVG path in a square of 1000 x 1000."""
-        to_crs = Transformer.from_crs("EPSG:4326", self.crs, always_xy=True)
+        transformer = to_crs(self.crs)
         scale = 1000.0 / self.side
         inverse = Affine.scale(scale) @ ~self.transform
 
         def place(xy: NDArray[np.float64]) -> NDArray[np.float64]:
-            x, y = to_crs.transform(xy[:, 0], xy[:, 1])
+            x, y = transformer.transform(xy[:, 0], xy[:, 1])
             a = inverse
             return np.stack([a.a * x + a.b * y + a.c, a.d * x + a.e * y + a.f], axis=1)
 
@@ -94,26 +94,41 @@ class Gallery:
     Parameters
     ----------
     workspace : Workspace
-        Its ``tiles/<site>/context.tif`` (and ``rounds/<n>/maps/<site>.tif``) are read.
+        Its ``tiles/<site>/context.tif`` and ``stack.tif`` and ``rounds/<n>/maps/<site>.tif`` are
+        read; they have one grid.
     """
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
-        self._lock = threading.Lock()
-        self._pictures: OrderedDict[tuple[Any, ...], bytes] = OrderedDict()
-        self._stretches: dict[tuple[Path, int, tuple[str, ...]], NDArray[np.float32]] = {}
+        self._rasters = Rasters()
+        self._pictures: Kept[bytes] = Kept(_RENDERED)
+        self._stretches: Kept[NDArray[np.float32]] = Kept(64)
+
+    def _paths(self, candidate: Candidate) -> tuple[Path, Path, Path]:
+        return (
+            self.workspace.context(candidate.site),
+            self.workspace.stack(candidate.site),
+            self.workspace.maps(candidate.round) / f"{candidate.site}.tif",
+        )
 
     def frame(self, candidate: Candidate, zoom: float = 1.0) -> Frame:
-        """Return the square that shows a candidate."""
-        grid_file = self._grid_file(candidate.site)
-        with open_raster(grid_file) as source:
-            if source.crs is None:
-                raise DataError(f"{grid_file} has no CRS.", hint="Export the tile again.")
-            transform, crs = source.transform, source.crs.to_wkt()
-        to_crs = Transformer.from_crs("EPSG:4326", crs, always_xy=True)
+        """Return the square that shows a candidate.
+
+        Raises
+        ------
+        DataError
+            The site has no tile.
+        """
+        context, stack, _ = self._paths(candidate)
+        source = self._rasters.get(context) or self._rasters.get(stack)
+        if source is None:
+            raise DataError(
+                f"Site {candidate.site} has no tile, so there is nothing to look at.",
+                hint="Run `thawslump run --until export` first.",
+            )
         xy = shapely.get_coordinates(candidate.geometry)
-        x, y = to_crs.transform(xy[:, 0], xy[:, 1])
-        columns, rows = ~transform @ (np.asarray(x), np.asarray(y))
+        x, y = to_crs(source.crs).transform(xy[:, 0], xy[:, 1])
+        columns, rows = ~source.transform @ (np.asarray(x), np.asarray(y))
         bounds = (columns.min(), rows.min(), columns.max(), rows.max())
         column, row, side = chips.square_window(bounds, zoom=zoom)
         return Frame(
@@ -121,62 +136,31 @@ class Gallery:
             column=column,
             row=row,
             side=side,
-            transform=transform @ Affine.translation(column, row),
-            crs=crs,
-            metres=side * abs(transform.a),
-        )
-
-    def _grid_file(self, site: str) -> Path:
-        for path in (self.workspace.context(site), self.workspace.stack(site)):
-            if path.exists():
-                return path
-        raise DataError(
-            f"Site {site} has no tile, so there is nothing to look at.",
-            hint="Run `thawslump run --until export` first.",
+            transform=source.transform @ Affine.translation(column, row),
+            crs=source.crs,
+            metres=side * abs(source.transform.a),
         )
 
     def panels(self, candidate: Candidate) -> list[str]:
         """Return the names of the panels that the site's files can give, in order."""
-        context = self._names(self.workspace.context(candidate.site))
-        stack = self._names(self.workspace.stack(candidate.site))
-        shown = []
-        for name in PANELS:
-            needs: tuple[str, ...]
-            if name in ("before", "after"):
-                needs = tuple(f"{_prefix(name)}_{band}" for band in _RGB)
-                there = set(needs) <= context
-            elif name.startswith("infrared"):
-                there = {f"{_prefix(name)}_{band}" for band in _CIR} <= context
-            elif name == "ndvi_change":
-                both = {f"{date}_{band}" for date in ("pre", "post") for band in ("nir", "red")}
-                there = "dNDVI" in stack or both <= context
-            elif name == "hillshade":
-                there = "hillshade" in context
-            else:
-                there = name in self._names(self._map(candidate))
-            if there:
-                shown.append(name)
-        return shown
-
-    def _map(self, candidate: Candidate) -> Path:
-        return self.workspace.maps(candidate.round) / f"{candidate.site}.tif"
-
-    def _names(self, path: Path) -> set[str]:
-        if not path.exists():
-            return set()
-        with open_raster(path) as source:
-            return {name for name in source.descriptions if name}
+        context, stack, chart = (
+            set() if source is None else set(source.names)
+            for source in map(self._rasters.get, self._paths(candidate))
+        )
+        both = {f"{date}_{band}" for date in ("pre", "post") for band in ("nir", "red")}
+        there = {
+            "ndvi_change": "dNDVI" in stack or both <= context,
+            "hillshade": "hillshade" in context,
+            "probability": "probability" in chart,
+            "disagreement": "disagreement" in chart,
+        }
+        for panel in _COLOUR:
+            there[panel] = set(_colour_bands(panel)) <= context
+        return [name for name in PANELS if there[name]]
 
     def version(self, candidate: Candidate) -> str:
         """Return a word that changes when a file that the chips come from does."""
-        stamps = []
-        for path in (
-            self.workspace.context(candidate.site),
-            self.workspace.stack(candidate.site),
-            self._map(candidate),
-        ):
-            stamps.append(f"{path.stat().st_mtime_ns:x}" if path.exists() else "0")
-        return "-".join(stamps)
+        return "-".join(self._rasters.stamp(path) or "0" for path in self._paths(candidate))
 
     def chip(self, candidate: Candidate, panel: str, zoom: float = 1.0) -> bytes:
         """Return one chip as PNG.
@@ -187,97 +171,67 @@ class Gallery:
             There is no such panel for the site.
         """
         key = (candidate.candidate_id, panel, zoom, self.version(candidate))
-        with self._lock:
-            if key in self._pictures:
-                self._pictures.move_to_end(key)
-                return self._pictures[key]
-        if panel not in self.panels(candidate):
-            raise DataError(
-                f"There is no panel {panel!r} for site {candidate.site}; "
-                f"there are {', '.join(self.panels(candidate)) or 'none'}.",
-                hint="Export the tile with that band.",
-            )
-        picture = chips.png(self._render(candidate, panel, self.frame(candidate, zoom)))
-        with self._lock:
-            self._pictures[key] = picture
-            while len(self._pictures) > _RENDERED:
-                self._pictures.popitem(last=False)
+        picture = self._pictures.get(key)
+        if picture is None:
+            there = self.panels(candidate)
+            if panel not in there:
+                raise DataError(
+                    f"There is no panel {panel!r} for site {candidate.site}; "
+                    f"there are {', '.join(there) or 'none'}.",
+                    hint="Export the tile with that band.",
+                )
+            picture = chips.png(self._render(candidate, panel, self.frame(candidate, zoom)))
+            self._pictures.put(key, picture)
         return picture
 
     def _render(self, candidate: Candidate, panel: str, frame: Frame) -> NDArray[np.uint8]:
-        context = self.workspace.context(candidate.site)
-        if panel in ("before", "after", "infrared_before", "infrared_after"):
-            bands = _CIR if panel.startswith("infrared") else _RGB
-            names = tuple(f"{_prefix(panel)}_{band}" for band in bands)
-            return chips.true_colour(_read(context, names, frame), self._stretch(context, bands))
-        if panel == "ndvi_change":
-            return chips.diverging(self._ndvi_change(candidate.site, frame), 0.5)
+        context, stack, chart = map(self._rasters.get, self._paths(candidate))
+        square = (frame.column, frame.row, frame.side)
+
+        def band(source: OpenRaster | None, *names: str) -> NDArray[np.float32]:
+            assert source is not None
+            return source.square(names, *square)
+
+        if panel in _COLOUR:
+            stretch = self.stretch(candidate, _COLOUR[panel][1])
+            return chips.true_colour(band(context, *_colour_bands(panel)), stretch)
         if panel == "hillshade":
-            values = _read(context, ("hillshade",), frame)[0]
-            return chips.grey(values, 0, 255)
-        values = _read(self._map(candidate), (panel,), frame)[0]
-        return chips.colours(values, 0, 0.5 if panel == "disagreement" else 1.0, "sequential")
-
-    def _ndvi_change(self, site: str, frame: Frame) -> NDArray[np.float32]:
-        stack = self.workspace.stack(site)
-        if "dNDVI" in self._names(stack):
-            return _read(stack, ("dNDVI",), frame)[0]
-        names = ("pre_nir", "pre_red", "post_nir", "post_red")
-        a, b, c, d = _read(self.workspace.context(site), names, frame)
+            return chips.grey(band(context, "hillshade")[0], 0, 255)
+        if panel != "ndvi_change":
+            high = 0.5 if panel == "disagreement" else 1.0
+            return chips.colours(band(chart, panel)[0], 0, high, "sequential")
+        if stack is not None and "dNDVI" in stack.names:
+            return chips.diverging(band(stack, "dNDVI")[0], 0.5)
+        a, b, c, d = band(context, "pre_nir", "pre_red", "post_nir", "post_red")
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.asarray((c - d) / (c + d) - (a - b) / (a + b), dtype="float32")
+            return chips.diverging((c - d) / (c + d) - (a - b) / (a + b), 0.5)
 
-    def _stretch(self, path: Path, bands: tuple[str, ...]) -> NDArray[np.float32]:
-        """Return the stretch of a site: the same for all of its chips and for both dates."""
-        key = (path, path.stat().st_mtime_ns, bands)
-        with self._lock:
-            if key in self._stretches:
-                return self._stretches[key]
-        names = [f"{date}_{band}" for date in ("pre", "post") for band in bands]
-        with open_raster(path) as source:
-            scale = max(1.0, max(source.shape) / 512)
-            size = (max(1, int(source.height / scale)), max(1, int(source.width / scale)))
-            values = _floats(source, names, out_shape=(len(names), *size))
-        stretch = chips.limits(values[:3], values[3:])
-        with self._lock:
-            self._stretches[key] = stretch
+    def stretch(self, candidate: Candidate, bands: tuple[str, ...]) -> NDArray[np.float32]:
+        """Return the stretch of a site: the same for all of its chips and for both dates.
+
+        Parameters
+        ----------
+        candidate : Candidate
+        bands : tuple of str
+            Three of "red", "green", "blue", "nir".
+
+        Returns
+        -------
+        ndarray of float32, shape (3, 2)
+        """
+        path = self._paths(candidate)[0]
+        key = (path, self._rasters.stamp(path), bands)
+        stretch = self._stretches.get(key)
+        if stretch is None:
+            source = self._rasters.get(path)
+            assert source is not None
+            names = tuple(f"{date}_{band}" for date in ("pre", "post") for band in bands)
+            values = source.overview(names)
+            stretch = chips.limits(values[:3], values[3:])
+            self._stretches.put(key, stretch)
         return stretch
 
 
-def _prefix(panel: str) -> str:
-    return "pre" if panel.endswith("before") else "post"
-
-
-def _read(path: Path, names: tuple[str, ...], frame: Frame) -> NDArray[np.float32]:
-    """Return bands in the frame, NaN beyond the raster; large frames are read more coarsely."""
-    with open_raster(path) as source:
-        # The map of a round has the grid of the tile, so the frame's pixels are its pixels.
-        row0, row1 = max(0, frame.row), min(source.height, frame.row + frame.side)
-        column0, column1 = max(0, frame.column), min(source.width, frame.column + frame.side)
-        step = max(1, -(-frame.side // _MAXIMUM))
-        side = -(-frame.side // step)
-        out = np.full((len(names), side, side), np.nan, dtype="float32")
-        if row0 >= row1 or column0 >= column1:
-            return out
-        height, width = -(-(row1 - row0) // step), -(-(column1 - column0) // step)
-        window = Window(column0, row0, column1 - column0, row1 - row0)
-        values = _floats(source, names, window=window, out_shape=(len(names), height, width))
-        top, left = (row0 - frame.row) // step, (column0 - frame.column) // step
-        height, width = min(height, side - top), min(width, side - left)
-        out[:, top : top + height, left : left + width] = values[:, :height, :width]
-        return out
-
-
-def _floats(
-    source: rasterio.io.DatasetReader, names: Any, **options: Any
-) -> NDArray[np.float32]:
-    index = [source.descriptions.index(name) + 1 for name in names]
-    raw = source.read(index, **options)
-    values = raw.astype("float32")
-    if source.nodata is not None and not np.isnan(source.nodata):
-        values[raw == source.nodata] = np.nan
-    scales = np.array([source.scales[i - 1] for i in index], dtype="float32")
-    offsets = np.array([source.offsets[i - 1] for i in index], dtype="float32")
-    return np.asarray(values * scales[:, None, None] + offsets[:, None, None])
-
-
+def _colour_bands(panel: str) -> tuple[str, ...]:
+    date, bands = _COLOUR[panel]
+    return tuple(f"{date}_{band}" for band in bands)
