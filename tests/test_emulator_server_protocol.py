@@ -295,9 +295,9 @@ def test_only_this_machine_may_call(endpoint: Endpoint) -> None:
 def test_token(root: Path, tmp_path: Path) -> None:
     endpoint = Endpoint(root, tmp_path / "state", token="sesame")
     path = f"/v1/{S1}"
-    assert error(ask(endpoint, "GET", path))[:2] == (401, "UNAUTHENTICATED")
-    assert ask(endpoint, "GET", path, authorization="Bearer wrong").status == 401
-    assert ask(endpoint, "GET", "/$discovery/rest").status == 401
+    assert error(ask(endpoint, "GET", path))[:2] == (403, "PERMISSION_DENIED")
+    assert ask(endpoint, "GET", path, authorization="Bearer wrong").status == 403
+    assert ask(endpoint, "GET", "/$discovery/rest").status == 403
     assert ask(endpoint, "GET", path, authorization="Bearer sesame").status == 200
     assert ask(endpoint, "GET", path, query={"key": "sesame"}).status == 200
     assert ask(endpoint, "GET", path, query={"key": "sesame"}, host="far.example").status == 200

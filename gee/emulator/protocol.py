@@ -293,10 +293,11 @@ class Endpoint:
         given = shown.strip() if scheme.lower() == "bearer" else ""
         given = given or request.query.get("key") or request.headers.get("x-goog-api-key", "")
         if not hmac.compare_digest(given.encode(), self._token.encode()):
+            # Not 401: clients answer that by renewing credentials, and hide these words.
             raise _Refused(
-                401,
+                403,
                 "The emulator asks for a token: ee.Initialize(..., cloud_api_key=TOKEN).",
-                "UNAUTHENTICATED",
+                "PERMISSION_DENIED",
             )
 
     # ---- values
