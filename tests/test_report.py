@@ -350,7 +350,7 @@ def test_opening_the_inventory_does_not_make_the_report_stale(tmp_path):
     db.commit()
     db.execute("VACUUM")
     assert results.inventory_digest(workspace.inventory) == before
-    db.execute("UPDATE candidates SET state = 'accepted' WHERE candidate_id = 'c1-4'")
+    db.execute("UPDATE candidates SET state = 'unsure' WHERE candidate_id = 'c1-1'")
     db.commit()
     db.close()
     assert results.inventory_digest(workspace.inventory) != before
