@@ -18,7 +18,8 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from inventory.store import Inventory, canonical_geometry
+from inventory.records import canonical_geometry
+from inventory.store import Inventory
 from thawslump.errors import ThawslumpError
 from thawslump.files import write_json
 from thawslump.vector import read_outlines

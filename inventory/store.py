@@ -17,277 +17,34 @@ import contextlib
 import hashlib
 import json
 import sqlite3
-import struct
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import shapely
 from shapely.geometry import MultiPolygon
 from shapely.geometry.base import BaseGeometry
 
+from inventory.geopackage import create, from_blob, insert, may_touch, now, tables
+from inventory.records import (
+    DECISIONS,
+    KINDS,
+    Candidate,
+    Decision,
+    DecisionConflict,
+    areas,
+    canonical_geometry,
+    stable_id,
+)
 from thawslump.errors import BusyError, DataError, StorageError
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
 
-__all__ = [
-    "DECISIONS",
-    "KINDS",
-    "Candidate",
-    "Decision",
-    "DecisionConflict",
-    "Inventory",
-    "areas",
-    "as_feature",
-    "canonical_dump",
-    "canonical_geometry",
-    "stable_id",
-    "with_rank",
-]
+__all__ = ["Inventory", "canonical_dump"]
 
-DECISIONS = {"accept": "accepted", "reject": "rejected", "unsure": "unsure"}
-"""Decision -> state of the candidate."""
-
-KINDS = ("people", "scripted", "import")
-"""Who decided: people, a script (always named so), or outlines that a user brought."""
-
-_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "inventory.thawslump")
-_DIGITS = 7
 _PATIENCE = 20.0  # seconds that another program may keep the file
-
-_SCHEMA = """
-CREATE TABLE slumps (
-  fid INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
-  geom MULTIPOLYGON NOT NULL,
-  slump_id TEXT NOT NULL UNIQUE,
-  site TEXT NOT NULL,
-  round INTEGER NOT NULL,
-  source TEXT NOT NULL,
-  kind TEXT NOT NULL,
-  reviewer TEXT NOT NULL,
-  candidate_id TEXT,
-  area_m2 DOUBLE NOT NULL,
-  made_up BOOLEAN NOT NULL,
-  added DATETIME NOT NULL
-);
-CREATE INDEX slumps_site ON slumps (site, round);
-CREATE TABLE candidates (
-  fid INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
-  geom MULTIPOLYGON NOT NULL,
-  candidate_id TEXT NOT NULL UNIQUE,
-  round INTEGER NOT NULL,
-  site TEXT NOT NULL,
-  rank INTEGER NOT NULL,
-  state TEXT NOT NULL,
-  score DOUBLE NOT NULL,
-  probability_mean DOUBLE NOT NULL,
-  probability_max DOUBLE NOT NULL,
-  disagreement DOUBLE NOT NULL,
-  filled DOUBLE NOT NULL,
-  area_m2 DOUBLE NOT NULL,
-  made_up BOOLEAN NOT NULL
-);
-CREATE INDEX candidates_round ON candidates (round, rank);
-CREATE TABLE decisions (
-  fid INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
-  geom MULTIPOLYGON,
-  time DATETIME NOT NULL,
-  candidate_id TEXT,
-  round INTEGER NOT NULL,
-  site TEXT NOT NULL,
-  decision TEXT NOT NULL,
-  reviewer TEXT NOT NULL,
-  kind TEXT NOT NULL,
-  edited BOOLEAN NOT NULL,
-  note TEXT,
-  seconds DOUBLE,
-  undoes INTEGER,
-  request TEXT NOT NULL UNIQUE
-);
-CREATE INDEX decisions_candidate ON decisions (candidate_id);
-CREATE INDEX decisions_undoes ON decisions (undoes);
-CREATE TABLE iterations (
-  fid INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
-  round INTEGER NOT NULL UNIQUE,
-  candidates INTEGER NOT NULL,
-  accepted INTEGER NOT NULL,
-  rejected INTEGER NOT NULL,
-  unsure INTEGER NOT NULL,
-  open INTEGER NOT NULL,
-  slumps INTEGER NOT NULL,
-  area_m2 DOUBLE NOT NULL,
-  outcome TEXT NOT NULL
-);
-"""
-
-_LAYERS = {
-    "slumps": "Slumps: brought by users, or accepted in review",
-    "candidates": "Outlines that an ensemble proposed, with their state",
-    "decisions": "Every decision and every undo, in order; rows are only ever added",
-}
-
-_GPKG = """
-CREATE TABLE gpkg_spatial_ref_sys (
-  srs_name TEXT NOT NULL, srs_id INTEGER NOT NULL PRIMARY KEY, organization TEXT NOT NULL,
-  organization_coordsys_id INTEGER NOT NULL, definition TEXT NOT NULL, description TEXT);
-CREATE TABLE gpkg_contents (
-  table_name TEXT NOT NULL PRIMARY KEY, data_type TEXT NOT NULL, identifier TEXT UNIQUE,
-  description TEXT DEFAULT '',
-  last_change DATETIME NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ','now')),
-  min_x DOUBLE, min_y DOUBLE, max_x DOUBLE, max_y DOUBLE, srs_id INTEGER,
-  CONSTRAINT fk_gc_r_srs_id FOREIGN KEY (srs_id) REFERENCES gpkg_spatial_ref_sys(srs_id));
-CREATE TABLE gpkg_geometry_columns (
-  table_name TEXT NOT NULL, column_name TEXT NOT NULL, geometry_type_name TEXT NOT NULL,
-  srs_id INTEGER NOT NULL, z TINYINT NOT NULL, m TINYINT NOT NULL,
-  CONSTRAINT pk_geom_cols PRIMARY KEY (table_name, column_name),
-  CONSTRAINT uk_gc_table_name UNIQUE (table_name),
-  CONSTRAINT fk_gc_tn FOREIGN KEY (table_name) REFERENCES gpkg_contents(table_name),
-  CONSTRAINT fk_gc_srs FOREIGN KEY (srs_id) REFERENCES gpkg_spatial_ref_sys (srs_id));
-"""
-
-
-class DecisionConflict(DataError):
-    """Another reviewer decided the candidate since it was shown."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """An outline that an ensemble proposed.
-
-    Attributes
-    ----------
-    candidate_id : str
-        UUID5 of round, site and outline: the same outline has the same name in every run.
-    round, rank : int
-        Round of the iteration; place in the order of review, 1 first.
-    site : str
-    geometry : MultiPolygon
-        EPSG:4326.
-    probability_mean, probability_max, disagreement, filled : float
-        0..1; means over the outline's pixels (`probability_max` excepted).
-    area_m2, score : float
-        Geodesic area; what the order of review is by, 0..1.
-    made_up : bool
-    state : {"open", "accepted", "rejected", "unsure"}
-    """
-
-    candidate_id: str
-    round: int
-    site: str
-    rank: int
-    geometry: MultiPolygon
-    probability_mean: float
-    probability_max: float
-    disagreement: float
-    filled: float
-    area_m2: float
-    score: float
-    made_up: bool
-    state: str = "open"
-
-
-@dataclass(frozen=True)
-class Decision:
-    """A row of the layer ``decisions``.
-
-    Attributes
-    ----------
-    number : int
-        Counts up; the order in which decisions were made.
-    time : str
-        UTC, ISO 8601.
-    candidate_id : str or None
-        None for an import of outlines.
-    decision : {"accept", "reject", "unsure", "undo", "import"}
-    reviewer : str
-    kind : {"people", "scripted", "import"}
-    edited : bool
-        The reviewer changed the outline; `geometry` is the changed one.
-    undoes : int or None
-        Number of the decision that this row takes back.
-    """
-
-    number: int
-    time: str
-    candidate_id: str | None
-    round: int
-    site: str
-    decision: str
-    reviewer: str
-    kind: str
-    edited: bool
-    note: str | None
-    seconds: float | None
-    undoes: int | None
-    request: str
-    geometry: MultiPolygon | None
-
-
-def canonical_geometry(geometry: BaseGeometry) -> MultiPolygon:
-    """Return an outline as a normalised MultiPolygon on the 1e-7 degree grid.
-
-    Parameters
-    ----------
-    geometry : Polygon or MultiPolygon
-        EPSG:4326.
-
-    Returns
-    -------
-    MultiPolygon
-
-    Raises
-    ------
-    DataError
-        Not a polygon, empty, or outside -180..180 / -90..90 degrees.
-
-    Examples
-    --------
-    >>> canonical_geometry(shapely.box(0, 0, 1.00000000001, 1)).wkt
-    'MULTIPOLYGON (((0 0, 0 1, 1 1, 1 0, 0 0)))'
-    """
-    if geometry.is_empty or geometry.geom_type not in ("Polygon", "MultiPolygon"):
-        raise DataError(
-            f"An outline must be a Polygon or MultiPolygon that is not empty; "
-            f"this one is {'empty' if geometry.is_empty else 'a ' + geometry.geom_type}.",
-            hint="Draw the outline again, or leave the feature out.",
-        )
-    west, south, east, north = geometry.bounds
-    if not (-180 <= west <= east <= 180 and -90 <= south <= north <= 90):
-        raise DataError(
-            f"An outline spans {west:.6g}..{east:.6g}, {south:.6g}..{north:.6g}: "
-            "longitude and latitude in degrees were expected.",
-            hint="Bring the outlines to EPSG:4326 first.",
-        )
-    rounded = shapely.transform(shapely.force_2d(geometry), lambda xy: np.round(xy, _DIGITS) + 0.0)
-    if not rounded.is_valid:
-        rounded = shapely.make_valid(rounded, method="structure", keep_collapsed=False)
-    if rounded.is_empty or rounded.geom_type not in ("Polygon", "MultiPolygon"):
-        raise DataError(
-            "An outline has no area once rounded to a centimetre.",
-            hint="Draw the outline again, or leave the feature out.",
-        )
-    if rounded.geom_type == "Polygon":
-        rounded = MultiPolygon([rounded])
-    normal = shapely.normalize(rounded)
-    assert isinstance(normal, MultiPolygon)
-    return normal
-
-
-def stable_id(*parts: object) -> str:
-    """Return the UUID5 of some words and outlines: equal parts, equal name.
-
-    Examples
-    --------
-    >>> stable_id(1, "a") == stable_id(1, "a") != stable_id(1, "b")
-    True
-    """
-    text = "|".join(p.wkb_hex if isinstance(p, BaseGeometry) else str(p) for p in parts)
-    return str(uuid.uuid5(_NAMESPACE, text))
 
 
 class Inventory:
@@ -326,13 +83,13 @@ class Inventory:
                 hint="Give the folder of a workspace.",
             )
         with self._open() as db:
-            tables = _tables(db)
-        if not tables:
+            there = tables(db)
+        if not there:
             with self._transaction() as db:
-                if not _tables(db):
-                    _create(db)
-                tables = _tables(db)
-        if not {"gpkg_contents", "slumps", "candidates", "decisions", "iterations"} <= tables:
+                if not tables(db):
+                    create(db)
+                there = tables(db)
+        if not {"gpkg_contents", "slumps", "candidates", "decisions", "iterations"} <= there:
             raise DataError(
                 f"{self.path} is not an inventory of this program: it lacks the layers "
                 "slumps, candidates, decisions and iterations.",
@@ -433,10 +190,10 @@ class Inventory:
             if not gone and not new:
                 return 0
             db.executemany("DELETE FROM slumps WHERE slump_id = ?", [(i,) for i in sorted(gone)])
-            now = _now()
+            time = now()
             for identity in new:
                 geometry, area = wanted[identity]
-                _insert(
+                insert(
                     db,
                     "slumps",
                     geom=geometry,
@@ -449,13 +206,13 @@ class Inventory:
                     candidate_id=None,
                     area_m2=area,
                     made_up=made_up,
-                    added=now,
+                    added=time,
                 )
-            _insert(
+            insert(
                 db,
                 "decisions",
                 geom=None,
-                time=now,
+                time=time,
                 candidate_id=None,
                 round=0,
                 site=site,
@@ -496,7 +253,7 @@ class Inventory:
                    "area_m2", "made_up", "added")  # fmt: skip
         return geopandas.GeoDataFrame(
             {name: [row[name] for row in rows] for name in columns},
-            geometry=[_from_blob(row["geom"]) for row in rows],
+            geometry=[from_blob(row["geom"]) for row in rows],
             crs="EPSG:4326",
         ).astype({"made_up": bool})
 
@@ -552,7 +309,7 @@ class Inventory:
             new = [c for i, c in wanted.items() if i not in there]
             db.executemany("DELETE FROM candidates WHERE candidate_id = ?", [(i,) for i in gone])
             for c in new:
-                _insert(
+                insert(
                     db,
                     "candidates",
                     geom=c.geometry,
@@ -624,8 +381,8 @@ class Inventory:
             ).fetchall()
         found: dict[str, list[tuple[str, MultiPolygon]]] = {}
         for name, rows in (("slumps", slumps), ("open", left)):
-            near = [(row[0], row[1]) for row in rows if _near(row[1], box)]
-            shapes = [(identity, _from_blob(blob)) for identity, blob in near]
+            near = [(row[0], row[1]) for row in rows if may_touch(row[1], box)]
+            shapes = [(identity, from_blob(blob)) for identity, blob in near]
             found[name] = [(i, g) for i, g in shapes if g.intersects(view)]
         return found
 
@@ -713,12 +470,12 @@ class Inventory:
                     f"The candidate is {row['state']} by now; it was {expected} when it was shown.",
                     hint="Look at it again, then decide.",
                 )
-            edited = shape is not None and shape.wkb != _from_blob(row["geom"]).wkb
-            _insert(
+            edited = shape is not None and shape.wkb != from_blob(row["geom"]).wkb
+            insert(
                 db,
                 "decisions",
                 geom=shape if edited else None,
-                time=_now(),
+                time=now(),
                 candidate_id=candidate_id,
                 round=row["round"],
                 site=row["site"],
@@ -768,11 +525,11 @@ class Inventory:
                 return None
             last = _by_number(db, row["fid"])
             assert last.candidate_id is not None
-            _insert(
+            insert(
                 db,
                 "decisions",
                 geom=None,
-                time=_now(),
+                time=now(),
                 candidate_id=last.candidate_id,
                 round=last.round,
                 site=last.site,
@@ -840,7 +597,7 @@ class Inventory:
             there = db.execute("SELECT * FROM iterations WHERE round = ?", (round,)).fetchone()
             if there is None or any(there[name] != value for name, value in row.items()):
                 db.execute("DELETE FROM iterations WHERE round = ?", (round,))
-                _insert(db, "iterations", **row)
+                insert(db, "iterations", **row)
             return row
 
     def iterations(self) -> list[dict[str, Any]]:
@@ -869,14 +626,14 @@ class Inventory:
                 f"SELECT site, geom FROM slumps {where} ORDER BY site, slump_id", values
             ):
                 total.update(f"slump|{row['site']}|".encode())
-                total.update(_from_blob(row["geom"]).wkb)
+                total.update(from_blob(row["geom"]).wkb)
             where = f"{where} {'AND' if where else 'WHERE'} state <> 'open'"
             for row in db.execute(
                 f"SELECT site, state, geom FROM candidates {where} ORDER BY site, candidate_id",
                 values,
             ):
                 total.update(f"candidate|{row['site']}|{row['state']}|".encode())
-                total.update(_from_blob(row["geom"]).wkb)
+                total.update(from_blob(row["geom"]).wkb)
         return total.hexdigest()
 
     def problems(self) -> list[str]:
@@ -936,7 +693,7 @@ def canonical_dump(path: Path) -> str:
                 for name in row.keys():  # noqa: SIM118
                     value = row[name]
                     if name == "geom" and value is not None:
-                        record["geometry"] = _from_blob(value).wkt
+                        record["geometry"] = from_blob(value).wkt
                     elif name not in hidden and name != "geom":
                         record[name] = round(value, 4) if isinstance(value, float) else value
                 if layer == "decisions":
@@ -947,10 +704,6 @@ def canonical_dump(path: Path) -> str:
 
 
 # ---------------------------------------------------------------------- rows
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
 
 
 def _check_reviewer(reviewer: str, kind: str) -> None:
@@ -989,23 +742,6 @@ def _where(
     return ("WHERE " + " AND ".join(parts) if parts else "", values)
 
 
-def _insert(db: sqlite3.Connection, table: str, **values: Any) -> None:
-    geometry = values.get("geom")
-    if isinstance(geometry, BaseGeometry):
-        west, south, east, north = geometry.bounds
-        db.execute(
-            "UPDATE gpkg_contents SET min_x = min(coalesce(min_x, ?1), ?1), "
-            "min_y = min(coalesce(min_y, ?2), ?2), max_x = max(coalesce(max_x, ?3), ?3), "
-            "max_y = max(coalesce(max_y, ?4), ?4) WHERE table_name = ?5",
-            (west, south, east, north, table),
-        )
-        values["geom"] = _to_blob(geometry)
-    names = ", ".join(values)
-    marks = ", ".join("?" * len(values))
-    db.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", list(values.values()))
-    db.execute("UPDATE gpkg_contents SET last_change = ? WHERE table_name = ?", (_now(), table))
-
-
 def _known(db: sqlite3.Connection, candidate_id: str) -> sqlite3.Row:
     row = db.execute("SELECT * FROM candidates WHERE candidate_id = ?", (candidate_id,)).fetchone()
     if row is None:
@@ -1039,10 +775,10 @@ def _refresh(db: sqlite3.Connection, candidate_id: str) -> None:
     shape = standing.geometry
     area = row["area_m2"]
     if shape is None:
-        shape = _from_blob(row["geom"])
+        shape = from_blob(row["geom"])
     else:
         area = areas([shape])[0]
-    _insert(
+    insert(
         db,
         "slumps",
         geom=shape,
@@ -1074,7 +810,7 @@ def _candidate(row: sqlite3.Row) -> Candidate:
         round=row["round"],
         site=row["site"],
         rank=row["rank"],
-        geometry=_from_blob(row["geom"]),
+        geometry=from_blob(row["geom"]),
         probability_mean=row["probability_mean"],
         probability_max=row["probability_max"],
         disagreement=row["disagreement"],
@@ -1101,75 +837,8 @@ def _decision(row: sqlite3.Row) -> Decision:
         seconds=row["seconds"],
         undoes=row["undoes"],
         request=row["request"],
-        geometry=None if row["geom"] is None else _from_blob(row["geom"]),
+        geometry=None if row["geom"] is None else from_blob(row["geom"]),
     )
-
-
-# ---------------------------------------------------------------------- GeoPackage
-
-
-def _tables(db: sqlite3.Connection) -> set[str]:
-    return {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-
-
-def _create(db: sqlite3.Connection) -> None:
-    from pyproj import CRS
-
-    db.execute("PRAGMA application_id = 0x47504B47")
-    db.execute("PRAGMA user_version = 10300")
-    for statement in (_GPKG + _SCHEMA).split(";"):
-        if statement.strip():
-            db.execute(statement)
-    wgs84 = CRS.from_epsg(4326).to_wkt("WKT1_GDAL")
-    db.executemany(
-        "INSERT INTO gpkg_spatial_ref_sys VALUES (?, ?, ?, ?, ?, ?)",
-        [
-            ("Undefined cartesian SRS", -1, "NONE", -1, "undefined", None),
-            ("Undefined geographic SRS", 0, "NONE", 0, "undefined", None),
-            ("WGS 84 geodetic", 4326, "EPSG", 4326, wgs84, "longitude and latitude in degrees"),
-        ],
-    )
-    for layer, words in _LAYERS.items():
-        db.execute(
-            "INSERT INTO gpkg_contents (table_name, data_type, identifier, description, srs_id) "
-            "VALUES (?, 'features', ?, ?, 4326)",
-            (layer, layer, words),
-        )
-        db.execute(
-            "INSERT INTO gpkg_geometry_columns VALUES (?, 'geom', 'MULTIPOLYGON', 4326, 0, 0)",
-            (layer,),
-        )
-    db.execute(
-        "INSERT INTO gpkg_contents (table_name, data_type, identifier, description) "
-        "VALUES ('iterations', 'attributes', 'iterations', 'One row per finished round')"
-    )
-
-
-def _to_blob(geometry: MultiPolygon) -> bytes:
-    # GeoPackage binary: "GP", version 0, flags (little endian, x and y), EPSG, envelope.
-    west, south, east, north = geometry.bounds
-    header = struct.pack("<2sBBi4d", b"GP", 0, 0b0000_0011, 4326, west, east, south, north)
-    return header + shapely.to_wkb(geometry, byte_order=1)
-
-
-def _from_blob(blob: bytes) -> MultiPolygon:
-    # Other programs (QGIS) may write another envelope or none, and plain polygons.
-    envelope = (blob[3] >> 1) & 0b111
-    start = 8 + {0: 0, 1: 32, 2: 48, 3: 48, 4: 64}[envelope]
-    geometry = shapely.force_2d(shapely.from_wkb(blob[start:]))
-    if geometry.geom_type == "Polygon":
-        geometry = MultiPolygon([geometry])
-    assert isinstance(geometry, MultiPolygon)
-    return geometry
-
-
-def _near(blob: bytes, box: tuple[float, float, float, float]) -> bool:
-    """Tell from the envelope alone whether an outline may lie in a box."""
-    if (blob[3] >> 1) & 0b111 != 1:
-        return True
-    order = "<" if blob[3] & 1 else ">"
-    west, east, south, north = struct.unpack(f"{order}4d", blob[8:40])
-    return bool(west <= box[2] and east >= box[0] and south <= box[3] and north >= box[1])
 
 
 def _lonlat(outlines: GeoDataFrame) -> list[MultiPolygon]:
@@ -1179,50 +848,3 @@ def _lonlat(outlines: GeoDataFrame) -> list[MultiPolygon]:
             hint="Set it first, for example outlines.set_crs('EPSG:4326').",
         )
     return [canonical_geometry(g) for g in outlines.geometry.to_crs("EPSG:4326")]
-
-
-def areas(shapes: Iterable[BaseGeometry]) -> list[float]:
-    """Return geodesic areas on the WGS 84 ellipsoid in square metres.
-
-    Parameters
-    ----------
-    shapes : iterable of polygons
-        EPSG:4326; rings in the order that `shapely.normalize` gives (holes against the shell).
-
-    Examples
-    --------
-    >>> round(areas([canonical_geometry(shapely.box(0, 0, 0.001, 0.001))])[0], 1)
-    12309.1
-    """
-    from pyproj import Geod
-
-    geod = Geod(ellps="WGS84")
-    return [abs(geod.geometry_area_perimeter(shape)[0]) for shape in shapes]
-
-
-def with_rank(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """Return candidates ranked by score, highest first; equal scores by id."""
-    ordered = sorted(candidates, key=lambda c: (-c.score, c.candidate_id))
-    return [replace(c, rank=i) for i, c in enumerate(ordered, start=1)]
-
-
-def as_feature(candidate: Candidate) -> Mapping[str, Any]:
-    """Return a candidate as a GeoJSON feature (RFC 7946)."""
-    shape = shapely.orient_polygons(candidate.geometry)
-    return {
-        "type": "Feature",
-        "id": candidate.candidate_id,
-        "geometry": shapely.geometry.mapping(shape),
-        "properties": {
-            "round": candidate.round,
-            "site": candidate.site,
-            "rank": candidate.rank,
-            "score": round(candidate.score, 4),
-            "probability_mean": round(candidate.probability_mean, 4),
-            "probability_max": round(candidate.probability_max, 4),
-            "disagreement": round(candidate.disagreement, 4),
-            "filled": round(candidate.filled, 4),
-            "area_m2": round(candidate.area_m2, 1),
-            "made_up": candidate.made_up,
-        },
-    }

@@ -13,15 +13,8 @@ import shapely
 
 from inventory.candidates import is_known, outlines, teaching_score
 from inventory.labels import reviewed_labels, whole_labels
-from inventory.store import (
-    Candidate,
-    Inventory,
-    areas,
-    as_feature,
-    canonical_geometry,
-    stable_id,
-    with_rank,
-)
+from inventory.records import Candidate, areas, as_feature, canonical_geometry, stable_id, with_rank
+from inventory.store import Inventory
 from thawslump.errors import ConfigError, DataError
 from thawslump.files import atomic, write_json
 from thawslump.grid import lonlat_bounds, metres_per_pixel

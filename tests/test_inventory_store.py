@@ -19,16 +19,15 @@ import shapely
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from inventory.store import (
+from inventory.records import (
     DECISIONS,
     Candidate,
     DecisionConflict,
-    Inventory,
     areas,
-    canonical_dump,
     canonical_geometry,
     stable_id,
 )
+from inventory.store import Inventory, canonical_dump
 from thawslump.errors import BusyError, DataError
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -23,9 +23,10 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
 
+from inventory.records import Candidate, Decision, DecisionConflict
 from inventory.review.gallery import PANELS, Gallery
 from inventory.review.rasters import to_crs
-from inventory.store import Candidate, Decision, DecisionConflict, Inventory
+from inventory.store import Inventory
 from thawslump.errors import BusyError, ConfigError, DataError, StorageError, ThawslumpError
 from thawslump.workspace import Workspace
 
@@ -452,7 +453,9 @@ class Running:
 
     Examples
     --------
-    >>> with Running(app) as address: ...  # doctest: +SKIP
+    >>> with Running(FastAPI()) as address:
+    ...     address.startswith("http://127.0.0.1:")
+    True
     """
 
     def __init__(self, app: FastAPI) -> None:

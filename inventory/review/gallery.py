@@ -17,7 +17,7 @@ from inventory.review.rasters import Kept, OpenRaster, Rasters, to_crs
 from thawslump.errors import DataError
 
 if TYPE_CHECKING:
-    from inventory.store import Candidate
+    from inventory.records import Candidate
     from thawslump.workspace import Workspace
 
 __all__ = ["PANELS", "Frame", "Gallery"]
