@@ -30,7 +30,16 @@ def settings(seed: int, shape: tuple[int, int], *, quick: bool) -> dict[str, Any
         "rounds": {"maximum": 2},
     }
     if quick:
-        values["segmentation"] = {"preset": "quick"}
+        values["segmentation"] = {
+            "runs": [
+                {"architecture": name, "encoder": "tu-lcnet_100", "loss": "bce", "seed": seed}
+                for name in ("unet", "fpn", "linknet")
+            ],
+            "crop": 64,
+            "iterations": 12,
+            "epochs": 3,
+            "ensemble_size": 2,
+        }
     return values
 
 
