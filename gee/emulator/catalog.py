@@ -15,6 +15,7 @@ their content; `asset.json` is renamed into place last: an asset is either whole
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import math
@@ -24,7 +25,7 @@ import shutil
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -68,6 +69,12 @@ _FILE = re.compile(r"[0-9a-f]{12}_[0-9]+(_[0-9]+(\.mask)?\.tif|\.geojson)")
 # ids
 
 
+def _is_name(segment: str) -> bool:
+    """Tell whether a text may stand between the slashes of an id."""
+    plain = bool(_SEGMENT.fullmatch(segment)) and ".." not in segment
+    return plain and segment != MANIFEST and not segment.endswith(".")
+
+
 def normalize_id(asset_id: str) -> str:
     """Return the one form of an asset id that the catalogue uses.
 
@@ -101,8 +108,7 @@ def normalize_id(asset_id: str) -> str:
         raise DataError(f"Asset id {str(asset_id)[:80]!r} is not valid: it is empty or too long.")
     segments = asset_id.removesuffix("/").split("/")
     for segment in segments:
-        bad = not _SEGMENT.fullmatch(segment) or segment == MANIFEST or segment.endswith(".")
-        if bad or ".." in segment:
+        if not _is_name(segment):
             raise DataError(
                 f"Asset id {asset_id!r} is not valid: {segment!r} is not an allowed name.",
                 hint="Letters, digits, hyphens, underscores and dots, separated by single '/'.",
@@ -414,8 +420,6 @@ class Asset:
     start_ms, end_ms : int or None
         `system:time_start` and `system:time_end`, milliseconds since 1970 UTC.
     footprint : GeoJSON geometry in longitude and latitude, or None
-    bands : tuple of BandAsset
-        Empty but for images.
     updated : float
         Seconds since 1970 when `asset.json` was written.
     size_bytes : int
@@ -428,11 +432,16 @@ class Asset:
     start_ms: int | None = None
     end_ms: int | None = None
     footprint: Mapping[str, Any] | None = None
-    bands: tuple[BandAsset, ...] = ()
     updated: float = 0.0
     size_bytes: int = 0
     _folder: str = field(default="", repr=False)
     _table: str | None = field(default=None, repr=False)
+    _make_bands: Callable[[], tuple[BandAsset, ...]] = field(default=tuple, repr=False)
+
+    @functools.cached_property
+    def bands(self) -> tuple[BandAsset, ...]:
+        """The bands; made when first asked for, as listings of thousands of images never do."""
+        return self._make_bands()
 
     @property
     def index(self) -> str:
@@ -675,15 +684,15 @@ class Catalog:
         with os.scandir(folder) as entries:
             names = sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
         for name in names:
-            if not _SEGMENT.fullmatch(name):
+            if not _is_name(name):
                 continue
-            child = f"{key}/{name}" if key else name
-            try:
-                asset = self.get(child)
-            except DataError:
-                continue  # a folder whose name is no valid id
-            if asset is not None:
-                found.append(asset)
+            # Neither the folder above nor this one is a link, so nothing leads out.
+            child, place = (f"{key}/{name}" if key else name), f"{folder}/{name}"
+            asset = self._load(child, place)
+            if asset is None:
+                updated = Path(place).stat().st_mtime
+                asset = Asset(child, "FOLDER", updated=updated, _folder=place)
+            found.append(asset)
         with self._lock:
             self._children[key] = (stamp, found)
         return list(found)
@@ -983,10 +992,7 @@ class Catalog:
                 manifest = json.load(stream)
             asset = self._parse(asset_id, folder, manifest, identity)
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-            raise DataError(
-                f"{path} is not the description of an asset ({type(error).__name__}: {error}).",
-                hint="Ingest the asset again.",
-            ) from error
+            raise _not_an_asset(path, error) from error
         with self._lock:
             self._assets[asset_id] = (identity, asset)
         return asset
@@ -999,56 +1005,71 @@ class Catalog:
         for name in _files(manifest):
             if not _FILE.fullmatch(name):
                 raise ValueError(f"{name!r} is not the name of a data file")
-        bands = []
-        groups = [
-            _Group(
-                crs=g["crs"],
-                transform=_six(g["transform"]),
-                shape=(int(g["shape"][0]), int(g["shape"][1])),
-                dtype=g["dtype"],
-                policy=g["policy"],
-                data=tuple(g["data"]),
-                masks=tuple(g["masks"]),
-                shared=tuple(g["shared"]),
-            )
-            for g in manifest.get("groups", ())
-        ]
-        for item in manifest.get("bands", ()):
-            group = groups[item["group"]]
-            dtype = np.dtype(group.dtype)
-            bands.append(
-                BandAsset(
-                    id=item["id"],
-                    data_type=DataType.of(dtype, item["min"], item["max"]),
-                    crs=group.crs,
-                    transform=group.transform,
-                    shape=group.shape,
-                    levels=len(group.data),
-                    policy=group.policy,
-                    dtype=dtype,
-                    _folder=folder,
-                    _group=group,
-                    _index=int(item["index"]),
-                    _blocks=self._blocks,
-                )
-            )
+        kind = manifest["type"]
+
+        def bands() -> tuple[BandAsset, ...]:
+            try:
+                return tuple(_bands(manifest, folder, self._blocks))
+            except (ValueError, KeyError, TypeError, IndexError) as error:
+                raise _not_an_asset(f"{folder}/{MANIFEST}", error) from error
+
         return Asset(
             id=asset_id,
-            type=manifest["type"],
+            type=kind,
             properties=manifest.get("properties", {}),
             start_ms=manifest.get("start_ms"),
             end_ms=manifest.get("end_ms"),
             footprint=manifest.get("footprint"),
-            bands=tuple(bands),
             updated=identity[0] / 1e9,
             size_bytes=sum(int(g.get("bytes", 0)) for g in manifest.get("groups", ())),
             _folder=folder,
             _table=manifest.get("table"),
+            _make_bands=bands,
         )
 
 
 # --------------------------------------------------------------------------------------------
 # helpers
+
+
+def _not_an_asset(path: str, error: Exception) -> DataError:
+    return DataError(
+        f"{path} is not the description of an asset ({type(error).__name__}: {error}).",
+        hint="Ingest the asset again.",
+    )
+
+
+def _bands(manifest: Mapping[str, Any], folder: str, blocks: _Blocks) -> Iterator[BandAsset]:
+    groups = [
+        _Group(
+            crs=g["crs"],
+            transform=_six(g["transform"]),
+            shape=(int(g["shape"][0]), int(g["shape"][1])),
+            dtype=g["dtype"],
+            policy=g["policy"],
+            data=tuple(g["data"]),
+            masks=tuple(g["masks"]),
+            shared=tuple(g["shared"]),
+        )
+        for g in manifest.get("groups", ())
+    ]
+    for item in manifest.get("bands", ()):
+        group = groups[item["group"]]
+        dtype = np.dtype(group.dtype)
+        yield BandAsset(
+            id=item["id"],
+            data_type=DataType.of(dtype, item["min"], item["max"]),
+            crs=group.crs,
+            transform=group.transform,
+            shape=group.shape,
+            levels=len(group.data),
+            policy=group.policy,
+            dtype=dtype,
+            _folder=folder,
+            _group=group,
+            _index=int(item["index"]),
+            _blocks=blocks,
+        )
 
 
 def _identity(path: str) -> tuple[int, ...]:
