@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -280,15 +279,16 @@ def algorithms() -> bytes:
     """
     path = algorithms_file()
     content = path.read_bytes()
-    try:
-        found = json.loads(content)["algorithms"]
-        assert all(item["name"].startswith("algorithms/") for item in found)
-    except (ValueError, KeyError, TypeError, AssertionError) as error:
+    # The file has the form of the answer, so it is served as it is; reading all of it again
+    # would cost a tenth of what connecting may take.
+    if not re.match(rb'\s*\{\s*"algorithms"\s*:\s*\[', content) or (
+        content.count(b'"algorithms/') < 100
+    ):
         raise BackendError(
-            f"{path} does not hold the list of Earth Engine's functions ({error}).",
+            f"{path} does not hold the list of Earth Engine's functions.",
             hint="Install a known release: pip install 'earthengine-api>=1.7,<2'",
-        ) from error
-    return json.dumps({"algorithms": found}, separators=(",", ":")).encode()
+        )
+    return content
 
 
 def algorithms_file() -> Path:
