@@ -105,7 +105,9 @@ class Inventory:
             try:
                 yield db
             except BaseException:
-                db.execute("ROLLBACK")
+                # On a full disk SQLite has rolled back by itself.
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
                 raise
             db.execute("COMMIT")
 

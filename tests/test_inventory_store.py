@@ -28,7 +28,7 @@ from inventory.records import (
     stable_id,
 )
 from inventory.store import Inventory, canonical_dump
-from thawslump.errors import BusyError, DataError
+from thawslump.errors import BusyError, DataError, StorageError
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -382,3 +382,27 @@ def test_a_lock_held_by_another_program_is_said(
 def test_outlines_that_are_none(geometry: shapely.Geometry, words: str) -> None:
     with pytest.raises(DataError, match=words):
         canonical_geometry(geometry)
+
+
+def test_a_full_disk_is_said_and_the_old_rows_stay(
+    inventory: Inventory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite's own limit of pages stands for the disk: the transaction goes, the file stays."""
+    connect = sqlite3.connect
+
+    def small(*arguments: object, **options: object) -> sqlite3.Connection:
+        db = connect(*arguments, **options)  # type: ignore[call-overload]
+        db.execute("PRAGMA max_page_count = 1")
+        return db
+
+    names = ids(inventory)
+    inventory.decide(names[0], "accept", "Ada")
+    before = canonical_dump(inventory.path)
+    monkeypatch.setattr(sqlite3, "connect", small)
+    with pytest.raises(StorageError, match="The disk is full"):
+        for _ in range(200):
+            inventory.decide(names[1], "reject", "Ada", note="x" * 2000)
+    monkeypatch.undo()
+    assert canonical_dump(inventory.path).startswith(before[:100])
+    assert inventory.problems() == []
+    assert inventory.candidate(names[0]).state == "accepted"
