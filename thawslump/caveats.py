@@ -144,6 +144,13 @@ def _careful_of_susceptibility(results: Results) -> list[str]:
                 f"{model.spatial.value:.2f} over spatial folds). "
                 "The spatial one is the one to quote."
             )
+        ndvi = model.without.get("NDVI")
+        if ndvi is not None and model.spatial.value - ndvi > 0.02:
+            said.append(
+                f"Without NDVI the susceptibility model “{model.name}” falls from AUC "
+                f"{model.spatial.value:.2f} to {ndvi:.2f} over spatial folds: old slumps changed "
+                "the vegetation, so part of the score is recognition, not prediction."
+            )
         if model.spatial.low is not None and model.spatial.low <= 0.5:
             said.append(
                 f"Over spatial folds the susceptibility model “{model.name}” cannot be told from "

@@ -21,7 +21,16 @@ if TYPE_CHECKING:
     from thawslump.site import Site
     from thawslump.workspace import Workspace
 
-__all__ = ["Chip", "Layer", "Outline", "SiteMap", "class_rows", "shown_sites", "site_map"]
+__all__ = [
+    "Chip",
+    "Layer",
+    "Outline",
+    "SiteMap",
+    "class_rows",
+    "mercator_overlay",
+    "shown_sites",
+    "site_map",
+]
 
 _LONGEST = 1000
 """Longer side of an image in pixels; larger rasters are thinned."""
@@ -484,3 +493,61 @@ def _outlines(workspace: Workspace, site: Site, grid: GeoBox, results: Results) 
     )
     found.sort(key=lambda o: (o.order, o.path))
     return found
+
+
+def mercator_overlay(
+    path: Path, band: str, colours: str, low: float, high: float
+) -> tuple[str, tuple[tuple[float, float], tuple[float, float]]]:
+    """Return a band as an image that web maps can lay over their tiles.
+
+    Parameters
+    ----------
+    path : Path
+    band : str
+    colours : str
+        Name of a matplotlib colour map.
+    low, high : float
+        Values of its first and its last colour.
+
+    Returns
+    -------
+    uri : str
+        PNG in web Mercator as a data URI; missing values are transparent.
+    bounds : ((south, west), (north, east))
+        Degrees, in the order in which Leaflet takes them.
+
+    Raises
+    ------
+    DataError
+        The file or the band is missing.
+    """
+    import numpy as np
+    from pyproj import Transformer
+    from rasterio.warp import Resampling, calculate_default_transform, reproject
+
+    from thawslump import raster
+    from thawslump.figures import indexed_png, ramp
+
+    found = raster.read_float(path, [band])
+    edges = found.grid.boundingbox
+    transform, width, height = calculate_default_transform(
+        found.grid.crs.to_wkt(), "EPSG:3857", found.grid.shape[1], found.grid.shape[0],
+        edges.left, edges.bottom, edges.right, edges.top,
+    )  # fmt: skip
+    thin = max(1.0, max(width, height) / _LONGEST)
+    transform = type(transform)(
+        transform.a * thin, 0, transform.c, 0, transform.e * thin, transform.f
+    )
+    warped = np.full((math.ceil(height / thin), math.ceil(width / thin)), np.nan, np.float32)
+    reproject(
+        found.array[0], warped, src_transform=found.grid.transform,
+        src_crs=found.grid.crs.to_wkt(), src_nodata=np.nan, dst_transform=transform,
+        dst_crs="EPSG:3857", dst_nodata=np.nan, resampling=Resampling.bilinear,
+    )  # fmt: skip
+    to_lonlat = Transformer.from_crs("EPSG:3857", "EPSG:4326", always_xy=True)
+    west, north = to_lonlat.transform(transform.c, transform.f)
+    east, south = to_lonlat.transform(
+        transform.c + transform.a * warped.shape[1], transform.f + transform.e * warped.shape[0]
+    )
+    uri = _uri(indexed_png(warped, ramp(colours), low, high), "png")
+    return uri, ((south, west), (north, east))

@@ -164,12 +164,18 @@ class Susceptibility:
     name : str
     spatial, random, gap : Score
         AUC over spatial and over random folds, and random minus spatial.
+    test : Score or None
+        AUC on sites from which no model learned.
+    without : mapping of str to float
+        AUC over spatial folds with each factor left out.
     """
 
     name: str
     spatial: Score
     random: Score
     gap: Score
+    test: Score | None = None
+    without: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -321,29 +327,27 @@ def _number(value: Any) -> float | None:
     return None
 
 
-def _score(value: Any) -> Score | None:
-    """Read a number, {"value", "low", "high"} or [value, low, high]."""
-    if isinstance(value, Mapping):
-        number = _number(value.get("value"))
-        low, high = value.get("low"), value.get("high")
-    elif isinstance(value, list) and len(value) == 3:
-        number, low, high = _number(value[0]), value[1], value[2]
-    else:
-        number, low, high = _number(value), None, None
-    return None if number is None else Score(number, _number(low), _number(high))
+def _score(facts: Mapping[str, Any], name: str) -> Score | None:
+    """Read a score and its interval: `name`, with `name`_interval beside it.
+
+    The interval is [low, high] or {"low", "high"}.
+    """
+    value = _number(facts.get(name))
+    if value is None:
+        return None
+    ends = facts.get(f"{name}_interval")
+    if isinstance(ends, Mapping):
+        return Score(value, _number(ends.get("low")), _number(ends.get("high")))
+    if isinstance(ends, list) and len(ends) == 2:
+        return Score(value, _number(ends[0]), _number(ends[1]))
+    return Score(value)
 
 
 def _split(facts: Mapping[str, Any], name: str) -> Split | None:
-    part = facts.get(name)
-    if not isinstance(part, Mapping):
-        score = _score(facts.get(f"f1_{name}"))
-        return None if score is None else Split(score)
-    score = _score(part.get("f1"))
+    part = facts.get(name, {})
+    score = _score(part, "f1")
     if score is None:
         return None
-    ends = part.get("f1_interval")
-    if isinstance(ends, Mapping):
-        score = Score(score.value, _number(ends.get("low")), _number(ends.get("high")))
     precision, recall, bias = (_number(part.get(key)) for key in ("precision", "recall", "bias"))
     return Split(score, precision, recall, bias)
 
@@ -373,12 +377,22 @@ def _model(path: Path, round: int, seconds: Mapping[tuple[int, str], float]) -> 
 
 def _susceptibility(facts: Mapping[str, Any]) -> Iterator[Susceptibility]:
     for name, scores in dict(facts.get("models", {})).items():
-        spatial, random = _score(scores.get("auc_spatial")), _score(scores.get("auc_random"))
+        spatial, random = _score(scores, "auc_spatial"), _score(scores, "auc_random")
         if spatial is None or random is None:
             continue
-        gap = _score(scores.get("gap_random_minus_spatial"))
+        gap = _score(scores, "gap_random_minus_spatial")
+        without = {
+            factor: number
+            for factor, value in dict(scores.get("auc_spatial_without", {})).items()
+            if (number := _number(value)) is not None
+        }
         yield Susceptibility(
-            name, spatial, random, gap or Score(random.value - spatial.value)
+            name,
+            spatial,
+            random,
+            gap or Score(random.value - spatial.value),
+            _score(scores, "auc_test"),
+            without,
         )
 
 
