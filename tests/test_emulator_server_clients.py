@@ -305,6 +305,7 @@ def test_map_tiles(http: str, world: World) -> None:
 
 def test_palette_and_thumbnail(http: str, world: World) -> None:
     options = {"min": 0, "max": 1000, "palette": ["000000", "ff0000"], "dimensions": 64}
+    options["format"] = "png"
     answer = requests.get(ee.Image("users/me/dem").getThumbURL(options), timeout=20)
     assert answer.status_code == 200, answer.text
     picture = Image.open(io.BytesIO(answer.content))
