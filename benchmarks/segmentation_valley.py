@@ -142,7 +142,7 @@ def run_trial(root: Path, seed: int, shape: tuple[int, int], say: Any) -> Trial:
             for name, part in parts.items()
         }
 
-    chosen_names = [m["name"] if isinstance(m, dict) else str(m) for m in ensemble["members"]]
+    chosen_names = [str(m["run"]) for m in ensemble["members"]]
     by_name = dict(zip(names, members, strict=True))
     contenders: dict[str, list[Any]] = {"ensemble": [by_name[name] for name in chosen_names]}
     contenders |= {name: [by_name[name]] for name in chosen_names}
