@@ -311,6 +311,8 @@ def test_palette_and_thumbnail(http: str, world: World) -> None:
     picture = Image.open(io.BytesIO(answer.content))
     assert max(picture.size) == 64
     colours = np.asarray(picture.convert("RGBA")).astype(int)
+    large = requests.get(ee.Image("users/me/dem").getThumbURL({**options, "dimensions": 600}))
+    assert max(Image.open(io.BytesIO(large.content)).size) == 600
     seen = colours[colours[..., 3] == 255]
     assert len(seen) > 0.9 * 64 * 48 and not seen[:, 1].any() and not seen[:, 2].any()
     assert abs(seen[:, 0].mean() - 127) < 10

@@ -366,7 +366,8 @@ class Endpoint:
         if file_format not in (*PICTURES, *ARCHIVES, "NPY", "GEO_TIFF"):
             raise EngineError(f"Image file format {file_format} is not implemented.")
         image = self._image(body)
-        grid = self._grid(image, body.get("grid"), thumbnail and file_format in PICTURES)
+        small = thumbnail and file_format in PICTURES and not _sized(body["expression"])
+        grid = self._grid(image, body.get("grid"), small)
         # A visualised image has the bands red, green, blue: what was asked for went into it.
         names = None if body.get("visualizationOptions") else body.get("bandIds") or None
         bands = _infos(image, names)
@@ -893,6 +894,19 @@ def _ms(text: str) -> int:
 
 # --------------------------------------------------------------------------------------------
 # expressions
+
+
+def _sized(node: Any) -> bool:
+    """Tell whether an expression says how large its picture is (`dimensions`, `scale`)."""
+    if isinstance(node, list):
+        return any(_sized(item) for item in node)
+    if not isinstance(node, dict):
+        return False
+    if node.get("functionName") == "Image.clipToBoundsAndScale":
+        given = node.get("arguments") or {}
+        if any(key in given for key in ("width", "height", "maxDimension", "scale")):
+            return True
+    return any(_sized(item) for item in node.values())
 
 
 def _constant(value: Any) -> dict[str, Any]:
