@@ -1,0 +1,364 @@
+"""The operators that numbers and images share: result type, and values to values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..types import DOUBLE, FLOAT, INT64, NAMED, UNIT, PixelType, interval
+
+__all__ = ["BINARY", "CASTS", "UNARY", "Binary", "Unary", "cast_values"]
+
+Values = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    """An operator on two values: type of the result, and what makes the function for it."""
+
+    kind: Callable[[PixelType, PixelType], PixelType]
+    make: Callable[[np.dtype[Any]], Callable[[Values, Values], Values]]
+
+
+@dataclass(frozen=True, slots=True)
+class Unary:
+    """An operator on one value."""
+
+    kind: Callable[[PixelType], PixelType]
+    make: Callable[[np.dtype[Any]], Callable[[Values], Values]]
+
+
+def _ranged(op: str) -> Callable[[PixelType, PixelType], PixelType]:
+    return lambda a, b: interval(op, a, b)
+
+
+def _union(a: PixelType, b: PixelType) -> PixelType:
+    return a.union(b)
+
+
+def _unit(a: PixelType, b: PixelType) -> PixelType:
+    return UNIT
+
+
+def _floating(a: PixelType, b: PixelType) -> PixelType:
+    if "double" in (a.precision, b.precision) or (a.is_int and b.is_int):
+        return DOUBLE
+    return FLOAT
+
+
+def _bits(a: PixelType, b: PixelType) -> PixelType:
+    if not (a.is_int and b.is_int):
+        return INT64
+    return PixelType.of_dtype(a.union(b).dtype)
+
+
+def _shift(a: PixelType, b: PixelType) -> PixelType:
+    if None in (a.low, a.high, b.low, b.high) or not (a.is_int and b.is_int):
+        return INT64
+    assert a.high is not None and a.low is not None and b.high is not None
+    if not 0 <= b.high < 63:
+        return INT64
+    ends = [int(v) << int(s) for v in (a.low, a.high) for s in (0, b.high)]
+    return a.bounded(min(ends), max(ends))
+
+
+def _ufunc(operator: np.ufunc) -> Callable[[np.dtype[Any]], Callable[[Values, Values], Values]]:
+    def make(dtype: np.dtype[Any]) -> Callable[[Values, Values], Values]:
+        return lambda a, b: operator(a, b, dtype=dtype, casting="unsafe")
+
+    return make
+
+
+def _as(
+    function: Callable[[Values, Values], Values],
+) -> Callable[[np.dtype[Any]], Callable[[Values, Values], Values]]:
+    """Compute in the type of the result."""
+
+    def make(dtype: np.dtype[Any]) -> Callable[[Values, Values], Values]:
+        return lambda a, b: function(a.astype(dtype, copy=False), b.astype(dtype, copy=False))
+
+    return make
+
+
+def _test(operator: np.ufunc) -> Callable[[np.dtype[Any]], Callable[[Values, Values], Values]]:
+    def make(dtype: np.dtype[Any]) -> Callable[[Values, Values], Values]:
+        # Views of booleans: no second pass over the pixels.
+        return lambda a, b: operator(*_comparable(a, b)).view(np.uint8)
+
+    return make
+
+
+def _comparable(a: Values, b: Values) -> tuple[Values, Values]:
+    # A float32 pixel holds the float32 nearest to what was stored; comparing it with a
+    # double in double precision is what Earth Engine's union of types means.
+    return a, b
+
+
+def _divide(a: Values, b: Values) -> Values:
+    zero = b == 0
+    if not zero.any():
+        return a / b
+    quotient: Values = np.where(zero, 0, a / np.where(zero, 1, b)).astype(a.dtype)
+    return quotient
+
+
+def _mod(a: Values, b: Values) -> Values:
+    zero = b == 0
+    if not zero.any():
+        return np.fmod(a, b)
+    return np.where(zero, 0, np.fmod(a, np.where(zero, 1, b))).astype(a.dtype)
+
+
+def _power(a: Values, b: Values) -> Values:
+    if b.size == 1:
+        exponent = b.flat[0]
+        if exponent == 2:
+            return a * a
+        if exponent == 1:
+            return a
+    raised: Values = np.power(a, b)
+    return raised
+
+
+def _integers(operator: np.ufunc) -> Callable[[np.dtype[Any]], Callable[[Values, Values], Values]]:
+    def make(dtype: np.dtype[Any]) -> Callable[[Values, Values], Values]:
+        return lambda a, b: operator(
+            a.astype(dtype, copy=False), b.astype(dtype, copy=False)
+        )
+
+    return make
+
+
+def _shifted(left: bool) -> Callable[[np.dtype[Any]], Callable[[Values, Values], Values]]:
+    def make(dtype: np.dtype[Any]) -> Callable[[Values, Values], Values]:
+        def apply(a: Values, b: Values) -> Values:
+            wide = a.astype(np.int64, copy=False)
+            by = b.astype(np.int64, copy=False)
+            # A negative shift goes the other way, as in Java's wrapped shifts it would not.
+            out = np.left_shift(wide, by) if left else np.right_shift(wide, by)
+            return out.astype(dtype, copy=False)
+
+        return apply
+
+    return make
+
+
+def _special(name: str) -> Callable[[Values, Values], Values]:
+    def apply(a: Values, b: Values) -> Values:
+        from scipy import special
+
+        found: Values = getattr(special, name)(a, b)
+        return found
+
+    return apply
+
+
+def _regular_gamma(a: Values, b: Values) -> Values:
+    # Number.gammainc(x, a): the page's first argument is the upper limit.
+    return _special("gammainc")(b, a)
+
+
+def _first(a: Values, b: Values) -> Values:
+    return np.broadcast_to(a, np.broadcast_shapes(a.shape, b.shape))
+
+
+def _first_non_zero(a: Values, b: Values) -> Values:
+    return np.where(a != 0, a, b)
+
+
+_EQUAL = Binary(_unit, _test(np.equal))
+BINARY: dict[str, Binary] = {
+    "add": Binary(_ranged("add"), _ufunc(np.add)),
+    "subtract": Binary(_ranged("subtract"), _ufunc(np.subtract)),
+    "multiply": Binary(_ranged("multiply"), _ufunc(np.multiply)),
+    "divide": Binary(_ranged("divide"), _as(_divide)),
+    "mod": Binary(_union, _as(_mod)),
+    "max": Binary(_union, _as(np.maximum)),
+    "min": Binary(_union, _as(np.minimum)),
+    "first": Binary(_union, _as(_first)),
+    "firstNonZero": Binary(_union, _as(_first_non_zero)),
+    "pow": Binary(_floating, _as(_power)),
+    # [G] ee_number_atan2: the first argument is x, the second y.
+    "atan2": Binary(_floating, _as(lambda x, y: np.arctan2(y, x))),
+    "hypot": Binary(_floating, _as(np.hypot)),
+    "gammainc": Binary(_floating, _as(_regular_gamma)),
+    "and": Binary(_unit, _test(np.logical_and)),
+    "or": Binary(_unit, _test(np.logical_or)),
+    "lt": Binary(_unit, _test(np.less)),
+    "lte": Binary(_unit, _test(np.less_equal)),
+    "gt": Binary(_unit, _test(np.greater)),
+    "gte": Binary(_unit, _test(np.greater_equal)),
+    "eq": _EQUAL,
+    "neq": Binary(_unit, _test(np.not_equal)),
+    "bitwiseAnd": Binary(_bits, _integers(np.bitwise_and)),
+    "bitwiseOr": Binary(_bits, _integers(np.bitwise_or)),
+    "bitwiseXor": Binary(_bits, _integers(np.bitwise_xor)),
+    "leftShift": Binary(_shift, _shifted(True)),
+    "rightShift": Binary(lambda a, b: a if a.is_int else INT64, _shifted(False)),
+}
+ALIASES = {
+    "firstNonZero": "first_nonzero",
+    "bitwiseAnd": "bitwise_and",
+    "bitwiseOr": "bitwise_or",
+    "bitwiseXor": "bitwise_xor",
+    "bitwiseNot": "bitwise_not",
+    "leftShift": "left_shift",
+    "rightShift": "right_shift",
+}
+
+
+def _real(low: float | None = None, high: float | None = None) -> Callable[[PixelType], PixelType]:
+    def kind(a: PixelType) -> PixelType:
+        return PixelType("float" if a.precision == "float" else "double", low, high)
+
+    return kind
+
+
+def _monotone(function: Callable[[float], float]) -> Callable[[PixelType], PixelType]:
+    def kind(a: PixelType) -> PixelType:
+        if a.low is None or a.high is None:
+            return a
+        ends = function(a.low), function(a.high)
+        return a.bounded(min(ends), max(ends))
+
+    return kind
+
+
+def _absolute(a: PixelType) -> PixelType:
+    if a.low is None or a.high is None:
+        return a
+    most = max(abs(a.low), abs(a.high))
+    least = 0 if a.low <= 0 <= a.high else min(abs(a.low), abs(a.high))
+    return a.bounded(least, most)
+
+
+def _sign(a: PixelType) -> PixelType:
+    return PixelType(a.precision, -1, 1)
+
+
+def _plain(function: Callable[[Values], Values]) -> Callable[[np.dtype[Any]], Callable[[Values], Values]]:
+    def make(dtype: np.dtype[Any]) -> Callable[[Values], Values]:
+        return lambda a: function(a.astype(dtype, copy=False))
+
+    return make
+
+
+def _from_scipy(name: str) -> Callable[[Values], Values]:
+    def apply(a: Values) -> Values:
+        from scipy import special
+
+        found: Values = getattr(special, name)(a)
+        return found
+
+    return apply
+
+
+def _trigamma(a: Values) -> Values:
+    from scipy import special
+
+    found: Values = special.polygamma(1, a)
+    return found
+
+
+def _lanczos(a: Values) -> Values:
+    from scipy import special
+
+    # The Lanczos sum without its prefix: gamma(x + 1) e^(x + g + 1/2) / (x + g + 1/2)^(x + 1/2).
+    g = 607.0 / 128.0
+    t = a + g + 0.5
+    found: Values = special.gamma(a + 1) * np.exp(t) / np.power(t, a + 0.5) / np.sqrt(2 * np.pi)
+    return found
+
+
+def _round(a: Values) -> Values:
+    # Half up, as Java's Math.round; numpy rounds halves to even.
+    return np.floor(a + 0.5) if a.dtype.kind == "f" else a
+
+
+def _bit_count(a: Values) -> Values:
+    return np.bitwise_count(a.astype(np.int64).view(np.uint64)).astype(np.uint8)
+
+
+def _signed(a: Values) -> Values:
+    # The most negative integer has no positive twin in its own type.
+    return a.astype(np.int64) if a.dtype.kind == "i" else a
+
+
+def _whole(function: Callable[[Values], Values]) -> Callable[[Values], Values]:
+    return lambda a: function(a) if a.dtype.kind == "f" else a
+
+
+UNARY: dict[str, Unary] = {
+    "not": Unary(lambda a: UNIT, lambda d: lambda a: np.equal(a, 0).view(np.uint8)),
+    "abs": Unary(_absolute, lambda d: lambda a: np.abs(_signed(a)).astype(d, copy=False)),
+    "signum": Unary(_sign, lambda d: lambda a: np.sign(a).astype(d, copy=False)),
+    "floor": Unary(lambda a: a, _plain(_whole(np.floor))),
+    "ceil": Unary(lambda a: a, _plain(_whole(np.ceil))),
+    "round": Unary(lambda a: a, _plain(_round)),
+    "bitwiseNot": Unary(
+        lambda a: INT64, lambda d: lambda a: np.invert(a.astype(np.int64, copy=False))
+    ),
+    "bitCount": Unary(lambda a: PixelType("int", 0, 64), lambda d: _bit_count),
+    "sin": Unary(_real(-1, 1), _plain(np.sin)),
+    "cos": Unary(_real(-1, 1), _plain(np.cos)),
+    "tan": Unary(_real(), _plain(np.tan)),
+    "asin": Unary(_real(), _plain(np.arcsin)),
+    "acos": Unary(_real(), _plain(np.arccos)),
+    "atan": Unary(_real(), _plain(np.arctan)),
+    "sinh": Unary(_real(), _plain(np.sinh)),
+    "cosh": Unary(_real(), _plain(np.cosh)),
+    "tanh": Unary(_real(-1, 1), _plain(np.tanh)),
+    "sqrt": Unary(_real(), _plain(np.sqrt)),
+    "cbrt": Unary(_real(), _plain(np.cbrt)),
+    "exp": Unary(_real(), _plain(np.exp)),
+    "log": Unary(_real(), _plain(np.log)),
+    "log10": Unary(_real(), _plain(np.log10)),
+    "gamma": Unary(_real(), _plain(_from_scipy("gamma"))),
+    "digamma": Unary(_real(), _plain(_from_scipy("psi"))),
+    "trigamma": Unary(_real(), _plain(_trigamma)),
+    "erf": Unary(_real(), _plain(_from_scipy("erf"))),
+    "erfc": Unary(_real(), _plain(_from_scipy("erfc"))),
+    "erfInv": Unary(_real(), _plain(_from_scipy("erfinv"))),
+    "erfcInv": Unary(_real(), _plain(_from_scipy("erfcinv"))),
+    "lanczos": Unary(_real(), _plain(_lanczos)),
+}
+
+
+def cast_values(values: Values, kind: PixelType) -> Values:
+    """Cast as Earth Engine does: towards zero, and to the nearest end of the range.
+
+    Examples
+    --------
+    >>> cast_values(np.array([-3.7, 300.0, np.nan]), PixelType.named("uint8")).tolist()
+    [0, 255, 0]
+    """
+    dtype = kind.dtype
+    if values.dtype == dtype:
+        return values
+    if not kind.is_int:
+        return values.astype(dtype)
+    ends = np.iinfo(dtype)
+    if values.dtype.kind == "f":
+        whole = np.trunc(np.nan_to_num(values, nan=0.0, posinf=np.inf, neginf=-np.inf))
+        # 2**63 is the first double beyond int64; it must not wrap.
+        if dtype == np.int64:
+            out = np.clip(whole, -(2.0**63), np.nextafter(2.0**63, 0)).astype(dtype)
+            return np.where(whole >= 2.0**63, ends.max, out)
+        return np.clip(whole, ends.min, ends.max).astype(dtype)
+    have = np.iinfo(values.dtype) if values.dtype != bool else None
+    if have is not None and (have.min < ends.min or have.max > ends.max):
+        return np.clip(values, max(ends.min, have.min), min(ends.max, have.max)).astype(dtype)
+    return values.astype(dtype)
+
+
+CASTS = {
+    name: NAMED[name]
+    for name in (
+        "uint8", "int8", "uint16", "int16", "uint32", "int32", "int64",
+        "byte", "short", "int", "long", "float", "double",
+    )
+}  # fmt: skip

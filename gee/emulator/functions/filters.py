@@ -1,0 +1,435 @@
+"""Filters of elements by properties, dates and geometries."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import EngineError
+from ..geometry import Geometry, parse_geojson
+from ..image import Element
+from ..values import Collection, Date, DateRange, ErrorMargin, Feature, Filter, geometry_of, type_name
+from .registry import function
+
+__all__ = ["field_value", "parse_filter"]
+
+
+def field_value(item: Any, name: str) -> Any:
+    """Return what a filter's field names: a property, ``.all`` or ``.geo`` the geometry."""
+    if name in (".all", ".geo"):
+        return geometry_of(item)
+    found = item.properties.get(name)
+    if found is None and name == "system:id":
+        return getattr(item, "id", None)
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Date):
+        return value.ms
+    if isinstance(value, bool):
+        return int(value)
+    return value
+
+
+def _same(a: Any, b: Any) -> bool:
+    a, b = _plain(a), _plain(b)
+    if a is None or b is None:
+        return False
+    if isinstance(a, str) != isinstance(b, str):
+        return False
+    return bool(a == b)
+
+
+def _ordered(test: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
+    def compare(a: Any, b: Any) -> bool:
+        a, b = _plain(a), _plain(b)
+        number, text = (int, float), str
+        if isinstance(a, number) and isinstance(b, number):
+            return test(a, b)
+        if isinstance(a, text) and isinstance(b, text):
+            return test(a, b)
+        return False
+
+    return compare
+
+
+def _text(test: Callable[[str, str], bool]) -> Callable[[Any, Any], bool]:
+    return lambda a, b: isinstance(a, str) and isinstance(b, str) and test(a, b)
+
+
+def _holds(container: Any, value: Any) -> bool:
+    if isinstance(container, str):
+        return False
+    try:
+        return any(_same(c, value) for c in container)
+    except TypeError:
+        return False
+
+
+def _in_range(container: Any, value: Any) -> bool:
+    span = container
+    if isinstance(span, dict):
+        span = DateRange(*(Date.coerce(d).ms for d in span["dates"]))
+    value = _plain(value)
+    if isinstance(value, dict):
+        value = value.get("value")
+    return (
+        isinstance(span, DateRange) and isinstance(value, (int, float)) and span.contains(value)
+    )
+
+
+def _pair(
+    name: str, test: Callable[[Any, Any], bool]
+) -> Callable[[str | None, Any, str | None, Any], Filter]:
+    """Return a maker of filters with left and right fields or values."""
+
+    def make(
+        left_field: str | None, right_value: Any, right_field: str | None, left_value: Any,
+        *rest: Any,
+    ) -> Filter:
+        if left_field is None and left_value is None:
+            raise EngineError("Either leftField or leftValue must be given.")
+
+        def single(item: Any) -> bool:
+            a = left_value if left_field is None else field_value(item, left_field)
+            b = right_value if right_field is None else field_value(item, right_field)
+            return test(a, b)
+
+        def match(left: Any, right: Any) -> bool:
+            a = left_value if left_field is None else field_value(left, left_field)
+            b = right_value if right_field is None else field_value(right, right_field)
+            return test(a, b)
+
+        return Filter(f"Filter.{name}", single, match)
+
+    return make
+
+
+def _register(names: tuple[str, ...], test: Callable[[Any, Any], bool]) -> None:
+    function(*(f"Filter.{n}" for n in names))(_pair(names[-1], test))
+
+
+_register(("eq", "equals"), _same)
+_register(
+    ("neq", "notEquals"), lambda a, b: a is not None and b is not None and not _same(a, b)
+)
+_register(("lt", "lessThan"), _ordered(lambda a, b: a < b))
+_register(("lte", "lessThanOrEquals"), _ordered(lambda a, b: a <= b))
+_register(("gt", "greaterThan"), _ordered(lambda a, b: a > b))
+_register(("gte", "greaterThanOrEquals"), _ordered(lambda a, b: a >= b))
+_register(("stringStartsWith",), _text(lambda a, b: a.startswith(b)))
+_register(("stringEndsWith",), _text(lambda a, b: a.endswith(b)))
+_register(("stringContains",), _text(lambda a, b: b in a))
+# inList: the field is in the list on the right; listContains: the left list holds the right.
+_register(("inList",), lambda a, b: _holds(b, a))
+_register(("listContains",), _holds)
+_register(("dateRangeContains",), _in_range)
+
+
+def _shape(value: Any) -> Geometry | None:
+    if isinstance(value, Geometry):
+        return value
+    if isinstance(value, dict) and "type" in value:
+        return parse_geojson(value.get("geometry", value))
+    if isinstance(value, (Feature, Element, Collection)):
+        return geometry_of(value)
+    return None
+
+
+def _spatial(test: Callable[[Any, Any], bool], unbounded: bool) -> Callable[[Any, Any], bool]:
+    def compare(a: Any, b: Any) -> bool:
+        left, right = _shape(a), _shape(b)
+        if left is None or right is None:
+            return False
+        if left.unbounded or right.unbounded:
+            return unbounded
+        return bool(test(left.in_crs("EPSG:4326"), right.in_crs("EPSG:4326")))
+
+    return compare
+
+
+_register(("intersects",), _spatial(lambda a, b: a.intersects(b), True))
+_register(("disjoint",), _spatial(lambda a, b: a.disjoint(b), False))
+_register(("contains",), _spatial(lambda a, b: a.contains(b), True))
+_register(("isContained",), _spatial(lambda a, b: b.contains(a), True))
+
+
+@function("Filter.withinDistance")
+def within_distance(
+    distance: float, left_field: str | None, right_value: Any, right_field: str | None,
+    left_value: Any, margin: ErrorMargin,
+) -> Filter:
+    """Test whether two geometries are at most so many metres apart."""
+    from .geometries import distance_between
+
+    def near(a: Any, b: Any) -> bool:
+        left, right = _shape(a), _shape(b)
+        return (
+            left is not None and right is not None and distance_between(left, right) <= distance
+        )
+
+    return _pair("withinDistance", near)(left_field, right_value, right_field, left_value)
+
+
+@function("Filter.maxDifference")
+def max_difference(
+    difference: float, left_field: str | None, right_value: Any, right_field: str | None,
+    left_value: Any,
+) -> Filter:
+    """Test whether two numbers or dates are at most so far apart."""
+
+    def near(a: Any, b: Any) -> bool:
+        a, b = _plain(a), _plain(b)
+        numbers = isinstance(a, (int, float)) and isinstance(b, (int, float))
+        return numbers and abs(a - b) <= difference
+
+    return _pair("maxDifference", near)(left_field, right_value, right_field, left_value)
+
+
+@function("Filter.always")
+def always() -> Filter:
+    """Pass everything."""
+    return Filter("Filter.always", lambda item: True, lambda a, b: True)
+
+
+@function("Filter.never")
+def never() -> Filter:
+    """Pass nothing."""
+    return Filter("Filter.never", lambda item: False, lambda a, b: False)
+
+
+@function("Filter.notNull")
+def not_null(names: list[str]) -> Filter:
+    """Test that properties are there."""
+    return Filter(
+        "Filter.notNull", lambda item: all(field_value(item, n) is not None for n in names)
+    )
+
+
+@function("Filter.hasGeometry")
+def has_geometry() -> Filter:
+    """Test that there is a geometry."""
+
+    def test(item: Any) -> bool:
+        found = geometry_of(item)
+        return found is not None and not found.shape.is_empty
+
+    return Filter("Filter.hasGeometry", test)
+
+
+def _matcher(one: Filter) -> Callable[[Any, Any], bool]:
+    return one.match or (lambda a, b: one.test(a))
+
+
+@function("Filter.and")
+def every(filters: list[Filter]) -> Filter:
+    """Pass what passes all."""
+    return Filter(
+        "Filter.and",
+        lambda item: all(f.test(item) for f in filters),
+        lambda a, b: all(_matcher(f)(a, b) for f in filters),
+    )
+
+
+@function("Filter.or")
+def some(filters: list[Filter]) -> Filter:
+    """Pass what passes any."""
+    return Filter(
+        "Filter.or",
+        lambda item: any(f.test(item) for f in filters),
+        lambda a, b: any(_matcher(f)(a, b) for f in filters),
+    )
+
+
+@function("Filter.not")
+def inverse(one: Filter) -> Filter:
+    """Pass what does not pass."""
+    return Filter(
+        "Filter.not", lambda item: not one.test(item), lambda a, b: not _matcher(one)(a, b)
+    )
+
+
+_FIELDS: dict[str, Callable[[Any], int]] = {
+    "year": lambda t: t.year,
+    "month": lambda t: t.month,
+    "hour": lambda t: t.hour,
+    "minute": lambda t: t.minute,
+    "day_of_month": lambda t: t.day,
+    "day_of_year": lambda t: t.timetuple().tm_yday,
+    # Sunday is 0 (Java's calendar as the page describes it counts Monday 1 to Sunday 7).
+    "day_of_week": lambda t: t.isoweekday(),
+}
+
+
+def _start(item: Any) -> Date | None:
+    found = item.properties.get("system:time_start")
+    return None if found is None else Date.coerce(found)
+
+
+@function("Filter.calendarRange")
+def calendar_range(start: int, end: int | None, field: str) -> Filter:
+    """Test a part of the date, both ends included; a start after the end wraps around."""
+    if field not in _FIELDS:
+        raise EngineError(f"Unknown calendar field '{field}': {', '.join(sorted(_FIELDS))}.")
+    read = _FIELDS[field]
+    last = start if end is None else end
+
+    def test(item: Any) -> bool:
+        moment = _start(item)
+        if moment is None:
+            return False
+        value = read(moment.at())
+        if start <= last:
+            return start <= value <= last
+        return value >= start or value <= last
+
+    return Filter("Filter.calendarRange", test)
+
+
+@function("Filter.dayOfYear")
+def day_of_year(start: int, end: int) -> Filter:
+    """Test the day of the year, the end left out; a start after the end wraps around."""
+
+    def test(item: Any) -> bool:
+        moment = _start(item)
+        if moment is None:
+            return False
+        value = moment.at().timetuple().tm_yday
+        return start <= value < end if start <= end else value >= start or value < end
+
+    return Filter("Filter.dayOfYear", test)
+
+
+@function("Filter.rangeContains")
+def range_contains(field: str, low: Any, high: Any) -> Filter:
+    """Test that a property lies between two values, both included."""
+    least, most = _ordered(lambda a, b: a >= b), _ordered(lambda a, b: a <= b)
+
+    def test(item: Any) -> bool:
+        value = field_value(item, field)
+        return least(value, low) and most(value, high)
+
+    return Filter("Filter.rangeContains", test)
+
+
+@function("Filter.hasType")
+def has_type(
+    left_field: str | None, right_value: Any, right_field: str | None, left_value: Any
+) -> Filter:
+    """Test the type of a property."""
+    def test(a: Any, b: Any) -> bool:
+        shown = type_name(a).partition("<")[0]
+        if b == "Number":
+            return shown in ("Integer", "Float", "Number")
+        return shown == b
+
+    return _pair("hasType", test)(left_field, right_value, right_field, left_value)
+
+
+@function("Filter.area")
+def area(low: float, high: float, margin: ErrorMargin | None, selector: str | None) -> Filter:
+    """Test the area of the geometry."""
+
+    def test(item: Any) -> bool:
+        found = geometry_of(item)
+        return found is not None and low <= found.area() < high
+
+    return Filter("Filter.area", test)
+
+
+_TOKEN = re.compile(
+    r"\s*(?:(?P<number>-?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)|(?P<text>\"[^\"]*\"|'[^']*')"
+    r"|(?P<op><=|>=|==|!=|<>|=|<|>|\(|\)|&&|\|\||!)|(?P<word>[\w.:]+))"
+)
+
+
+@function("Filter.expression")
+def expression(text: str) -> Filter:
+    """Read a filter from text."""
+    return parse_filter(text)
+
+
+def parse_filter(text: str) -> Filter:
+    """Read a filter such as ``CLOUD < 20 and NAME == "a"``.
+
+    Raises
+    ------
+    EngineError
+        The text is no comparison of properties with constants.
+    """
+    tokens: list[tuple[str, str]] = []
+    at = 0
+    while text[at:].strip():
+        found = _TOKEN.match(text, at)
+        if not found:
+            raise EngineError(f"Cannot parse filter '{text}' at '{text[at:]}'.")
+        tokens.append((str(found.lastgroup), str(found[found.lastgroup or 0])))
+        at = found.end()
+    place = 0
+
+    def peek() -> tuple[str, str]:
+        return tokens[place] if place < len(tokens) else ("end", "")
+
+    def take() -> tuple[str, str]:
+        nonlocal place
+        place += 1
+        return tokens[place - 1] if place <= len(tokens) else ("end", "")
+
+    def disjunction() -> Filter:
+        parts = [conjunction()]
+        while peek()[1].lower() in ("or", "||"):
+            take()
+            parts.append(conjunction())
+        return parts[0] if len(parts) == 1 else some(parts)
+
+    def conjunction() -> Filter:
+        parts = [negation()]
+        while peek()[1].lower() in ("and", "&&"):
+            take()
+            parts.append(negation())
+        return parts[0] if len(parts) == 1 else every(parts)
+
+    def negation() -> Filter:
+        if peek()[1].lower() in ("not", "!"):
+            take()
+            return inverse(negation())
+        if peek()[1] == "(":
+            take()
+            inner = disjunction()
+            if take()[1] != ")":
+                raise EngineError(f"Cannot parse filter '{text}': a parenthesis is not closed.")
+            return inner
+        return comparison()
+
+    def operand() -> tuple[str | None, Any]:
+        kind, raw = take()
+        if kind == "number":
+            number = float(raw)
+            return None, int(number) if number.is_integer() and "." not in raw else number
+        if kind == "text":
+            return None, raw[1:-1]
+        if kind == "word":
+            return raw, None
+        raise EngineError(f"Cannot parse filter '{text}' at '{raw}'.")
+
+    def comparison() -> Filter:
+        left_field, left_value = operand()
+        sign = take()[1]
+        right_field, right_value = operand()
+        tests = {
+            "==": _same, "=": _same, "<": _ordered(lambda a, b: a < b),
+            ">": _ordered(lambda a, b: a > b), "<=": _ordered(lambda a, b: a <= b),
+            ">=": _ordered(lambda a, b: a >= b),
+            "!=": lambda a, b: a is not None and not _same(a, b),
+            "<>": lambda a, b: a is not None and not _same(a, b),
+        }  # fmt: skip
+        if sign not in tests:
+            raise EngineError(f"Cannot parse filter '{text}': '{sign}' is no comparison.")
+        return _pair("expression", tests[sign])(left_field, right_value, right_field, left_value)
+
+    made = disjunction()
+    if place != len(tokens):
+        raise EngineError(f"Cannot parse filter '{text}' at '{peek()[1]}'.")
+    return made

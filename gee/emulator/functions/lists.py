@@ -1,0 +1,503 @@
+"""Lists, dictionaries, and what works on any value."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import Any
+
+import numpy as np
+
+from ..errors import EngineError
+from ..geometry import Geometry
+from ..image import Element
+from ..reducers import Reducer
+from ..values import Array, Collection, Feature, Filter, Function, type_name
+from .collections import compare_key
+from .registry import function
+from .strings import string
+
+__all__ = ["equal"]
+
+
+def equal(a: Any, b: Any) -> bool:
+    """Return whether two values are equal: numbers by value, lists and dictionaries deeply."""
+    if isinstance(a, bool) or isinstance(b, bool):
+        return isinstance(a, bool) and isinstance(b, bool) and a == b
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(equal(x, y) for x, y in zip(a, b, strict=True))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(equal(v, b[k]) for k, v in a.items())
+    if isinstance(a, Array) and isinstance(b, Array):
+        return bool(np.array_equal(a.values, b.values))
+    return bool(a == b)
+
+
+def _at(items: list[Any], index: int) -> int:
+    place = index + len(items) if index < 0 else index
+    if not 0 <= place < len(items):
+        raise EngineError(f"List index must be between 0 and {len(items)}, or between "
+                          f"-{len(items)} and -1, found {index}.")
+    return place
+
+
+@function("If", evaluator=True)
+def choose(evaluator: Any, condition: Any, when: Any, otherwise: Any) -> Any:
+    """Return one of two values; null, 0, "" and empty lists count as false."""
+    return when if _true(condition) else otherwise
+
+
+def _true(value: Any) -> bool:
+    if isinstance(value, Array):
+        return bool(value.values.any())
+    if value is None or isinstance(value, (bool, int, float, str, list, dict)):
+        return bool(value)
+    return True
+
+
+@function("IsEqual")
+def is_equal(left: Any, right: Any) -> bool:
+    """Test equality of any two values."""
+    return equal(left, right)
+
+
+@function("ObjectType")
+def object_type(value: Any) -> str:
+    """Return the name of a value's type."""
+    return type_name(value).partition("<")[0]
+
+
+@function("List.add")
+def add(items: list[Any], element: Any) -> list[Any]:
+    """Append."""
+    return [*items, element]
+
+
+@function("List.cat")
+def cat(items: list[Any], other: list[Any]) -> list[Any]:
+    """Join two lists."""
+    return items + other
+
+
+@function("List.contains")
+def contains(items: list[Any], element: Any) -> bool:
+    """Test membership."""
+    return any(equal(i, element) for i in items)
+
+
+@function("List.containsAll")
+def contains_all(items: list[Any], other: list[Any]) -> bool:
+    """Test membership of all."""
+    return all(contains(items, o) for o in other)
+
+
+@function("List.distinct")
+def distinct(items: list[Any]) -> list[Any]:
+    """Keep the first of equals."""
+    out: list[Any] = []
+    seen: set[Any] = set()
+    for item in items:
+        if isinstance(item, (str, int, float)):
+            key = (isinstance(item, bool), item)
+            if key in seen:
+                continue
+            seen.add(key)
+            out.append(item)
+        elif not contains(out, item):
+            out.append(item)
+    return out
+
+
+@function("List.equals")
+def list_equals(items: list[Any], other: list[Any]) -> bool:
+    """Test equality of two lists."""
+    return equal(items, other)
+
+
+@function("List.filter")
+def filtered(items: list[Any], test: Filter) -> list[Any]:
+    """Keep what passes; plain values are tested as property ``item``."""
+    out = []
+    for item in items:
+        probe = item if isinstance(item, Element) else Feature(None, {"item": item})
+        if test.test(probe):
+            out.append(item)
+    return out
+
+
+@function("List.flatten")
+def flatten(items: list[Any]) -> list[Any]:
+    """Flatten nested lists."""
+    out: list[Any] = []
+    for item in items:
+        out += flatten(item) if isinstance(item, list) else [item]
+    return out
+
+
+@function("List.frequency")
+def frequency(items: list[Any], element: Any) -> int:
+    """Count an element."""
+    return sum(equal(i, element) for i in items)
+
+
+@function("List.get", "List.getNumber", "List.getString", "List.getArray", "List.getGeometry")
+def get(items: list[Any], index: int) -> Any:
+    """Return an element; negative places count from the end."""
+    return items[_at(items, index)]
+
+
+@function("List.indexOf")
+def index_of(items: list[Any], element: Any) -> int:
+    """Return the first place of an element, or -1."""
+    return next((i for i, v in enumerate(items) if equal(v, element)), -1)
+
+
+def _sublists(items: list[Any], target: list[Any]) -> list[int]:
+    n = len(target)
+    return [i for i in range(len(items) - n + 1) if equal(items[i : i + n], target)]
+
+
+@function("List.indexOfSublist")
+def index_of_sublist(items: list[Any], target: list[Any]) -> int:
+    """Return the first place of a list in a list, or -1."""
+    found = _sublists(items, target)
+    return found[0] if found else -1
+
+
+@function("List.lastIndexOfSubList")
+def last_index_of_sublist(items: list[Any], target: list[Any]) -> int:
+    """Return the last place of a list in a list, or -1."""
+    found = _sublists(items, target)
+    return found[-1] if found else -1
+
+
+@function("List.insert")
+def insert(items: list[Any], index: int, element: Any) -> list[Any]:
+    """Insert before a place."""
+    place = index + len(items) if index < 0 else index
+    if not 0 <= place <= len(items):
+        raise EngineError(f"List index {index} is out of range for {len(items)} elements.")
+    return [*items[:place], element, *items[place:]]
+
+
+@function("List.iterate")
+def iterate(items: list[Any], algorithm: Function, start: Any) -> Any:
+    """Fold the elements: ``function(element, result so far)``."""
+    result = start
+    for item in items:
+        result = algorithm(item, result)
+    return result
+
+
+@function("List.join")
+def join(items: list[Any], separator: str) -> str:
+    """Join elements as text."""
+    return separator.join(string(i) for i in items)
+
+
+@function("List.length", "List.size")
+def length(items: list[Any]) -> int:
+    """Return the number of elements."""
+    return len(items)
+
+
+@function("List.map")
+def mapped(items: list[Any], algorithm: Function, drop_nulls: bool) -> list[Any]:
+    """Apply a function to every element."""
+    out = [algorithm(i) for i in items]
+    return [o for o in out if o is not None] if drop_nulls else out
+
+
+@function("List.reduce")
+def reduce(items: list[Any], reducer: Reducer) -> Any:
+    """Reduce the elements; rows of a reducer with several inputs are lists."""
+    if reducer.inputs == 1 and reducer.name != "disaggregate":
+        columns: list[Any] = [items]
+    else:
+        columns = [[row[k] for row in items] for k in range(reducer.inputs)]
+    values = reducer.reduce(columns)
+    if len(reducer.outputs) == 1:
+        return values[0]
+    return dict(zip(reducer.outputs, values, strict=True))
+
+
+@function("List.remove")
+def remove(items: list[Any], element: Any) -> list[Any]:
+    """Remove the first of an element."""
+    place = index_of(items, element)
+    return items if place < 0 else items[:place] + items[place + 1 :]
+
+
+@function("List.removeAll")
+def remove_all(items: list[Any], other: list[Any]) -> list[Any]:
+    """Remove all that another list holds."""
+    return [i for i in items if not contains(other, i)]
+
+
+@function("List.repeat")
+def repeat(value: Any, count: int) -> list[Any]:
+    """Return a value many times."""
+    return [value] * count
+
+
+@function("List.replace")
+def replace(items: list[Any], old: Any, new: Any) -> list[Any]:
+    """Replace the first of a value."""
+    place = index_of(items, old)
+    return items if place < 0 else [*items[:place], new, *items[place + 1 :]]
+
+
+@function("List.replaceAll")
+def replace_all(items: list[Any], old: Any, new: Any) -> list[Any]:
+    """Replace a value everywhere."""
+    return [new if equal(i, old) else i for i in items]
+
+
+@function("List.reverse")
+def reverse(items: list[Any]) -> list[Any]:
+    """Reverse the order."""
+    return items[::-1]
+
+
+@function("List.rotate")
+def rotate(items: list[Any], distance: int) -> list[Any]:
+    """Move elements towards the end, the last to the front."""
+    if not items:
+        return items
+    k = distance % len(items)
+    return items[-k:] + items[:-k] if k else items
+
+
+@function("List.sequence")
+def sequence(start: Any, end: Any, step: Any, count: int | None) -> list[Any]:
+    """Return evenly spaced numbers; the end is included."""
+    whole = all(isinstance(v, int) or v is None for v in (start, end)) and float(step).is_integer()
+    if count is not None:
+        if end is None:
+            return [_number(start + i * step, whole) for i in range(count)]
+        if count < 2:
+            return [start] * count
+        return [_plain(start + i * (end - start) / (count - 1)) for i in range(count)]
+    if end is None:
+        raise EngineError("Either 'end' or 'count' must be given.")
+    if step == 0:
+        raise EngineError("The step of a sequence must not be 0.")
+    total = math.floor((end - start) / step + 1e-9) + 1
+    return [_number(start + i * step, whole) for i in range(max(total, 0))]
+
+
+def _number(value: Any, whole: bool) -> Any:
+    return int(value) if whole else value
+
+
+def _plain(value: float) -> Any:
+    return int(value) if float(value).is_integer() else value
+
+
+@function("List.set")
+def set_item(items: list[Any], index: int, element: Any) -> list[Any]:
+    """Replace an element by place."""
+    place = _at(items, index)
+    return [*items[:place], element, *items[place + 1 :]]
+
+
+@function("List.shuffle")
+def shuffle(items: list[Any], seed: Any) -> list[Any]:
+    """Shuffle; Earth Engine's order for a seed is not known."""
+    out = list(items)
+    random.Random(0 if seed in (None, False) else repr(seed)).shuffle(out)
+    return out
+
+
+@function("List.slice")
+def slice_list(items: list[Any], start: int, end: int | None, step: int | None) -> list[Any]:
+    """Return a part; negative places count from the end."""
+    return items[start : end : step or 1]
+
+
+@function("List.sort")
+def sort(items: list[Any], keys: list[Any] | None) -> list[Any]:
+    """Sort, by keys of the same length if given."""
+    if keys is None:
+        return sorted(items, key=compare_key)
+    order = sorted(range(len(items)), key=lambda i: compare_key(keys[i]))
+    return [items[i] for i in order]
+
+
+@function("List.splice")
+def splice(items: list[Any], start: int, count: int, other: list[Any] | None) -> list[Any]:
+    """Remove elements from a place on and put others there."""
+    place = start + len(items) if start < 0 else start
+    return items[:place] + (other or []) + items[place + count :]
+
+
+@function("List.swap")
+def swap(items: list[Any], first: int, second: int) -> list[Any]:
+    """Exchange two elements."""
+    out = list(items)
+    i, j = _at(items, first), _at(items, second)
+    out[i], out[j] = out[j], out[i]
+    return out
+
+
+@function("List.zip")
+def zipped(items: list[Any], other: list[Any]) -> list[list[Any]]:
+    """Return pairs; the shorter list ends it."""
+    return [list(pair) for pair in zip(items, other, strict=False)]
+
+
+@function("List.unzip")
+def unzipped(items: list[Any]) -> list[list[Any]]:
+    """Return columns of a list of rows."""
+    return [list(column) for column in zip(*items, strict=False)]
+
+
+# ------------------------------------------------------------------ dictionaries
+
+
+@function("Dictionary")
+def dictionary(value: Any) -> dict[str, Any]:
+    """Return a dictionary, from one, from an element's properties or from pairs in a list."""
+    if value is None:
+        return {}
+    if isinstance(value, dict):
+        return value
+    if isinstance(value, (Element, Collection)):
+        return dict(value.properties)
+    if isinstance(value, list):
+        if len(value) % 2:
+            raise EngineError("A list of keys and values must have an even length.")
+        return dict(zip(value[::2], value[1::2], strict=True))
+    raise EngineError(f"Cannot make a dictionary of {type_name(value)}.")
+
+
+@function("Dictionary.combine")
+def combine(first: dict[str, Any], second: dict[str, Any], overwrite: bool) -> dict[str, Any]:
+    """Return the keys of both."""
+    return {**first, **second} if overwrite else {**second, **first}
+
+
+@function("Dictionary.contains")
+def has_key(items: dict[str, Any], key: str) -> bool:
+    """Test for a key."""
+    return key in items
+
+
+@function("Dictionary.fromLists")
+def from_lists(keys: list[str], values: list[Any]) -> dict[str, Any]:
+    """Return a dictionary of two lists."""
+    if len(keys) != len(values):
+        raise EngineError(
+            f"Keys and values must be of one length ({len(keys)} and {len(values)})."
+        )
+    return dict(zip(keys, values, strict=True))
+
+
+def _missing(items: dict[str, Any], key: str) -> EngineError:
+    return EngineError(
+        f"Dictionary does not contain key: '{key}'. Available keys: [{', '.join(sorted(items))}]"
+    )
+
+
+@function("Dictionary.get")
+def get_key(items: dict[str, Any], key: str, default: Any) -> Any:
+    """Return the value of a key, or a default."""
+    if key not in items:
+        if default is None:
+            raise _missing(items, key)
+        return default
+    return items[key]
+
+
+@function(
+    "Dictionary.getNumber", "Dictionary.getString", "Dictionary.getArray",
+    "Dictionary.getGeometry",
+)
+def get_typed(items: dict[str, Any], key: str) -> Any:
+    """Return the value of a key."""
+    if key not in items:
+        raise _missing(items, key)
+    return items[key]
+
+
+@function("Dictionary.keys")
+def keys(items: dict[str, Any]) -> list[str]:
+    """Return the keys, sorted."""
+    return sorted(items)
+
+
+@function("Dictionary.values")
+def values(items: dict[str, Any], names: list[str] | None) -> list[Any]:
+    """Return the values in the order of the keys."""
+    chosen = sorted(items) if names is None else names
+    for key in chosen:
+        if key not in items:
+            raise _missing(items, key)
+    return [items[k] for k in chosen]
+
+
+@function("Dictionary.map")
+def map_values(items: dict[str, Any], algorithm: Function) -> dict[str, Any]:
+    """Apply ``function(key, value)`` to every pair."""
+    out = {k: algorithm(k, items[k]) for k in sorted(items)}
+    return {k: v for k, v in out.items() if v is not None}
+
+
+def _picked(items: dict[str, Any], selectors: list[str], ignore: bool) -> list[str]:
+    import re
+
+    out: list[str] = []
+    for selector in selectors:
+        if selector in items:
+            out.append(selector)
+            continue
+        found = [k for k in items if re.fullmatch(selector, k)]
+        if not found and not ignore:
+            raise _missing(items, selector)
+        out += found
+    return out
+
+
+@function("Dictionary.remove")
+def remove_keys(items: dict[str, Any], selectors: list[str], ignore: bool) -> dict[str, Any]:
+    """Remove keys."""
+    gone = set(_picked(items, selectors, ignore))
+    return {k: v for k, v in items.items() if k not in gone}
+
+
+@function("Dictionary.select")
+def select_keys(items: dict[str, Any], selectors: list[str], ignore: bool) -> dict[str, Any]:
+    """Keep keys, by name or regular expression."""
+    return {k: items[k] for k in _picked(items, selectors, ignore)}
+
+
+@function("Dictionary.rename")
+def rename_keys(
+    items: dict[str, Any], before: list[str], after: list[str], overwrite: bool
+) -> dict[str, Any]:
+    """Rename keys."""
+    out = dict(items)
+    for old, new in zip(before, after, strict=True):
+        if old not in out:
+            raise _missing(items, old)
+        if new in out and not overwrite:
+            raise EngineError(f"Dictionary already contains key: '{new}'.")
+        out[new] = out.pop(old)
+    return out
+
+
+@function("Dictionary.set")
+def set_key(items: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """Set a key."""
+    return {**items, key: value}
+
+
+@function("Dictionary.size")
+def size(items: dict[str, Any]) -> int:
+    """Return the number of keys."""
+    return len(items)
+
+
+def geometry_like(value: Any) -> bool:
+    """Return whether a value is a geometry."""
+    return isinstance(value, Geometry)

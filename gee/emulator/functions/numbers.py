@@ -1,0 +1,206 @@
+"""Numbers."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..errors import EngineError
+from ..types import PixelType
+from ._maths import ALIASES, BINARY, CASTS, UNARY, Binary, Unary, cast_values
+from .registry import function
+
+__all__: list[str] = []
+
+Number = int | float
+
+
+def _unit(value: bool) -> int:
+    return int(value)
+
+
+def _divide(a: Number, b: Number) -> Number:
+    return 0 if b == 0 else a / b
+
+
+def _mod(a: Number, b: Number) -> Number:
+    if b == 0:
+        return 0
+    out = math.fmod(a, b)
+    return int(out) if isinstance(a, int) and isinstance(b, int) else out
+
+
+# Sums and comparisons of plain numbers, without the detour over arrays.
+_QUICK: dict[str, Callable[[Number, Number], Number]] = {
+    "add": lambda a, b: a + b,
+    "subtract": lambda a, b: a - b,
+    "multiply": lambda a, b: a * b,
+    "divide": _divide,
+    "mod": _mod,
+    "max": max,
+    "min": min,
+    "first": lambda a, b: a,
+    "firstNonZero": lambda a, b: a or b,
+    "and": lambda a, b: _unit(bool(a) and bool(b)),
+    "or": lambda a, b: _unit(bool(a) or bool(b)),
+    "lt": lambda a, b: _unit(a < b),
+    "lte": lambda a, b: _unit(a <= b),
+    "gt": lambda a, b: _unit(a > b),
+    "gte": lambda a, b: _unit(a >= b),
+    "eq": lambda a, b: _unit(a == b),
+    "neq": lambda a, b: _unit(a != b),
+    "hypot": math.hypot,
+    "atan2": lambda x, y: math.atan2(y, x),
+    "bitwiseAnd": lambda a, b: int(a) & int(b),
+    "bitwiseOr": lambda a, b: int(a) | int(b),
+    "bitwiseXor": lambda a, b: int(a) ^ int(b),
+}
+
+
+def _wrapped(value: int) -> int:
+    """Return an integer as 64 bits hold it."""
+    if -(2**63) <= value < 2**63:
+        return value
+    return (value + 2**63) % 2**64 - 2**63
+
+
+def _binary(operator: Binary) -> Callable[[Number, Number], Number]:
+    def apply(a: Number, b: Number) -> Number:
+        kind = operator.kind(PixelType.of_number(a), PixelType.of_number(b))
+        with np.errstate(all="ignore"):
+            out = operator.make(kind.dtype)(np.asarray([a]), np.asarray([b]))
+        found: Number = out[0].item()
+        return found
+
+    return apply
+
+
+def _unary(operator: Unary) -> Callable[[Number], Number]:
+    def apply(a: Number) -> Number:
+        kind = operator.kind(PixelType.of_number(a))
+        with np.errstate(all="ignore"):
+            out = operator.make(kind.dtype)(np.asarray([a]))
+        found: Number = out[0].item()
+        return found
+
+    return apply
+
+
+def _register(name: str, call: Callable[..., Number]) -> None:
+    ids = [f"Number.{name}"]
+    if name in ALIASES:
+        ids.append(f"Number.{ALIASES[name]}")
+
+    def wrapped(*values: Number) -> Number:
+        out = call(*values)
+        return _wrapped(out) if isinstance(out, int) else out
+
+    function(*ids)(wrapped)
+
+
+for _name, _operator in BINARY.items():
+    _register(_name, _QUICK.get(_name) or _binary(_operator))
+for _name, _single in UNARY.items():
+    _register(_name, _unary(_single))
+
+
+def _register_cast(name: str, kind: PixelType) -> None:
+    def cast(value: Number) -> Number:
+        found: Number = cast_values(np.asarray([value]), kind)[0].item()
+        return found
+
+    function(f"Number.{name}", f"Number.to{name[0].upper()}{name[1:]}")(cast)
+
+
+for _name, _kind in CASTS.items():
+    _register_cast(_name, _kind)
+
+
+@function("Number.clamp")
+def clamp(value: Number, low: float, high: float) -> Number:
+    """Clamp to a range."""
+    return _whole(min(max(value, low), high), value)
+
+
+def _whole(out: Number, like: Number) -> Number:
+    return int(out) if isinstance(like, int) and float(out).is_integer() else out
+
+
+@function("Number.unitScale")
+def unit_scale(value: Number, low: float, high: float) -> float:
+    """Scale a range to 0..1."""
+    return (value - low) / (high - low)
+
+
+@function("Number.parse")
+def parse(text: str, radix: int) -> Number:
+    """Read a number; in other bases than 10 an integer."""
+    try:
+        if radix != 10:
+            return int(text.strip(), radix)
+        number = text.strip()
+        return int(number) if re.fullmatch(r"[+-]?\d+", number) else float(number)
+    except ValueError:
+        raise EngineError(f"Cannot parse '{text}' as a number with radix {radix}.") from None
+
+
+@function("Number.format")
+def format_number(value: Number, pattern: str) -> str:
+    """Write a number as Java's formatter does (``%d``, ``%.2f``, ``%s``)."""
+    found = re.search(r"%(?:\d+\$)?[-#+ 0,(]*\d*(?:\.\d+)?([a-zA-Z])", pattern)
+    if not found:
+        return pattern.replace("%%", "%")
+    code = found[1]
+    spec = found[0].replace("(", "")
+    commas = "," in spec
+    spec = spec.replace(",", "")
+    if code == "s":
+        shown = java_text(value)
+        text = (spec[:-1] + "s") % shown
+    elif code in "dxXo":
+        if isinstance(value, float) and not value.is_integer():
+            raise EngineError(f"Cannot format {value} with pattern '{pattern}'.")
+        text = f"{int(value):,}" if commas and code == "d" else spec % int(value)
+    elif code in "feEgG":
+        text = f"{float(value):,.{_digits(spec)}f}" if commas else spec % float(value)
+    else:
+        raise EngineError(f"Cannot format {value} with pattern '{pattern}'.")
+    return pattern[: found.start()] + text + pattern[found.end() :].replace("%%", "%")
+
+
+def _digits(spec: str) -> int:
+    found = re.search(r"\.(\d+)", spec)
+    return int(found[1]) if found else 6
+
+
+def java_text(value: Any) -> str:
+    """Write a number as Java does: whole floats with ``.0``."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        if math.isnan(value):
+            return "NaN"
+        if math.isinf(value):
+            return "Infinity" if value > 0 else "-Infinity"
+        if value.is_integer() and abs(value) < 1e7:
+            return f"{value:.1f}"
+        text = repr(value)
+        if 1e-3 <= abs(value) < 1e7 or value == 0:
+            return text
+        mantissa, _, exponent = f"{value:.17e}".partition("e")
+        short = repr(float(mantissa))
+        return f"{short}E{int(exponent)}"
+    return str(value)
+
+
+@function("Number.expression")
+def number_expression(text: str, variables: dict[str, Any] | None) -> Number:
+    """Evaluate an expression of numbers, with the grammar of images."""
+    from ..expressions import parse as parse_expression
+    from ..expressions import scalar
+
+    return scalar(parse_expression(text), variables or {})

@@ -1,0 +1,345 @@
+"""Projections, and images moved between them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import shapely
+
+from ..errors import EngineError
+from ..geometry import Geometry
+from ..image import Image, ReprojectNode, ResampleNode
+from ..pixels import Band, Context, Node, Pixels
+from ..projection import Projection, Window, crs_of, plain
+from ..types import PixelType
+from .masks import clip_to
+from .registry import function
+
+__all__ = ["reproject"]
+
+
+@function("Projection", "Proj")
+def projection(crs: Any, transform: list[Any] | None, wkt: str | None) -> Projection:
+    """Return a projection of a code or WKT."""
+    base = Projection.coerce(crs)
+    if wkt is not None:
+        return Projection(base.crs, _from_wkt(wkt))
+    if transform:
+        return Projection(base.crs, tuple(float(v) for v in transform))  # type: ignore[arg-type]
+    return base
+
+
+def _from_wkt(text: str) -> tuple[float, float, float, float, float, float]:
+    import re
+
+    values = {(0, 0): 1.0, (0, 1): 0.0, (0, 2): 0.0, (1, 0): 0.0, (1, 1): 1.0, (1, 2): 0.0}
+    for row, column, number in re.findall(
+        r'PARAMETER\["elt_(\d)_(\d)",\s*([-+\d.eE]+)\]', text
+    ):
+        values[int(row), int(column)] = float(number)
+    return tuple(values[r, c] for r in (0, 1) for c in (0, 1, 2))  # type: ignore[return-value]
+
+
+@function("Projection.crs")
+def crs(value: Projection) -> str:
+    """Return the code."""
+    return value.crs
+
+
+@function("Projection.nominalScale")
+def nominal_scale(value: Projection) -> float:
+    """Return metres per pixel."""
+    return value.nominal_scale
+
+
+@function("Projection.atScale")
+def at_scale(value: Projection, metres: float) -> Projection:
+    """Return the projection with pixels of so many metres."""
+    return value.at_scale(metres)
+
+
+@function("Projection.scale")
+def scale(value: Projection, x: float, y: float) -> Projection:
+    """Return the projection with pixels so many times as large."""
+    return value.scaled(x, y)
+
+
+@function("Projection.translate")
+def translate_projection(value: Projection, x: float, y: float) -> Projection:
+    """Return the projection moved by pixels."""
+    return value.translated(x, y)
+
+
+@function("Projection.transform")
+def transform(value: Projection) -> str:
+    """Return the transform as WKT."""
+    a, b, c, d, e, f = value.transform
+    rows = [("0_0", a), ("0_1", b), ("0_2", c), ("1_0", d), ("1_1", e), ("1_2", f)]
+    body = "".join(
+        f', \n  PARAMETER["elt_{name}", {float(number)}]'
+        for name, number in rows
+        if number != (1.0 if name in ("0_0", "1_1") else 0.0)
+    )
+    return (
+        'PARAM_MT["Affine", \n  PARAMETER["num_row", 3], \n  PARAMETER["num_col", 3]' + body + "]"
+    )
+
+
+@function("Projection.wkt")
+def wkt(value: Projection) -> str:
+    """Return the coordinate system as WKT."""
+    return str(crs_of(value.crs).to_wkt("WKT1_GDAL", pretty=True))
+
+
+@function("Image.projection")
+def image_projection(image: Image) -> Projection:
+    """Return the default projection, which all bands must share."""
+    return image.projection
+
+
+def _target(base: Projection, transform_: list[float] | None, metres: float | None) -> Projection:
+    if transform_ and metres is not None:
+        raise EngineError("Cannot specify both crsTransform and scale.")
+    made = Projection.combine(base, transform_, metres)
+    assert made is not None
+    return made
+
+
+@function("Image.reproject")
+def reproject(
+    image: Image, base: Projection, transform_: list[float] | None, metres: float | None
+) -> Image:
+    """Compute everything before on a grid (guides/projections)."""
+    target = _target(base, transform_, metres)
+    bands = []
+    for b in image.bands:
+        made = Band(b.id, b.type, target, ReprojectNode(b, target))
+        size = _extent(b, target)
+        if size is not None:
+            made = Band(b.id, b.type, target, made.node, 0, size[1], size[0])
+        bands.append(made)
+    return image.with_bands(bands)
+
+
+def _extent(
+    band: Band, target: Projection
+) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    own = band.window
+    if own is None:
+        return None
+    left, bottom, right, top = own.bounds()
+    outline = Geometry(shapely.box(left, bottom, right, top), band.projection.crs, False)
+    try:
+        window = outline.window(target)
+    except EngineError:
+        return None
+    return (window.column, window.row), (window.width, window.height)
+
+
+@function("Image.setDefaultProjection")
+def set_default_projection(
+    image: Image, base: Projection, transform_: list[float] | None, metres: float | None
+) -> Image:
+    """Set the default projection; computes nothing."""
+    target = _target(base, transform_, metres)
+    return image.with_bands([b.on(target) for b in image.bands])
+
+
+@function("Image.resample")
+def resample(image: Image, mode: str) -> Image:
+    """Interpolate at the next reprojection (guides/resample)."""
+    if mode not in ("bilinear", "bicubic"):
+        raise EngineError(f"Unknown resampling mode '{mode}': bilinear or bicubic.")
+    bands = []
+    for b in image.bands:
+        kind = b.type
+        if kind.is_int:
+            # Values between integers are what interpolation is for.
+            kind = PixelType("float", kind.low, kind.high)
+        if mode == "bicubic":
+            kind = PixelType(kind.precision)  # overshoots the range
+        bands.append(b.computed(kind, ResampleNode(b, mode)))
+    return image.with_bands(bands)
+
+
+class _ResolutionNode(Node):
+    """Its input on its own grid, aggregated over each output pixel.
+
+    Weights are masks times covered areas (guides/resample). The footprint of an output
+    pixel is taken as a box in the input's pixels.
+    """
+
+    __slots__ = ("best", "most", "reducer")
+
+    def __init__(self, band: Band, reducer: Any, best: bool, most: int) -> None:
+        super().__init__([band])
+        self.reducer, self.best, self.most = reducer, best, most
+
+    def compute(self, context: Context, window: Window) -> list[Pixels]:
+        from ..image import full
+        from ..kernels import weights_of
+        from ..projection import locate
+
+        band = self.inputs[0]
+        lattice = band.projection
+        place = locate(window, lattice)
+        columns, rows = place.columns, place.rows
+        if place.separable:
+            columns = np.broadcast_to(columns[None, :], window.shape)
+            rows = np.broadcast_to(rows[:, None], window.shape)
+        ratio = window.projection.nominal_scale / lattice.nominal_scale
+        level = 0
+        while math.ceil(ratio / 2**level) ** 2 > self.most:
+            if not self.best:
+                raise EngineError(
+                    f"Too many input pixels per output pixel: {math.ceil(ratio) ** 2} > "
+                    f"{self.most}. Increase maxPixels or set bestEffort.",
+                    function="Image.reduceResolution",
+                )
+            level += 1
+        if ratio <= 1:
+            return [context.read(band, window)]
+        if level:
+            k = 2.0**level
+            lattice, columns, rows, ratio = lattice.scaled(k), columns / k, rows / k, ratio / k
+        half = ratio / 2
+        c0, r0 = math.floor(columns.min() - half), math.floor(rows.min() - half)
+        c1, r1 = math.ceil(columns.max() + half) + 1, math.ceil(rows.max() + half) + 1
+        if (c1 - c0) * (r1 - r0) > 4 * 2**20 and window.height > 1:
+            from .collections import joined
+
+            cut = window.height // 2
+            parts = [
+                window.part(0, 0, cut, window.width),
+                window.part(cut, 0, window.height - cut, window.width),
+            ]
+            return joined([self.compute(context, p) for p in parts], parts)
+        source = Window(lattice, c0, r0, c1 - c0, r1 - r0)
+        got = full(context.read_bounded(band, source), source)
+        strength = weights_of(got.mask, source.shape)
+        fold = self.reducer.fold([band.type], window.shape)
+        left, top = columns - half - c0, rows - half - r0
+        size = math.ceil(ratio) + 1
+        for i in range(size):
+            for j in range(size):
+                c, r = np.floor(left) + j, np.floor(top) + i
+                share = np.clip(np.minimum(c + 1, left + ratio) - np.maximum(c, left), 0, 1)
+                share = share * np.clip(np.minimum(r + 1, top + ratio) - np.maximum(r, top), 0, 1)
+                ci = np.clip(c.astype(int), 0, source.width - 1)
+                ri = np.clip(r.astype(int), 0, source.height - 1)
+                weight = (share * strength[ri, ci]).astype(np.float32)
+                fold.add([Pixels(got.data[ri, ci], weight)])
+        out = fold.result()
+        return [Pixels(p.data, None if p.mask is None else p.mask > 0) for p in out]
+
+
+@function("Image.reduceResolution")
+def reduce_resolution(image: Image, reducer: Any, best: bool, most: int) -> Image:
+    """Aggregate input pixels at the next reprojection."""
+    bands = []
+    for b in image.bands:
+        kinds = reducer.types([b.type])
+        bands.append(b.computed(kinds[0], _ResolutionNode(b, reducer, best, most)))
+    return image.with_bands(bands)
+
+
+@function("Image.clipToBoundsAndScale")
+def clip_to_bounds_and_scale(
+    image: Image, geometry: Geometry | None, width: int | None, height: int | None,
+    longest: int | None, metres: float | None,
+) -> Image:
+    """Clip to the bounds of a geometry and scale to a size (what getDownloadURL sends)."""
+    if not image.bands:
+        return image
+    base = image.bands[0].projection
+    if geometry is not None:
+        left, bottom, right, top = geometry.in_crs(base.crs).bounds
+        outline = Geometry(shapely.box(left, bottom, right, top), base.crs, False)
+    else:
+        own = image.bands[0].window
+        if own is not None:
+            outline = Geometry(shapely.box(*own.bounds()), base.crs, False)
+        elif image.footprint is not None:
+            outline = Geometry(shapely.box(*image.footprint.in_crs(base.crs).bounds), base.crs, False)
+        else:
+            raise EngineError("The image is unbounded: a geometry is required.")
+        left, bottom, right, top = outline.shape.bounds
+    if (width is None) != (height is None):
+        raise EngineError("Width and height must be given together.")
+    if width is None and longest is not None:
+        size = max(right - left, top - bottom) / longest
+        width = max(round((right - left) / size), 1)
+        height = max(round((top - bottom) / size), 1)
+    if width is not None and height is not None:
+        if not (right > left and top > bottom):
+            raise EngineError("The geometry has no area to scale.")
+        target = Projection(
+            base.crs,
+            ((right - left) / width, 0.0, left, 0.0, -(top - bottom) / height, top),
+        )
+        window = Window(target, 0, 0, width, height)
+    else:
+        target = base if metres is None else base.at_scale(metres)
+        if base.is_default and metres is not None:
+            a, _, _, _, e, _ = target.transform
+            target = Projection(base.crs, (abs(a), 0.0, 0.0, 0.0, -abs(e), 0.0))
+        window = outline.window(target)
+    clipped = clip_to(image, outline) if geometry is not None else image
+    moved = target.translated(window.column, window.row)
+    bands = [
+        Band(b.id, b.type, moved, ReprojectNode(b, moved), 0, (window.width, window.height))
+        for b in clipped.bands
+    ]
+    return clipped.with_bands(bands)
+
+
+@function("Image.translate")
+def translate(
+    image: Image, x: float, y: float, units: str, base: Projection | None
+) -> Image:
+    """Move an image."""
+    if units not in ("meters", "pixels"):
+        raise EngineError(f"Unknown units '{units}': meters or pixels.")
+    bands = []
+    for b in image.bands:
+        grid = base or b.projection
+        dx, dy = x, y
+        if units == "meters":
+            dx, dy = x / grid.nominal_scale, y / grid.nominal_scale
+            a, _, _, _, e, _ = grid.transform
+            dx, dy = dx * math.copysign(1, a), dy * math.copysign(1, e)
+        bands.append(b.computed(b.type, _MovedNode(b, grid, dx, dy)))
+    return image.with_bands(bands)
+
+
+class _MovedNode(Node):
+    """Its input, looked up where it came from."""
+
+    __slots__ = ("grid", "x", "y")
+
+    def __init__(self, band: Band, grid: Projection, x: float, y: float) -> None:
+        super().__init__([band])
+        self.grid, self.x, self.y = grid, x, y
+
+    def compute(self, context: Context, window: Window) -> list[Pixels]:
+        change = self.grid.translated(self.x, self.y)
+        dx = change.transform[2] - self.grid.transform[2]
+        dy = change.transform[5] - self.grid.transform[5]
+        if crs_of(self.grid.crs) != crs_of(window.projection.crs):
+            raise EngineError(
+                "An image can be translated only in the coordinate system of the output.",
+                function="Image.translate",
+            )
+        a, b, c, d, e, f = window.projection.transform
+        back = Projection(window.projection.crs, (a, b, c - dx, d, e, f - dy))
+        moved = Window(back, window.column, window.row, window.width, window.height)
+        return [context.read(self.inputs[0], moved)]
+
+
+def whole(values: list[float]) -> list[int | float]:
+    """Return whole floats as integers."""
+    return [plain(v) for v in values]
+
+

@@ -1,0 +1,167 @@
+"""Functions that make reducers, kept apart from what reducers do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..image import Image
+from ..reducers import (
+    SIMPLE_REDUCERS,
+    Reducer,
+    combined,
+    extremum,
+    fixed_histogram,
+    for_each,
+    grouped,
+    histogram,
+    interval_mean,
+    linear_regression,
+    median,
+    named_reducer,
+    percentile,
+    renamed,
+    repeated,
+    split_weights,
+    to_list,
+    unweighted,
+)
+from .registry import function
+
+__all__: list[str] = []
+
+_WITH_SETTINGS = {"min", "max", "median", "mode", "toList"}
+
+
+def _register(name: str, reducer: str) -> None:
+    function(f"Reducer.{name}")(lambda: named_reducer(reducer))
+
+
+for _name in SIMPLE_REDUCERS:
+    if _name not in _WITH_SETTINGS:
+        _register(_name, _name)
+_register("and", "allNonZero")
+_register("or", "anyNonZero")
+
+
+@function("Reducer.min")
+def minimum(inputs: int) -> Reducer:
+    """Least first input, and the inputs beside it."""
+    return extremum(False, inputs)
+
+
+@function("Reducer.max")
+def maximum(inputs: int) -> Reducer:
+    """Greatest first input, and the inputs beside it."""
+    return extremum(True, inputs)
+
+
+@function("Reducer.median")
+def median_(buckets: Any, width: Any, raw: Any) -> Reducer:
+    """Median, always exact: no histogram stands in for many values."""
+    return median()
+
+
+@function("Reducer.mode")
+def mode(buckets: Any, width: Any, raw: Any) -> Reducer:
+    """Most frequent value."""
+    return named_reducer("mode")
+
+
+@function("Reducer.percentile")
+def percentiles(
+    shares: list[float], names: list[str] | None, buckets: Any, width: Any, raw: Any
+) -> Reducer:
+    """Percentiles."""
+    return percentile(shares, names)
+
+
+@function("Reducer.toList")
+def listed(size: int | None, optional: int) -> Reducer:
+    """All inputs."""
+    return to_list(size, optional)
+
+
+@function("Reducer.combine")
+def combine(first: Reducer, second: Reducer, prefix: str, shared: bool) -> Reducer:
+    """Two reducers in parallel."""
+    return combined(first, second, prefix, shared)
+
+
+@function("Reducer.repeat")
+def repeat(reducer: Reducer, count: int) -> Reducer:
+    """Copies side by side."""
+    return repeated(reducer, count)
+
+
+@function("Reducer.group")
+def group(reducer: Reducer, field: int, name: str) -> Reducer:
+    """A reducer for every value of an input."""
+    return grouped(reducer, field, name)
+
+
+@function("Reducer.forEach")
+def each(reducer: Reducer, names: list[str]) -> Reducer:
+    """A copy for every name."""
+    return for_each(reducer, names)
+
+
+@function("Reducer.forEachBand")
+def each_band(reducer: Reducer, image: Image) -> Reducer:
+    """A copy for every band of an image."""
+    return for_each(reducer, image.names)
+
+
+@function("Reducer.unweighted")
+def without_weights(reducer: Reducer) -> Reducer:
+    """All weights 1."""
+    return unweighted(reducer)
+
+
+@function("Reducer.splitWeights")
+def with_weights(reducer: Reducer) -> Reducer:
+    """The weight as a further input."""
+    return split_weights(reducer)
+
+
+@function("Reducer.setOutputs")
+def set_outputs(reducer: Reducer, names: list[str]) -> Reducer:
+    """Other names."""
+    return renamed(reducer, names)
+
+
+@function("Reducer.getOutputs")
+def get_outputs(reducer: Reducer) -> list[str]:
+    """Names of the outputs."""
+    return list(reducer.outputs)
+
+
+@function("Reducer.fixedHistogram")
+def fixed(low: float, high: float, steps: int, cumulative: bool) -> Reducer:
+    """Counts in bins of one width."""
+    return fixed_histogram(low, high, steps, cumulative)
+
+
+@function("Reducer.histogram")
+def automatic(most: int | None, width: float | None, raw: int | None) -> Reducer:
+    """Counts in bins chosen from the data."""
+    return histogram(most, width)
+
+
+@function("Reducer.intervalMean")
+def interval(
+    low: float, high: float, buckets: Any, width: Any, raw: Any
+) -> Reducer:
+    """Mean between percentiles."""
+    return interval_mean(low, high)
+
+
+@function("Reducer.linearRegression")
+def regression(x: int, y: int) -> Reducer:
+    """Least squares."""
+    return linear_regression(x, y)
+
+
+@function("Reducer.ridgeRegression")
+def ridge(x: int, y: int, penalty: float) -> Reducer:
+    """Least squares with a penalty on the coefficients."""
+    return linear_regression(x, y, penalty)

@@ -1,0 +1,94 @@
+"""Earth Engine's list of functions, read from the installed client library.
+
+The list is part of the earthengine-api wheel (``ee/tests/algorithms.json``, Apache-2.0). It
+is not copied here: names, argument types and defaults are those of the installed client.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from thawslump.errors import BackendError
+
+__all__ = ["Argument", "Signature", "algorithms_document", "signatures"]
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One argument of a function: name, type without parameters, and default."""
+
+    name: str
+    type: str
+    of: str
+    optional: bool
+    default: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A function of Earth Engine."""
+
+    name: str
+    arguments: tuple[Argument, ...]
+    returns: str
+
+
+@lru_cache(maxsize=1)
+def algorithms_document() -> dict[str, Any]:
+    """Return the list as the REST interface serves it: ``{"algorithms": [...]}``.
+
+    Raises
+    ------
+    BackendError
+        The client library is not installed, or no longer carries the list.
+    """
+    # Found without importing ee, which would take a third of a second.
+    spec = importlib.util.find_spec("ee")
+    if spec is None or spec.origin is None:
+        raise BackendError(
+            "The emulator needs the list of functions in earthengine-api, which is not "
+            "installed.",
+            hint="pip install earthengine-api",
+        )
+    path = Path(spec.origin).parent / "tests" / "algorithms.json"
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as problem:
+        raise BackendError(
+            f"The installed earthengine-api has no usable {path} ({problem}).",
+            hint="Install a release that carries ee/tests/algorithms.json, such as 1.7.50.",
+        ) from None
+    return found
+
+
+@lru_cache(maxsize=1)
+def signatures() -> dict[str, Signature]:
+    """Return the functions by id.
+
+    Examples
+    --------
+    >>> [a.name for a in signatures()["Image.add"].arguments]
+    ['image1', 'image2']
+    """
+    out = {}
+    for entry in algorithms_document()["algorithms"]:
+        name = entry["name"].removeprefix("algorithms/")
+        arguments = []
+        for item in entry.get("arguments", ()):
+            kind, _, rest = item.get("type", "Object").partition("<")
+            arguments.append(
+                Argument(
+                    item["argumentName"],
+                    kind,
+                    rest[:-1].partition("<")[0],
+                    bool(item.get("optional", False)),
+                    item.get("defaultValue"),
+                )
+            )
+        out[name] = Signature(name, tuple(arguments), entry["returnType"].partition("<")[0])
+    return out
