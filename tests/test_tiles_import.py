@@ -12,7 +12,6 @@ import rasterio
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from pyproj import Transformer
-from rasterio.crs import CRS
 from shapely.geometry import box
 from typer.testing import CliRunner
 
@@ -22,6 +21,7 @@ from thawslump.errors import ConfigError, DataError, StorageError
 from thawslump.raster import grid_of, read, read_float
 from thawslump.tiles import Source, import_tiles
 from thawslump.tiles_commands import app
+from thawslump.vector import rasterize
 from thawslump.workspace import Workspace
 
 UTM = "EPSG:32652"
@@ -396,27 +396,49 @@ def test_the_command_wants_a_name_and_a_file(runner, word):
     assert "NAME=FILE[:BAND] was expected" in str(done.exception)
 
 
-def test_the_imported_tile_joins_the_chain(tmp_path, workspace):
-    """Outlines and labels come from the same files as those of an exported site."""
-    import geopandas as gpd
+def test_imported_tiles_go_through_the_chain_without_earth_engine(tmp_path):
+    """From own rasters to candidates that wait for people, and a report that says so."""
+    from scipy import ndimage
 
-    from inventory.work import bring_outlines, labels
-    from thawslump.pipeline import Item
+    from thawslump import pipeline
+    from thawslump.config import parse_model
+    from thawslump.report import render
 
-    path = write(tmp_path / "a.tif", plane())
-    over = outlines(tmp_path / "o.gpkg", INSIDE)
-    import_tiles(workspace, "join", {"dNDVI": Source(path)}, role="train", outlines=over)
-    fresh = Workspace(workspace.root)
-    site = fresh.site("join")
-    bring_outlines(fresh, "join", over, bounds=site.bounds, made_up=False, source="o.gpkg")
-    item = Item(
-        "labels", "join", "x:y",
-        {"site": "join", "round": 1, "whole": True, "ring": 3, "inventory": ""},
-        (fresh.stack("join"),), (fresh.labels(1, "join"),), round=1,
-    )  # fmt: skip
-    labels(item, fresh, lambda fraction, words: None)
-    found = read(fresh.labels(1, "join"))
-    assert found.grid.transform == GRID.transform
-    assert int((found.array == 1).sum()) == 100
-    assert not gpd.read_file(fresh.inventory, layer="slumps").empty
-    assert CRS.from_user_input(found.grid.crs.to_wkt()).to_epsg() == 32652
+    values = {
+        "name": "own rasters",
+        "made_up": True,
+        "segmentation": {
+            "runs": [{"architecture": "unet", "encoder": "tu-lcnet_050", "learning_rate": 0.01}],
+            "crop": 32, "batch": 4, "iterations": 12, "epochs": 2, "ensemble_size": 1,
+            "window": 128, "overlap": 32,
+        },
+        "candidates": {"minimum_area": 0.0, "threshold": 0.3},
+        "executor": {"kind": "serial"},
+    }  # fmt: skip
+    save_yaml(tmp_path / "ws" / "thawslump.yaml", parse_model(config_model(), values, "test"))
+    rng = np.random.default_rng(5)
+    for number, role in enumerate(("train", "validation", "area")):
+        grid = GeoBox((64, 64), Affine(3.0, 0, 500_000 + 900 * number, 0, -3.0, 7.9e6), UTM)
+        x, y = grid.transform.c, grid.transform.f
+        shapes = [
+            box(x + a, y - b - 45, x + a + 45, y - b)
+            for a, b in rng.uniform(5, 140, (6, 2)).round()
+        ]
+        lost = ndimage.gaussian_filter(rasterize(shapes, grid).astype("float32"), 0.5)
+        change = -lost + 0.1 * rng.standard_normal((64, 64)).astype("float32")
+        path = write(tmp_path / f"{role}.tif", change.astype("float32"), grid)
+        import_tiles(
+            Workspace(tmp_path / "ws"), f"own-{role}", {"dNDVI": Source(path)}, role=role,
+            outlines=None if role == "area" else outlines(tmp_path / f"{role}.gpkg", *shapes),
+            made_up=True,
+        )  # fmt: skip
+    workspace = Workspace(tmp_path / "ws")
+    waiting = pipeline.run(workspace)
+    assert waiting is not None and waiting.count > 0
+    found = read_float(workspace.maps(1) / "own-area.tif")
+    assert found.grid.transform == grid_of(workspace.stack("own-area")).transform
+    page = render(Workspace(workspace.root))
+    assert "own files" in page and "area.tif" in page
+    assert f"{waiting.count} still wait for a decision" in page
+    # Once more: the same candidates wait, and nothing is done again.
+    assert pipeline.run(Workspace(workspace.root)).count == waiting.count

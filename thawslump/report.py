@@ -237,7 +237,7 @@ def _headline(results: Results, bands: Bands) -> dict[str, Any]:
 def _charts(results: Results) -> dict[str, str]:
     from thawslump.figures import Point, lines, performance_diagram
 
-    charts: dict[str, str] = {}
+    charts = {"performance": "", "rounds": "", "sizes": ""}
     last = results.ensemble.round if results.ensemble else results.round
     points = []
     models: list[tuple[Model, str, bool]] = [
