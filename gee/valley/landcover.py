@@ -224,7 +224,7 @@ def summer(ground: Ground, seed: int) -> tuple[Array, Array, Array]:
     shares[TUNDRA] = left
 
     lush = 0.74 * shares[TUNDRA] + 0.92 * shares[SHRUB] + 0.78 * shares[SEDGE]
-    vigour = 1.0 + 0.07 * noise("vigour", 350.0) + 0.045 * noise("tussocks", 40.0, 1.2)
+    vigour = 1.0 + 0.085 * noise("vigour", 350.0) + 0.045 * noise("tussocks", 40.0, 1.2)
     vigour = vigour * (1.0 - 0.0012 * np.maximum(ground.height, 0.0))
     green = np.clip(lush * vigour, 0.0, shares[[TUNDRA, SHRUB, SEDGE]].sum(axis=0))
 
@@ -317,8 +317,8 @@ def change(
         _bare(post[:, *window], green_post[window], loss, ((MUD, 1.0),))
         # Blocks, cracks and meltwater: rougher and wetter than mud in general, or smoothed by flow.
         whole = slump.cover.shares.sum(axis=0) * slump.freshness
-        shift_post[0][window] += whole * np.float32(chance.normal(0.6, 1.0))
-        shift_post[1][window] += whole * np.float32(chance.normal(0.4, 0.9))
+        shift_post[0][window] += whole * np.float32(chance.normal(0.8, 0.65))
+        shift_post[1][window] += whole * np.float32(chance.normal(0.7, 0.6))
 
     # Old scars: bare in both summers, growing over slowly.
     chance = random(seed, "scar looks")
@@ -339,6 +339,7 @@ def change(
     wanted, laid = 0.5 * slump_area, 0.0
     river_soft = _soften(ground.river)
     course = np.asarray(ground.course.coords)
+    sheets = _sigmoid(5.0 * noise("sheets", 130.0) + 2.5)
     step = ground.course.length / (len(course) - 1)
     for _ in range(4000):
         if laid > wanted:
@@ -347,17 +348,17 @@ def change(
         reach = float(np.clip(np.exp(chance.normal(5.1, 0.45)), 70.0, 420.0))
         piece = shapely.LineString(course[start : start + max(8, int(reach / step))])
         side = 1.0 if chance.uniform() < 0.5 else -1.0
-        off = chance.uniform(30.0, 75.0)
-        wide = chance.uniform(12.0, 34.0)
+        off = chance.uniform(30.0, 130.0)
+        wide = chance.uniform(10.0, 48.0)
         bank = piece.parallel_offset(off, "left" if side > 0 else "right")
         if bank.is_empty or not bank.is_simple:
             continue
         window, part = _burn(bank.buffer(wide), frame)
         if part.size == 0:
             continue
-        part = part * ground.plain[window] * (1.0 - river_soft[window])
+        part = part * ground.plain[window] * (1.0 - river_soft[window]) * sheets[window]
         inside = part > 0.3
-        if (codes[window][inside] > 0).mean() > 0.1 if inside.any() else True:
+        if not inside.any() or (codes[window][inside] > 0).mean() > 0.1:
             continue
         loss = part * chance.uniform(0.45, 0.95) * np.clip(rafts[window] + 0.05, 0, 1)
         _bare(post[:, *window], green_post[window], loss, ((GRAVEL, 0.55), (MUD, 0.45)))
@@ -387,8 +388,8 @@ def change(
         loss = part * chance.beta(2.4, 2.0) * np.clip(rafts[window] + 0.02, 0.0, 1.0)
         _bare(post[:, *window], green_post[window], loss, ((MUD, 0.55), (TUNDRA, 0.45)))
         # Trodden ground is smoother and drier.
-        shift_post[0][window] -= part * np.float32(chance.normal(0.4, 0.8))
-        shift_post[1][window] -= part * np.float32(chance.normal(0.5, 0.8))
+        shift_post[0][window] -= part * np.float32(chance.normal(0.75, 0.55))
+        shift_post[1][window] -= part * np.float32(chance.normal(0.75, 0.55))
         codes[window][part > 0.05] = DISTRACTORS["pasture"]
         free[window][part > 0.02] = False
         laid += float((part > 0.5).sum()) * PIXEL**2
@@ -458,14 +459,15 @@ def change(
     # No two summers are equal: wet and dry years, and every plant of its own.
     for name, leaves in (("pre", green_pre), ("post", green_post)):
         leaves *= (
-            1.0 + 0.06 * noise(f"{name} year", 400.0) + 0.07 * noise(f"{name} plants", 20.0, 0.5)
+            1.0 + 0.06 * noise(f"{name} year", 400.0) + 0.085 * noise(f"{name} plants", 20.0, 0.5)
         )
     for each, leaves in ((pre, green_pre), (post, green_post)):
         np.clip(leaves, 0.0, each[[TUNDRA, SHRUB, SEDGE]].sum(axis=0), out=leaves)
     for name, shift in (("pre", shift_pre), ("post", shift_post)):
         moist = noise(f"{name} moisture", 600.0)
-        shift[0] += np.float32(0.35) * moist
-        shift[1] += np.float32(0.22) * moist
+        # Small-scale change of roughness from year to year: what a pixel alone cannot tell apart.
+        shift[0] += np.float32(0.35) * moist + np.float32(0.9) * noise(f"{name} VV", 25.0, 0.5)
+        shift[1] += np.float32(0.22) * moist + np.float32(0.9) * noise(f"{name} VH", 25.0, 0.5)
     return Change(
         codes, pre, post, green_pre, green_post, melt_pre, melt_post, shift_pre, shift_post
     )

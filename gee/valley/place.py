@@ -52,7 +52,7 @@ DEFAULT_SHAPE = (1024, 512)
 PRE_YEAR, POST_YEAR = 2020, 2023
 PRE = (date(2020, 6, 15), date(2020, 9, 1))
 POST = (date(2023, 6, 15), date(2023, 9, 1))
-BOUNDS = (128.9274, 71.2877, 129.0710, 71.3799)
+BOUNDS = (128.9274, 71.2902, 129.0704, 71.3820)
 """West, south, east, north in degrees of a valley of `DEFAULT_SHAPE` (rounded to 4 digits)."""
 
 LABEL = "made up by thawslump, not observed"

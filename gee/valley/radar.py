@@ -169,51 +169,55 @@ def _fold(
     """
     rows, cols = height.shape
     size = math.ceil(math.hypot(rows, cols)) + 2
-    middle = np.array([(rows - 1) / 2.0, (cols - 1) / 2.0])
-    line, step = np.mgrid[0:size, 0:size].astype(np.float32) - np.float32((size - 1) / 2.0)
+    mid_row, mid_col = (rows - 1) / 2.0, (cols - 1) / 2.0
     # Away from the sensor is (sin turn) to the east and (cos turn) to the north.
     s, c = math.sin(turn), math.cos(turn)
-    at_row = middle[0] - step * c + line * s
-    at_col = middle[1] + step * s + line * c
-    where = np.stack([at_row, at_col])
-    inside = (at_row > -0.5) & (at_row < rows - 0.5) & (at_col > -0.5) & (at_col < cols - 0.5)
-    ground = ndimage.map_coordinates(height, where, order=1, mode="nearest").astype(np.float64)
-    near = (
-        reach[rows // 2, cols // 2]
-        + (step.astype(np.float64) - (cols // 2 - middle[1]) * s + (rows // 2 - middle[0]) * c)
-        * pixel
-    )
-    slant = np.hypot(near, ALTITUDE - ground)
-    angle = np.arctan2(near, ALTITUDE - ground)
-    ahead = np.maximum.accumulate(slant, axis=1)
-    behind = np.minimum.accumulate(slant[:, ::-1], axis=1)[:, ::-1]
-    lay = (slant < ahead - 1e-6) | (slant > behind + 1e-6)
-    dark = angle < np.maximum.accumulate(angle, axis=1) - 1e-12
-    # Power per slant-range cell; on flat ground each 10 m of ground fill one.
-    echo = ndimage.map_coordinates(power, where, order=1, mode="nearest")
-    echo = np.where(dark | ~inside, 0.0, echo)
+    start = reach[rows // 2, cols // 2]
+    start += ((mid_col - cols // 2) * s - (mid_row - rows // 2) * c) * pixel
     cell = pixel * math.sin(math.radians(flat))
-    place = (slant - slant.min()) / cell
-    low = np.floor(place).astype(np.int64)
-    part = place - low
-    count = int(low.max()) + 2
-    base = np.arange(size, dtype=np.int64)[:, None] * count + low
-    bins = np.bincount(base.ravel(), (echo * (1 - part)).ravel(), size * count)
-    bins += np.bincount(base.ravel() + 1, (echo * part).ravel(), size * count + 1)[: size * count]
-    summed = bins[base] * (1 - part) + bins[np.minimum(base + 1, bins.size - 1)] * part
+    # Two samples per pixel in range: edges of layover and shadow are then right to a pixel.
+    step = ((np.arange(2 * size) - size) / 2.0)[None, :]
+    lay = np.zeros((size, 2 * size), np.float32)
+    dark, summed = np.zeros_like(lay), np.zeros_like(lay)
+    for first in range(0, size, 128):  # range lines know nothing of each other
+        block = slice(first, min(first + 128, size))
+        line = (np.arange(size)[block] - size // 2)[:, None].astype(np.float64)
+        at_row, at_col = mid_row - step * c + line * s, mid_col + step * s + line * c
+        where = np.stack([at_row, at_col])
+        inside = (at_row > -0.5) & (at_row < rows - 0.5)
+        inside &= (at_col > -0.5) & (at_col < cols - 0.5)
+        drop = ALTITUDE - ndimage.map_coordinates(
+            height, where, order=1, mode="nearest", output=np.float64
+        )
+        near = np.broadcast_to(start + step * pixel, drop.shape)
+        slant, angle = np.hypot(near, drop), np.arctan2(near, drop)
+        ahead = np.maximum.accumulate(slant, axis=1)
+        behind = np.minimum.accumulate(slant[:, ::-1], axis=1)[:, ::-1]
+        lay[block] = (slant < ahead - 1e-6) | (slant > behind + 1e-6)
+        hidden = angle < np.maximum.accumulate(angle, axis=1) - 1e-12
+        dark[block] = hidden
+        # Power per slant-range cell; on flat ground a pixel fills one.
+        echo = ndimage.map_coordinates(power, where, order=1, mode="nearest") / 2.0
+        echo = np.where(hidden | ~inside, 0.0, echo)
+        place = (slant - slant.min()) / cell
+        low = np.floor(place).astype(np.int64)
+        part = place - low
+        count = int(low.max()) + 2
+        index = np.arange(len(line), dtype=np.int64)[:, None] * count + low
+        total = len(line) * count
+        bins = np.bincount(index.ravel(), (echo * (1 - part)).ravel(), total)
+        bins += np.bincount(index.ravel() + 1, (echo * part).ravel(), total)
+        summed[block] = bins[index] * (1 - part) + bins[index + 1] * part
 
     back_r, back_c = np.indices(height.shape, dtype=np.float32)
-    back_r -= np.float32(middle[0])
-    back_c -= np.float32(middle[1])
-    to_line = back_r * s + back_c * c + (size - 1) / 2.0
-    to_step = -back_r * c + back_c * s + (size - 1) / 2.0
+    back_r -= np.float32(mid_row)
+    back_c -= np.float32(mid_col)
+    to_line = back_r * s + back_c * c + size // 2
+    to_step = 2.0 * (-back_r * c + back_c * s) + size
     back = np.stack([to_line, to_step])
 
     def unturn(field: Array) -> Array:
-        return np.asarray(
-            ndimage.map_coordinates(field.astype(np.float32), back, order=1, mode="nearest"),
-            np.float32,
-        )
+        return np.asarray(ndimage.map_coordinates(field, back, order=1, mode="nearest"), np.float32)
 
     return unturn(lay) > 0.5, unturn(dark) > 0.5, unturn(summed)
 

@@ -399,7 +399,7 @@ def place(
                     downhill=course,
                     length=length,
                     freshness=float(np.clip(random.beta(2.4, 1.5), 0.2, 0.97)),
-                    grown=float(random.uniform(0.2, 0.45)) if random.uniform() < 0.35 else 0.0,
+                    grown=float(random.uniform(0.2, 0.45)) if random.uniform() < 0.5 else 0.0,
                     cover=part_cover,
                 )
             )

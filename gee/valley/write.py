@@ -450,16 +450,11 @@ def _truth(root: Path, land: Landscape, frame: Frame) -> dict[str, Any]:
         geometry="geometry",
         crs=CRS,
     )
-    with atomic(root / "slumps.gpkg") as temporary:
-        for layer, frame_of in (("slumps", whole), ("parts", parts)):
+    # One layer per file: readers warn where they have to choose.
+    for layer, table in (("slumps", whole), ("parts", parts)):
+        with atomic(root / f"{layer}.gpkg") as temporary:
             pyogrio.write_dataframe(
-                frame_of,
-                temporary,
-                layer=layer,
-                driver="GPKG",
-                dataset_metadata=label if layer == "slumps" else None,
-                layer_metadata=label,
-                append=layer != "slumps",
+                table, temporary, layer=layer, driver="GPKG", layer_metadata=label
             )
     mask = rasterize([s.outline for s in land.slumps], frame.geobox)
     inner = land.inner
@@ -532,7 +527,7 @@ def build(
     catalog_root : Path
         Folder of the catalogue (`gee.emulator.catalog.Catalog`).
     truth_root : Path
-        Folder for slumps.gpkg, truth.tif, susceptibility_truth.tif and distractors.tif, in the
+        Folder for slumps.gpkg, parts.gpkg, truth.tif, susceptibility_truth.tif, distractors.tif, in the
         CRS and on the grid of the Sentinel-1 images.
     seed : int
     shape : (rows, cols)
