@@ -56,6 +56,13 @@ def world(resolution: float, margin: float = 0.0) -> GeoBox:
     return GeoBox((side, side), corner, CRS)
 
 
+def part_of(grid: GeoBox, rows: int, cols: int, first_col: int = 0) -> GeoBox:
+    """The upper part of a grid, from a column on."""
+    a = grid.transform
+    corner = Affine(a.a, 0, a.c + first_col * a.a, 0, a.e, a.f)
+    return GeoBox((rows, cols), corner, grid.crs)
+
+
 def band(name: str, array: Array, grid: GeoBox, **more: Any) -> BandData:
     return BandData(name, array, CRS, tuple(grid.transform)[:6], **more)
 
@@ -149,9 +156,10 @@ def _put_dem(catalog: Catalog) -> None:
     half = grid.shape[1] // 2
     catalog.put_collection("COPERNICUS/DEM/GLO30")
     # Two tiles that meet inside the site.
-    for name, part in (("west", slice(0, half)), ("east", slice(half, None))):
-        tile = grid[:, part]
-        catalog.put_image(f"COPERNICUS/DEM/GLO30/{name}", [band("DEM", heights[:, part], tile)])
+    for name, first, last in (("west", 0, half), ("east", half, grid.shape[1])):
+        tile = part_of(grid, grid.shape[0], last - first, first)
+        tiled = [band("DEM", heights[:, first:last], tile)]
+        catalog.put_image(f"COPERNICUS/DEM/GLO30/{name}", tiled)
     catalog.put_image("users/a/dem", [band("b1", heights, grid)])
 
 
