@@ -179,6 +179,34 @@ def test_a_corrected_outline_is_taken(address: str, world: Workspace) -> None:
     assert one["edited"] and one["history"][0]["reviewer"] == "Ada"
 
 
+def test_a_drawn_ring_lies_where_it_was_drawn(address: str, world: Workspace) -> None:
+    """Drawn over the outline that the page shows, at another zoom, it is that outline again."""
+    kept = Inventory(world.inventory).candidates(1)[6]
+    _, one, _ = ask(address, f"/api/candidates/{kept.candidate_id}?zoom=0.5")
+    ring = [
+        [float(v) for v in pair.split(",")]
+        for pair in one["outline"].split("Z")[0].strip("M").split()
+    ]
+    body = decision(kept.candidate_id, 70, drawn=ring, zoom=0.5)
+    assert ask(address, "/api/decisions", body)[0] == 200
+    slumps = Inventory(world.inventory).slumps().set_index("slump_id")
+    drawn = slumps.geometry[kept.candidate_id]
+    overlap = drawn.intersection(kept.geometry).area / drawn.union(kept.geometry).area
+    assert overlap > 0.995
+    again = ask(address, "/api/decisions", decision(kept.candidate_id, 71))
+    assert again[0] == 200
+    slumps = Inventory(world.inventory).slumps().set_index("slump_id")
+    assert slumps.geometry[kept.candidate_id].equals(drawn), "accepted again, it stays"
+
+
+def test_a_ring_without_area_is_refused(address: str, world: Workspace) -> None:
+    kept = Inventory(world.inventory).candidates(1)[7]
+    body = decision(kept.candidate_id, 80, drawn=[[0, 0], [500, 500], [1000, 1000]])
+    status, found, _ = ask(address, "/api/decisions", body)
+    assert status == 400 and "less than a pixel" in found["error"]
+    assert Inventory(world.inventory).candidate(kept.candidate_id).state == "open"
+
+
 @pytest.mark.parametrize(
     ("headers", "status", "words"),
     [

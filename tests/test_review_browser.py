@@ -150,6 +150,34 @@ def test_moving_undo_outline_blink_and_note(page: Any, world: Workspace) -> None
     assert len(inventory.decisions()) == 3
 
 
+def test_an_outline_is_corrected_by_drawing(page: Any, world: Workspace) -> None:
+    """A loop drawn with the mouse becomes the slump; a key says that it is accepted."""
+    inventory = Inventory(world.inventory)
+    first = inventory.candidates(1)[0]
+    with Server(world.root) as server:
+        begin(page, server.address)
+        page.keyboard.press("e")
+        assert page.locator('.pair [data-panel="after"] circle').count() > 3
+        box = page.locator('.pair [data-panel="after"]').bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        angles = np.linspace(0, 2 * np.pi, 49)
+        page.mouse.move(x + 0.4 * box["width"], y)
+        page.mouse.down()
+        for angle in angles[1:]:
+            page.mouse.move(
+                x + 0.4 * box["width"] * np.cos(angle), y + 0.4 * box["width"] * np.sin(angle)
+            )
+        page.mouse.up()
+        metres = page.evaluate(f"fetch('api/candidates/{first.candidate_id}').then(r => r.json())")
+        press(page, "a")
+        settle(page)
+    made = inventory.standing(first.candidate_id)
+    assert made is not None and made.edited
+    area = inventory.slumps()["area_m2"].iloc[0]
+    assert area == pytest.approx(np.pi * (0.4 * metres["metres"]) ** 2, rel=0.03)
+    assert inventory.slumps().geometry.iloc[0].contains(first.geometry.centroid)
+
+
 def test_closed_before_the_server_came_back_nothing_is_lost(page: Any, world: Workspace) -> None:
     """A decision that was never acknowledged is sent when the page is opened the next time."""
     inventory = Inventory(world.inventory)

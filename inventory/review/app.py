@@ -40,7 +40,11 @@ Next = Callable[[Request], Awaitable[Response]]
 
 
 class DecisionBody(BaseModel):
-    """What the page sends to decide."""
+    """What the page sends to decide.
+
+    A corrected outline comes as GeoJSON in `geometry` (lon/lat), or in `drawn` as a ring in the
+    square of 1000 x 1000 that the images of this `zoom` show.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -52,6 +56,8 @@ class DecisionBody(BaseModel):
     note: str | None = Field(None, max_length=2000)
     seconds: float | None = Field(None, ge=0, allow_inf_nan=False)
     geometry: dict[str, Any] | None = None
+    drawn: list[tuple[float, float]] | None = Field(None, min_length=3, max_length=5000)
+    zoom: float = 1.0
 
 
 class UndoBody(BaseModel):
@@ -195,7 +201,7 @@ def create_app(
 
     @app.post("/api/decisions")
     async def decide(body: DecisionBody) -> dict[str, Any]:
-        return await run_in_threadpool(_decide, inventory, body, kind, counted)
+        return await run_in_threadpool(_decide, inventory, gallery, body, kind, counted)
 
     @app.post("/api/undo")
     async def undo(body: UndoBody) -> dict[str, Any]:
@@ -308,16 +314,27 @@ def _lonlat_box(corners: list[Any], crs: str) -> tuple[float, float, float, floa
 
 
 def _decide(
-    inventory: Inventory, body: DecisionBody, kind: str, counted: Callable[[], dict[str, int]]
+    inventory: Inventory,
+    gallery: Gallery,
+    body: DecisionBody,
+    kind: str,
+    counted: Callable[[], dict[str, int]],
 ) -> dict[str, Any]:
     geometry = None
-    if body.geometry is not None:
+    if body.drawn is not None:
+        frame = gallery.frame(inventory.candidate(body.candidate), _zoom(body.zoom))
+        geometry = frame.lonlat(body.drawn)
+    elif body.geometry is not None:
         try:
             geometry = shapely.geometry.shape(body.geometry)
         except Exception as error:  # shapely raises many classes for bad coordinates
             raise DataError(
                 f"The outline is not GeoJSON geometry: {error}.", hint="Draw it again."
             ) from error
+    elif body.decision == "accept":
+        # Accepted once more without a new outline: the corrected one stays.
+        standing = inventory.standing(body.candidate)
+        geometry = None if standing is None else standing.geometry
     made = inventory.decide(
         body.candidate,
         body.decision,

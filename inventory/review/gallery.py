@@ -87,6 +87,33 @@ class Frame:
                 parts.append(f"M{points}Z")
         return "".join(parts)
 
+    def lonlat(self, ring: list[tuple[float, float]]) -> BaseGeometry:
+        """Return a ring drawn in the square of 1000 x 1000 as a lon/lat outline.
+
+        A ring that crosses itself becomes the largest part of what it encloses: specks come from
+        a slip of the hand where the loop begins.
+
+        Raises
+        ------
+        DataError
+            It encloses less than a pixel.
+        """
+        drawn = shapely.make_valid(shapely.Polygon(ring), method="structure", keep_collapsed=False)
+        parts = [g for g in getattr(drawn, "geoms", [drawn]) if g.geom_type == "Polygon"]
+        largest = max(parts, key=lambda part: part.area, default=shapely.Polygon())
+        if largest.area < (1000.0 / self.side) ** 2:
+            raise DataError(
+                "The outline that was drawn encloses less than a pixel.",
+                hint="Draw it again, around the slump.",
+            )
+        forward = self.transform @ Affine.scale(self.side / 1000.0)
+
+        def place(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+            x, y = forward @ (xy[:, 0], xy[:, 1])
+            return np.stack(to_crs(self.crs).transform(x, y, direction="INVERSE"), axis=1)
+
+        return shapely.transform(largest, place)
+
 
 class Gallery:
     """Renders chips, and keeps the last ones.

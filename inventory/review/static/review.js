@@ -183,7 +183,7 @@ function describe(detail) {
   );
   const told = detail.history.map((d) => {
     const who = d.kind === "scripted" ? `${d.reviewer} (scripted)` : d.reviewer;
-    const words = `${WORD_OF[STATE_OF[d.decision]] || d.decision} by ${who}`;
+    const words = `${WORD_OF[STATE_OF[d.decision]] || d.decision}${d.edited ? ", corrected," : ""} by ${who}`;
     const when = d.time.slice(0, 16).replace("T", " ");
     return make("li", { class: d.taken_back ? "taken-back" : "", title: d.note || "" },
       make("span", {}, words), make("span", { class: "when" }, when));
@@ -194,9 +194,116 @@ function describe(detail) {
     && !detail.history.some((d) => d.kind === "scripted");
 }
 
+// ------------------------------------------------------------------ correcting an outline
+
+// A ring of [x, y] in the square of 1000 x 1000 while the reviewer corrects it, else null.
+let ring = null;
+let changed = false;
+
+function simplified(points, tolerance) {
+  // Douglas-Peucker on an open line.
+  if (points.length < 3) return points;
+  const [a, b] = [points[0], points.at(-1)];
+  const length = Math.hypot(b[0] - a[0], b[1] - a[1]) || 1;
+  let worst = 0;
+  let at = 0;
+  for (let i = 1; i < points.length - 1; i += 1) {
+    const [x, y] = points[i];
+    const off = Math.abs((b[0] - a[0]) * (a[1] - y) - (a[0] - x) * (b[1] - a[1])) / length;
+    const far = a[0] === b[0] && a[1] === b[1] ? Math.hypot(x - a[0], y - a[1]) : off;
+    if (far > worst) { worst = far; at = i; }
+  }
+  if (worst <= tolerance) return [a, b];
+  return [...simplified(points.slice(0, at + 1), tolerance).slice(0, -1),
+    ...simplified(points.slice(at), tolerance)];
+}
+
+function firstRing(path) {
+  const text = path.slice(1, path.indexOf("Z"));
+  return text.split(" ").map((pair) => pair.split(",").map(Number));
+}
+
+function correct(on) {
+  if (!on) {
+    ring = null;
+    document.body.classList.remove("editing");
+    draw();
+    return;
+  }
+  if (!shown || ring) return;
+  const pixel = 1000 / shown.detail.pixels;
+  const points = firstRing(shown.detail.outline);
+  ring = simplified([...points, points[0]], 0.8 * pixel).slice(0, -1);
+  changed = false;
+  document.body.classList.remove("no-outline");
+  document.body.classList.add("editing");
+  draw();
+}
+
+function ringPath(points) {
+  return `M${points.map((p) => p.map((v) => v.toFixed(1)).join(",")).join(" ")}Z`;
+}
+
+function draw() {
+  for (const lines of document.querySelectorAll(".frame svg")) {
+    const path = ring ? ringPath(ring) : shown.detail.outline;
+    lines.querySelector(".this").setAttribute("d", path);
+    lines.querySelector(".halo").setAttribute("d", path);
+    lines.querySelectorAll("circle").forEach((c) => c.remove());
+    if (ring && lines.closest(".pair")) {
+      ring.forEach(([cx, cy], i) => lines.append(svg("circle", { cx, cy, r: 7, "data-index": i })));
+    }
+  }
+}
+
+function place(frame, event) {
+  const box = frame.getBoundingClientRect();
+  return [(1000 * (event.clientX - box.left)) / box.width,
+    (1000 * (event.clientY - box.top)) / box.height].map((v) => Math.min(1000, Math.max(0, v)));
+}
+
+$("pair").addEventListener("pointerdown", (event) => {
+  const frame = event.target.closest(".frame");
+  if (!ring || !frame || event.button !== 0) return;
+  event.preventDefault();
+  frame.setPointerCapture(event.pointerId);
+  const index = event.target.dataset?.index;
+  const before = ring;
+  const line = [place(frame, event)];
+  const move = (moved) => {
+    if (index !== undefined) {
+      ring = before.with(Number(index), place(frame, moved));
+    } else {
+      line.push(place(frame, moved));
+      if (line.length > 3) ring = line;
+    }
+    changed = true;
+    draw();
+  };
+  const up = () => {
+    frame.removeEventListener("pointermove", move);
+    if (index === undefined && line.length > 3) {
+      const drawn = simplified([...line, line[0]], 3).slice(0, -1);
+      ring = drawn.length >= 3 ? drawn : before;
+    }
+    draw();
+  };
+  frame.addEventListener("pointermove", move);
+  frame.addEventListener("pointerup", up, { once: true });
+  frame.addEventListener("pointercancel", up, { once: true });
+});
+$("pair").addEventListener("dblclick", (event) => {
+  const index = event.target.dataset?.index;
+  if (!ring || index === undefined || ring.length <= 3) return;
+  ring = ring.toSpliced(Number(index), 1);
+  changed = true;
+  draw();
+});
+
 let token = 0;
 async function show(index, since = performance.now()) {
   const mine = ++token;
+  if (ring) correct(false);
   position = index;
   current();
   let part;
@@ -388,6 +495,10 @@ function decide(decision, since) {
     candidate: candidate.id, decision, reviewer, request: crypto.randomUUID?.() ?? unique(),
     expected: candidate.state, seconds: Math.round(performance.now() - shownAt) / 1000,
   };
+  if (ring && changed && decision === "accept") {
+    body.drawn = ring;
+    body.zoom = zoom;
+  }
   if ($("note").value.trim()) body.note = $("note").value.trim();
   setState(candidate.id, STATE_OF[decision]);
   forget(candidate.id);
@@ -462,6 +573,7 @@ const KEYS = {
   " ": () => document.body.classList.toggle("no-outline"),
   "+": () => closer(2), "=": () => closer(2), "-": () => closer(0.5),
   t: () => $("note").focus(),
+  e: () => correct(!ring), escape: () => { if (ring) correct(false); },
   "?": () => $("help").showModal(),
 };
 const REPEATS = ["n", "p", "arrowright", "arrowleft"];
@@ -502,6 +614,7 @@ for (const decision of ["accept", "reject", "unsure"]) {
 $("next").addEventListener("click", (event) => move(1, true, event.timeStamp));
 $("previous").addEventListener("click", (event) => move(-1, true, event.timeStamp));
 $("undo").addEventListener("click", undo);
+$("correct").addEventListener("click", () => correct(!ring));
 $("help-button").addEventListener("click", () => $("help").showModal());
 $("who").addEventListener("close", () => {
   $("reviewer").value = $("who-name").value.trim();
