@@ -128,3 +128,9 @@ def test_it_dies_when_its_parent_is_killed(root: Path) -> None:
             return
         time.sleep(0.05)
     pytest.fail("the server outlived its parent")
+
+
+def test_small_answers_do_not_wait_for_acknowledgements() -> None:
+    with server._bind("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP
+        assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
