@@ -7,14 +7,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gee.exports.plan import FILES
 from thawslump.pipeline import Item
 
 if TYPE_CHECKING:
     from thawslump.site import Site
     from thawslump.workspace import Workspace
 
-__all__ = ["catalog_digest", "plan_export", "plan_valley"]
+__all__ = ["FILES", "catalog_digest", "plan_export", "plan_valley"]
+
+FILES = ("stack.tif", "context.tif", "factors.tif", "item.json")
+"""What an export leaves in tiles/<site>/."""
 
 # Seconds per million pixels of a site on two cores; weighs the time left.
 _SECONDS_PER_MEGAPIXEL = 30.0

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gee.grids import crs_code, factor_grid
+from gee.steps import FILES
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -17,9 +18,6 @@ __all__ = ["Tile", "estimate_eecu", "request_grid", "tiles", "totals"]
 
 LARGEST_REQUEST = 48_000_000
 """Bytes that one answer of computePixels may have."""
-
-FILES = ("stack.tif", "context.tif", "factors.tif", "item.json")
-"""What an export leaves in tiles/<site>/."""
 
 # Days between two passes over a place, to guess the count of images before asking.
 _S1_DAYS, _S2_DAYS = 12, 5
