@@ -107,8 +107,8 @@ def _creates(resource: str, *, implemented: bool = True) -> Method:
 
 def _computes(resource: str, name: str, *, implemented: bool = True) -> Method:
     return Method(
-        f"projects.{resource}", name, "POST", "project", "project", f":{name}"
-        if resource == "projects" else f"/{resource}:{name}", (), True, implemented,
+        f"projects.{resource}", name, "POST", "project", "project", f"/{resource}:{name}",
+        (), True, implemented,
     )  # fmt: skip
 
 
