@@ -587,6 +587,60 @@ def test_export_fails_when_nothing_listens_at_the_url(made: World, tmp_path: Pat
     assert not workspace.stack("place").exists()
 
 
+def test_an_emulator_that_stops_in_the_middle(
+    ready: tuple[Workspace, Any], made: World, tmp_path: Path
+) -> None:
+    """Over HTTP: the export ends in words, keeps its tiles, and ends with the same bytes later."""
+    server, url = serving(made.folder, 0)
+    workspace = a_workspace(
+        tmp_path,
+        None,
+        backend={"url": url},
+        export={"tile": 32, "workers": 1, "retries": 1, "backoff": 0.01},
+    )
+    (item,) = plan_export(workspace, 0)
+    tiles_of = workspace.tiles("place") / "checkpoint"
+
+    def stop_early(fraction: float, words: str) -> None:
+        if words.startswith("stack") and server.poll() is None:
+            server.kill()
+            server.wait()
+
+    try:
+        with pytest.raises(
+            BackendError, match=rf"No answer from the emulator at {url} after 2"
+        ):
+            run(item, workspace, stop_early)
+    finally:
+        stopped(server)
+    kept = len(list(tiles_of.rglob("*.npy")))
+    assert kept >= 1 and not workspace.stack("place").exists()
+    server, _ = serving(made.folder, int(url.rpartition(":")[2]))
+    try:
+        facts = run(item, workspace, lambda fraction, words: None)
+    finally:
+        stopped(server)
+    assert facts["tiles_kept"] == kept
+    for name in ("stack.tif", "context.tif", "factors.tif", "item.json"):
+        assert sha256(workspace.tiles("place") / name) == sha256(ready[0].tiles("place") / name)
+
+
+def serving(catalog: Path, port: int) -> tuple[subprocess.Popen[str], str]:
+    """Start an emulator; return it and its address."""
+    command = [sys.executable, "-m", "gee.emulator", str(catalog), "--port", str(port)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    server = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    return server, server.stdout.readline().split()[-1]
+
+
+def stopped(server: subprocess.Popen[str]) -> None:
+    server.kill()
+    server.wait()
+    if server.stdout is not None:
+        server.stdout.close()
+
+
 def test_export_without_a_catalogue_says_how_to_get_one(tmp_path: Path) -> None:
     with pytest.raises(BackendError, match=r"(?s)catalogue.*does not exist.*emulator ingest"):
         exported(a_workspace(tmp_path, None))
