@@ -33,8 +33,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def fetch(url: str, **headers: str) -> tuple[int, bytes]:
-    request = urllib.request.Request(url, headers=headers)
+def fetch(url: str, body: object = None, **headers: str) -> tuple[int, bytes]:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data=data, headers=headers)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=20) as response:
@@ -63,9 +64,14 @@ def test_a_token_is_asked_for(root: Path) -> None:
         assert fetch(f"{url}{NAME}?key=sesame")[0] == 200
 
 
-def test_workers_share_the_port(root: Path, tmp_path: Path) -> None:
+def test_workers_share_the_port_and_the_maps(root: Path, tmp_path: Path) -> None:
     with server.running(root, workers=2, state=tmp_path / "state") as url:
-        assert [fetch(url + NAME)[0] for _ in range(20)] == [200] * 20
+        call = {"functionName": "Image.load", "arguments": {"id": {"constantValue": "a"}}}
+        graph = {"result": "0", "values": {"0": {"functionInvocationValue": call}}}
+        status, body = fetch(url + "/v1/projects/local-proj/maps", {"expression": graph})
+        assert status == 200, body
+        tile = f"{url}/v1/{json.loads(body)['name']}/tiles/3/4/2"
+        assert [fetch(tile)[0] for _ in range(20)] == [200] * 20
 
 
 def test_a_port_in_use_is_named_with_what_to_do(root: Path) -> None:
