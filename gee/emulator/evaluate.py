@@ -133,7 +133,7 @@ class Evaluator:
             start = int(token or 0)
         except ValueError:
             raise EngineError(f"Invalid page token '{token}'.") from None
-        found = []
+        found: list[dict[str, Any]] = []
         for number, item in enumerate(collection):
             if number < start:
                 continue
@@ -212,9 +212,9 @@ class _Program:
             spec = node["functionDefinitionValue"]
             names = tuple(spec.get("argumentNames", ()))
             body, inner = self.reference(spec["body"])
-            return (
-                lambda env: Function(names, lambda given: body({**env, **given}))
-            ), inner - set(names)
+            return (lambda env: Function(names, lambda given: body({**env, **given}))), inner - set(
+                names
+            )
         if "integerValue" in node:
             integer = int(node["integerValue"])
             return (lambda env: integer), nothing
@@ -398,8 +398,6 @@ def _image(value: Any, of: str, evaluator: Evaluator) -> Image:
         from .functions.collections import mosaic
 
         return mosaic(value)
-    if isinstance(value, Feature) and value.properties.get("_image") is not None:
-        return value.properties["_image"]  # type: ignore[no-any-return]
     raise _Mismatch
 
 
@@ -474,9 +472,9 @@ def _number(value: Any, of: str, evaluator: Evaluator) -> int | float:
     if isinstance(value, (int, float)):
         return value
     if isinstance(value, np.number):
-        return value.item()  # type: ignore[no-any-return]
+        return value.item()
     if isinstance(value, Array) and value.values.size == 1:
-        return value.values.item()  # type: ignore[no-any-return]
+        return value.values.item()
     raise _Mismatch
 
 
@@ -765,8 +763,10 @@ def _collection_json(collection: Collection) -> dict[str, Any]:
                 f"Collection query aborted after accumulating over {_MOST_ELEMENTS} elements."
             )
     images = bool(items) and all(isinstance(i, Image) for i in items)
-    kind = "ImageCollection" if images or (not items and collection.kind[0] == "I") else (
-        "FeatureCollection"
+    kind = (
+        "ImageCollection"
+        if images or (not items and collection.kind[0] == "I")
+        else ("FeatureCollection")
     )
     out: dict[str, Any] = {"type": kind}
     if kind == "ImageCollection":
@@ -879,17 +879,17 @@ def _fitted(
     wide, high = right - left, top - bottom
     if not (wide > 0 and high > 0):
         raise EngineError("The region has no area: its bounds cannot be fitted into pixels.")
+    width: int | None
+    height: int | None
     if isinstance(dimensions, int):
         size = max(wide, high) / dimensions
         width, height = max(round(wide / size), 1), max(round(high / size), 1)
     else:
-        width, height = dimensions  # type: ignore[assignment]
+        width, height = dimensions
         if width is None and height is None:
             raise EngineError("Dimensions must name a width or a height.")
         if width is None:
-            width = max(round(wide / high * height), 1)
+            width = max(round(wide / high * (height or 1)), 1)
         if height is None:
             height = max(round(high / wide * width), 1)
-    return PixelGrid(
-        crs, (wide / width, 0.0, left, 0.0, -high / height, top), width, height
-    )
+    return PixelGrid(crs, (wide / width, 0.0, left, 0.0, -high / height, top), width, height)

@@ -19,7 +19,7 @@ from .projection import Projection, Window, crs_of, plain, transformer
 
 __all__ = ["Geometry", "covered", "fractions", "parse_geojson"]
 
-Floats = NDArray[np.float64]
+Floats = NDArray[Any]
 
 _GEOD = Geod(ellps="WGS84")
 # Edges are cut to pieces of at most this many degrees (or metres) before they are bent.
@@ -113,9 +113,7 @@ class Geometry:
             raise EngineError("Geometry has no area: it is empty.")
         left, top, right, bottom = self.in_pixels(projection).bounds
         if not all(map(math.isfinite, (left, top, right, bottom))):
-            raise EngineError(
-                f"Geometry cannot be expressed in the projection {projection.crs}."
-            )
+            raise EngineError(f"Geometry cannot be expressed in the projection {projection.crs}.")
         # A bound that lies on a pixel edge but for rounding takes no further pixel in.
         c0, r0 = math.floor(left + 1e-6), math.floor(top + 1e-6)
         c1, r1 = math.ceil(right - 1e-6), math.ceil(bottom - 1e-6)
@@ -152,8 +150,10 @@ class Geometry:
         """Return GeoJSON as ``getInfo`` shows it."""
         out: dict[str, Any] = _geojson(self.shape)
         if self.unbounded:
-            out = {"type": "Polygon", "coordinates": [[[-180, -90], [180, -90], [180, 90],
-                                                       [-180, 90], [-180, -90]]]}
+            out = {
+                "type": "Polygon",
+                "coordinates": [[[-180, -90], [180, -90], [180, 90], [-180, 90], [-180, -90]]],
+            }
         if self.crs != "EPSG:4326":
             out["crs"] = {"type": "name", "properties": {"name": self.crs}}
         if out["type"] not in ("Point", "MultiPoint"):
@@ -217,9 +217,7 @@ def _flat(made: BaseGeometry) -> BaseGeometry:
 
 def _reprojected(made: BaseGeometry, source: str, target: str) -> BaseGeometry:
     change = transformer(source, target)
-    return shapely.transform(
-        made, lambda xy: np.column_stack(change.transform(xy[:, 0], xy[:, 1]))
-    )
+    return shapely.transform(made, lambda xy: np.column_stack(change.transform(xy[:, 0], xy[:, 1])))
 
 
 def _densified(made: BaseGeometry, geodesic: bool, degrees: bool) -> BaseGeometry:
@@ -300,7 +298,7 @@ def _edges(made: BaseGeometry, oriented: bool) -> Floats:
 def _spread(counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return (which, place): each i repeated counts[i] times, and 0.. within each."""
     which = np.repeat(np.arange(len(counts)), counts)
-    first = np.concatenate([[0], np.cumsum(counts)[:-1]]) if len(counts) else np.empty(0, int)
+    first = np.cumsum(counts) - counts
     return which, np.arange(len(which)) - first[which]
 
 
@@ -367,7 +365,7 @@ def fractions(made: BaseGeometry, window: Window) -> NDArray[np.float32]:
     """
     h, w = window.shape
     edges = _edges(made, oriented=True)
-    out = np.zeros((h, w))
+    out: Floats = np.zeros((h, w))
     if len(edges):
         x0, y0, x1, y1 = _pieces(edges, window)
         row = np.floor((y0 + y1) / 2).astype(np.int64) - window.row
@@ -382,7 +380,7 @@ def fractions(made: BaseGeometry, window: Window) -> NDArray[np.float32]:
         gain = np.bincount(flat, rise * share, minlength=h * (w + 2))
         gain += np.bincount(flat + 1, rise * (1 - share), minlength=h * (w + 2))
         out = -np.cumsum(gain.reshape(h, w + 2), axis=1)[:, :w]
-    out = np.clip(np.round(out * 256) / 256, 0, 1)
+    out = np.clip(np.round(np.abs(out) * 256) / 256, 0, 1)
     cells = _thin_cells(made, window)
     if len(cells):
         out[cells[:, 0], cells[:, 1]] = 1

@@ -162,7 +162,7 @@ class AssetNode(Node):
     def __init__(self, asset: BandAsset) -> None:
         super().__init__()
         self.asset = asset
-        self.projection = Projection(asset.crs, tuple(asset.transform))
+        self.projection = Projection(asset.crs, asset.transform)
         self.height, self.width = asset.shape
 
     def level(self, window: Window) -> int:
@@ -229,9 +229,7 @@ class AssetNode(Node):
             return Pixels(data, mask)
         full = np.zeros(window.shape, data.dtype)
         valid = np.zeros(window.shape, mask.dtype)
-        where = np.s_[
-            r0 - window.row : r1 - window.row, c0 - window.column : c1 - window.column
-        ]
+        where = np.s_[r0 - window.row : r1 - window.row, c0 - window.column : c1 - window.column]
         full[where], valid[where] = data, mask
         return Pixels(full, valid)
 
@@ -244,9 +242,7 @@ def load_image(asset: Asset) -> Image:
     """Return the lazy image of an asset of the catalogue."""
     bands = []
     for stored in asset.bands:
-        kind = PixelType(
-            stored.data_type.precision, stored.data_type.min, stored.data_type.max
-        )
+        kind = PixelType(stored.data_type.precision, stored.data_type.min, stored.data_type.max)
         if kind.is_int:
             kind = PixelType("int", int(kind.low or 0), int(kind.high or 0))
         node = AssetNode(stored)
@@ -294,9 +290,7 @@ class PixelsNode(Node):
 
     __slots__ = ("function",)
 
-    def __init__(
-        self, function: Callable[..., Sequence[Pixels]], inputs: Sequence[Band]
-    ) -> None:
+    def __init__(self, function: Callable[..., Sequence[Pixels]], inputs: Sequence[Band]) -> None:
         super().__init__(inputs)
         self.function = function
 
@@ -522,8 +516,7 @@ class ClipNode(Node):
         share = geometry_mask(self.geometry, window, not self.whole)
         if share is not None and not share.any():
             return [
-                Pixels(np.zeros((1, 1), b.type.dtype), np.zeros((1, 1), bool))
-                for b in self.inputs
+                Pixels(np.zeros((1, 1), b.type.dtype), np.zeros((1, 1), bool)) for b in self.inputs
             ]
         got = [context.read(b, window) for b in self.inputs]
         return [Pixels(p.data, kernels.times(p.mask, share)) for p in got]

@@ -124,9 +124,7 @@ def bilinear(
     mask : bool, float32 or None
         Masked where any pixel that contributes is.
     """
-    return _interpolate(
-        data, mask, columns, rows, separable, corner, limits, 0, _linear_weights
-    )
+    return _interpolate(data, mask, columns, rows, separable, corner, limits, 0, _linear_weights)
 
 
 def bicubic(
@@ -139,9 +137,7 @@ def bicubic(
     limits: tuple[float, float, float, float] | None = None,
 ) -> tuple[Array, Mask]:
     """Interpolate with cubic convolution; see `bilinear`."""
-    return _interpolate(
-        data, mask, columns, rows, separable, corner, limits, -1, _cubic_weights
-    )
+    return _interpolate(data, mask, columns, rows, separable, corner, limits, -1, _cubic_weights)
 
 
 def _interpolate(

@@ -132,9 +132,7 @@ class Band:
 
     def computed(self, kind: PixelType, node: Node, index: int = 0) -> Band:
         """Return a band of the same name and grid with other values."""
-        return Band(
-            self.id, kind, self.projection, node, index, self.dimensions, self.origin
-        )
+        return Band(self.id, kind, self.projection, node, index, self.dimensions, self.origin)
 
     def on(self, projection: Projection) -> Band:
         """Return the band with another default projection and no dimensions."""
@@ -317,9 +315,7 @@ def compute_pixels(
         window = whole.part(row0, column0, row1 - row0, column1 - column0)
         context = Context(found.shared, limits)
         with np.errstate(all="ignore"):
-            pixels = {
-                b.id: finish(context.read(b, window), b.type, window.shape) for b in chosen
-            }
+            pixels = {b.id: finish(context.read(b, window), b.type, window.shape) for b in chosen}
         return *place, pixels
 
     workers = min(limits.workers, len(places))

@@ -31,7 +31,7 @@ __all__ = [
     "transformer",
 ]
 
-Floats = NDArray[np.float64]
+Floats = NDArray[Any]
 Transform = tuple[float, float, float, float, float, float]
 
 # Metres in a degree of longitude at the equator: what Earth Engine calls the nominal
@@ -430,9 +430,7 @@ def locate(window: Window, target: Projection) -> Placed:
     out_c = np.empty(window.shape)
     out_r = np.empty(window.shape)
     for bi in range(window.row // _BLOCK, (window.row + window.height - 1) // _BLOCK + 1):
-        for bj in range(
-            window.column // _BLOCK, (window.column + window.width - 1) // _BLOCK + 1
-        ):
+        for bj in range(window.column // _BLOCK, (window.column + window.width - 1) // _BLOCK + 1):
             c, r = _block(source, target, bi, bj)
             top, left = bi * _BLOCK - window.row, bj * _BLOCK - window.column
             i0, i1 = max(top, 0), min(top + _BLOCK, window.height)
@@ -474,9 +472,7 @@ def _positions(
 
 
 @lru_cache(maxsize=256)
-def _block(
-    source: Projection, target: Projection, bi: int, bj: int
-) -> tuple[Floats, Floats]:
+def _block(source: Projection, target: Projection, bi: int, bj: int) -> tuple[Floats, Floats]:
     """Positions of one aligned block of 128 x 128 pixels, which never depend on a window."""
     window = Window(source, bj * _BLOCK, bi * _BLOCK, _BLOCK, _BLOCK)
     n = _BLOCK // _KNOT

@@ -69,7 +69,9 @@ class Reducer:
     parts: tuple[Reducer, ...] = ()
 
     def reduce(
-        self, columns: Sequence[Sequence[Any]], weights: Array | None = None,
+        self,
+        columns: Sequence[Any],
+        weights: Array | None = None,
         inside: Array | None = None,
     ) -> list[Any]:
         """Return the outputs for columns of values.
@@ -103,9 +105,7 @@ class Reducer:
             weights = np.ones(len(weights))
         return self.compute([*columns], weights)
 
-    def _parts(
-        self, columns: Sequence[Sequence[Any]], weights: Array, inside: Array | None
-    ) -> list[Any]:
+    def _parts(self, columns: Sequence[Any], weights: Array, inside: Array | None) -> list[Any]:
         out: list[Any] = []
         if self.options.get("shared"):
             for part in self.parts:
@@ -298,9 +298,7 @@ class _MomentFold(_Base):
 class _BestFold(_Base):
     """The layers with the least or the greatest first input; later inputs come along."""
 
-    def __init__(
-        self, kinds: Sequence[PixelType], shape: tuple[int, int], largest: bool
-    ) -> None:
+    def __init__(self, kinds: Sequence[PixelType], shape: tuple[int, int], largest: bool) -> None:
         super().__init__(kinds, shape)
         self.largest = largest
         self.best: list[Array] = []
@@ -951,8 +949,9 @@ def histogram(most: int | None = None, width: float | None = None) -> Reducer:
         bins = np.floor(values / step).astype(np.int64) - first
         counts = np.bincount(bins, weights)
         sums = np.bincount(bins, values * weights)
-        means = np.divide(sums, counts, out=(np.arange(len(counts)) + first + 0.5) * step,
-                          where=counts > 0)
+        means = np.divide(
+            sums, counts, out=(np.arange(len(counts)) + first + 0.5) * step, where=counts > 0
+        )
         return [{
             "bucketMin": first * step, "bucketWidth": step, "bucketMeans": means.tolist(),
             "histogram": counts.tolist(),

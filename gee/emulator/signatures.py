@@ -51,8 +51,7 @@ def algorithms_document() -> dict[str, Any]:
     spec = importlib.util.find_spec("ee")
     if spec is None or spec.origin is None:
         raise BackendError(
-            "The emulator needs the list of functions in earthengine-api, which is not "
-            "installed.",
+            "The emulator needs the list of functions in earthengine-api, which is not installed.",
             hint="pip install earthengine-api",
         )
     path = Path(spec.origin).parent / "tests" / "algorithms.json"

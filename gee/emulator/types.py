@@ -86,7 +86,7 @@ class PixelType:
 
     @staticmethod
     def of_number(value: int | float) -> PixelType:
-        """Return the type of a constant: its range is the value itself (apidocs ee-image-constant)."""
+        """Return the type of a constant, whose range is its value (apidocs ee-image-constant)."""
         if isinstance(value, bool):
             value = int(value)
         if isinstance(value, int):
@@ -193,9 +193,7 @@ def interval(op: str, a: PixelType, b: PixelType) -> PixelType:
     return _ranged(precision, min(corners), max(corners))
 
 
-def _corners(
-    op: str, a: tuple[float, float], b: tuple[float, float]
-) -> Iterable[float] | None:
+def _corners(op: str, a: tuple[float, float], b: tuple[float, float]) -> Iterable[float] | None:
     try:
         if op == "add":
             return [a[0] + b[0], a[1] + b[1]]

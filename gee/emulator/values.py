@@ -151,8 +151,7 @@ class Collection(Element):
         for item in self:
             if not isinstance(item, Image):
                 raise EngineError(
-                    "Collection elements must be images; found a "
-                    f"{type(item).__name__}."
+                    f"Collection elements must be images; found a {type(item).__name__}."
                 )
             out.append(item)
         return out
@@ -167,9 +166,7 @@ class Collection(Element):
 
     def replaced(self, properties: dict[str, Any]) -> Collection:
         """Return the collection with other properties of its own."""
-        return Collection(
-            lambda: self, self.kind, properties, self.id, self.version, self.size
-        )
+        return Collection(lambda: self, self.kind, properties, self.id, self.version, self.size)
 
 
 @lru_cache(maxsize=64)
@@ -210,7 +207,9 @@ class Date:
         """Read an ISO 8601 date with as many parts as it has."""
         found = _ISO.fullmatch(text.strip())
         if not found:
-            raise EngineError(f"Invalid date string '{text}': expected ISO 8601, as 2020-01-31T10:00.")
+            raise EngineError(
+                f"Invalid date string '{text}': expected ISO 8601, as 2020-01-31T10:00."
+            )
         year, month, day, hour, minute, second, part, offset = found.groups()
         where = zone(offset if offset and offset != "Z" else None if offset else time_zone)
         try:

@@ -126,9 +126,7 @@ def _power(a: Values, b: Values) -> Values:
 
 def _integers(operator: np.ufunc) -> Callable[[np.dtype[Any]], Callable[[Values, Values], Values]]:
     def make(dtype: np.dtype[Any]) -> Callable[[Values, Values], Values]:
-        return lambda a, b: operator(
-            a.astype(dtype, copy=False), b.astype(dtype, copy=False)
-        )
+        return lambda a, b: operator(a.astype(dtype, copy=False), b.astype(dtype, copy=False))
 
     return make
 
@@ -240,7 +238,9 @@ def _sign(a: PixelType) -> PixelType:
     return PixelType(a.precision, -1, 1)
 
 
-def _plain(function: Callable[[Values], Values]) -> Callable[[np.dtype[Any]], Callable[[Values], Values]]:
+def _plain(
+    function: Callable[[Values], Values],
+) -> Callable[[np.dtype[Any]], Callable[[Values], Values]]:
     def make(dtype: np.dtype[Any]) -> Callable[[Values], Values]:
         return lambda a: function(a.astype(dtype, copy=False))
 

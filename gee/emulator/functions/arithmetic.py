@@ -112,9 +112,7 @@ def cast_bands(image: Image, types: dict[str, Any], order: list[str] | None) -> 
     if order is None:
         return image.with_bands(list(bands.values()))
     if set(order) != set(bands):
-        raise EngineError(
-            f"bandOrder {order} must name all of the bands [{', '.join(bands)}]."
-        )
+        raise EngineError(f"bandOrder {order} must name all of the bands [{', '.join(bands)}].")
     return image.with_bands([bands[name] for name in order])
 
 

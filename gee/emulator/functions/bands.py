@@ -27,8 +27,7 @@ def chosen(image: Image, selectors: Sequence[Any]) -> list[Band]:
             index = int(selector)
             if not 0 <= index < len(image.bands):
                 raise EngineError(
-                    f"Band index {index} is out of range: the image has "
-                    f"{len(image.bands)} bands."
+                    f"Band index {index} is out of range: the image has {len(image.bands)} bands."
                 )
             out.append(image.bands[index])
             continue

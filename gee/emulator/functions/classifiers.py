@@ -121,8 +121,12 @@ def _estimator(classifier: Classifier) -> Any:
 
 @function("Classifier.train")
 def train(
-    classifier: Classifier, items: Collection, target: str, inputs: list[str] | None,
-    part: float, seed: int,
+    classifier: Classifier,
+    items: Collection,
+    target: str,
+    inputs: list[str] | None,
+    part: float,
+    seed: int,
 ) -> Classifier:
     """Train on the features of a collection; rows with a missing value are left out."""
     elements = items.items()
@@ -160,9 +164,7 @@ def train(
     matrix = None
     if classifier.mode != "REGRESSION":
         matrix = confusion(wanted, model.predict(table))
-    return replace(
-        classifier, model=model, bands=tuple(names), classes=classes, matrix=matrix
-    )
+    return replace(classifier, model=model, bands=tuple(names), classes=classes, matrix=matrix)
 
 
 @function("Classifier.setOutputMode")
@@ -297,7 +299,9 @@ def classify_features(items: Collection, classifier: Classifier, name: str) -> C
 
 
 def confusion(
-    actual: np.ndarray[Any, Any], predicted: np.ndarray[Any, Any], order: Sequence[int] | None = None
+    actual: np.ndarray[Any, Any],
+    predicted: np.ndarray[Any, Any],
+    order: Sequence[int] | None = None,
 ) -> ConfusionMatrix:
     """Return counts of actual (rows) against predicted (columns) classes.
 

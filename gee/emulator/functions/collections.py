@@ -420,7 +420,10 @@ class ReduceNode(Node):
         fold = self.reducer.fold(self.types, window.shape)
         for k in range(count):
             fold.add(
-                [context.read(b, window) for b in self.inputs[k * self.width : (k + 1) * self.width]]
+                [
+                    context.read(b, window)
+                    for b in self.inputs[k * self.width : (k + 1) * self.width]
+                ]
             )
         return fold.result()
 
@@ -464,8 +467,7 @@ def reduce_images(images: Sequence[Image], reducer: Reducer, suffix: bool) -> Im
         return Image(bands, footprint=footprint)
     if any(len(image.bands) != reducer.inputs for image in images):
         raise EngineError(
-            f"Need {reducer.inputs} bands for the reducer's inputs, got "
-            f"{len(images[0].bands)}."
+            f"Need {reducer.inputs} bands for the reducer's inputs, got {len(images[0].bands)}."
         )
     node = ReduceNode(reducer, [image.bands for image in images])
     kinds = reducer.types(node.types)
@@ -562,8 +564,7 @@ def quality_mosaic(items: Collection, quality: str) -> Image:
     names = images[0].names
     if quality not in names:
         raise EngineError(
-            f"Quality band '{quality}' is not a band of the collection: "
-            f"[{', '.join(names)}]."
+            f"Quality band '{quality}' is not a band of the collection: [{', '.join(names)}]."
         )
     layers = []
     for image in images:
@@ -655,7 +656,13 @@ def link_collection(
     key = image.properties.get(match)
     found = next((i for i in items.images() if i.properties.get(match) == key), None)
     wanted = [] if bands is None else [bands] if isinstance(bands, str) else list(bands)
-    names = [] if properties is None else [properties] if isinstance(properties, str) else list(properties)
+    names = (
+        []
+        if properties is None
+        else [properties]
+        if isinstance(properties, str)
+        else list(properties)
+    )
     from .bands import add_bands, select
 
     out = image

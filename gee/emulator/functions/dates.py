@@ -128,7 +128,7 @@ def _start(moment: datetime, unit: str) -> datetime:
         moment = moment - timedelta(days=moment.weekday())
         unit = "day"
     order = ["year", "month", "day", "hour", "minute", "second"]
-    zero = {"month": 1, "day": 1, "hour": 0, "minute": 0, "second": 0}
+    zero: dict[str, Any] = {"month": 1, "day": 1, "hour": 0, "minute": 0, "second": 0}
     keep = order.index(unit)
     return moment.replace(microsecond=0, **{n: zero[n] for n in order[keep + 1 :]})
 
@@ -165,8 +165,14 @@ def get_fraction(value: Date, unit: str, time_zone: str | None) -> float:
 
 @function("Date.update")
 def update(
-    value: Date, year: int | None, month: int | None, day: int | None, hour: int | None,
-    minute: int | None, second: float | None, time_zone: str | None,
+    value: Date,
+    year: int | None,
+    month: int | None,
+    day: int | None,
+    hour: int | None,
+    minute: int | None,
+    second: float | None,
+    time_zone: str | None,
 ) -> Date:
     """Return the date with parts replaced."""
     moment = value.at(time_zone)
@@ -291,7 +297,7 @@ def parse(pattern: str, text: str, time_zone: str | None) -> Date:
             int(got.get("S", "0").ljust(6, "0")[:6]), tzinfo=zone(time_zone),
         )  # fmt: skip
     except ValueError as problem:
-        raise EngineError(f"Cannot parse \"{text}\": {problem}.") from None
+        raise EngineError(f'Cannot parse "{text}": {problem}.') from None
     if "D" in got:
         moment += timedelta(days=int(got["D"]) - 1)
     return Date.of(moment)
@@ -357,9 +363,7 @@ def intersects(span: DateRange, other: DateRange) -> bool:
 
 
 def _narrow(low: float, high: float) -> DateRange:
-    return DateRange(
-        None if low == float("-inf") else low, None if high == float("inf") else high
-    )
+    return DateRange(None if low == float("-inf") else low, None if high == float("inf") else high)
 
 
 @function("DateRange.intersection")

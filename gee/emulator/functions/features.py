@@ -29,7 +29,9 @@ def feature_id(element: Element) -> str | None:
 
 @function("Feature.geometry", "Element.geometry", "Image.geometry")
 def geometry(
-    element: Element, margin: ErrorMargin | None, projection: Projection | None,
+    element: Element,
+    margin: ErrorMargin | None,
+    projection: Projection | None,
     geodesic: bool | None,
 ) -> Geometry | None:
     """Return the geometry, or the footprint of an image."""
@@ -163,7 +165,9 @@ def to_dictionary(element: Element, names: list[str] | None) -> dict[str, Any]:
 
 @function("Element.copyProperties", "Image.copyProperties")
 def copy_properties(
-    target: Element | None, source: Element | None, names: list[str] | None,
+    target: Element | None,
+    source: Element | None,
+    names: list[str] | None,
     exclude: list[str] | None,
 ) -> Element | None:
     """Copy properties; by default those that are not of the system ([A])."""

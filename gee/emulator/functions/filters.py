@@ -9,7 +9,16 @@ from typing import Any
 from ..errors import EngineError
 from ..geometry import Geometry, parse_geojson
 from ..image import Element
-from ..values import Collection, Date, DateRange, ErrorMargin, Feature, Filter, geometry_of, type_name
+from ..values import (
+    Collection,
+    Date,
+    DateRange,
+    ErrorMargin,
+    Feature,
+    Filter,
+    geometry_of,
+    type_name,
+)
 from .registry import function
 
 __all__ = ["field_value", "parse_filter"]
@@ -75,9 +84,7 @@ def _in_range(container: Any, value: Any) -> bool:
     value = _plain(value)
     if isinstance(value, dict):
         value = value.get("value")
-    return (
-        isinstance(span, DateRange) and isinstance(value, (int, float)) and span.contains(value)
-    )
+    return isinstance(span, DateRange) and isinstance(value, (int, float)) and span.contains(value)
 
 
 def _pair(
@@ -86,7 +93,10 @@ def _pair(
     """Return a maker of filters with left and right fields or values."""
 
     def make(
-        left_field: str | None, right_value: Any, right_field: str | None, left_value: Any,
+        left_field: str | None,
+        right_value: Any,
+        right_field: str | None,
+        left_value: Any,
         *rest: Any,
     ) -> Filter:
         if left_field is None and left_value is None:
@@ -112,9 +122,7 @@ def _register(names: tuple[str, ...], test: Callable[[Any, Any], bool]) -> None:
 
 
 _register(("eq", "equals"), _same)
-_register(
-    ("neq", "notEquals"), lambda a, b: a is not None and b is not None and not _same(a, b)
-)
+_register(("neq", "notEquals"), lambda a, b: a is not None and b is not None and not _same(a, b))
 _register(("lt", "lessThan"), _ordered(lambda a, b: a < b))
 _register(("lte", "lessThanOrEquals"), _ordered(lambda a, b: a <= b))
 _register(("gt", "greaterThan"), _ordered(lambda a, b: a > b))
@@ -158,24 +166,29 @@ _register(("isContained",), _spatial(lambda a, b: b.contains(a), True))
 
 @function("Filter.withinDistance")
 def within_distance(
-    distance: float, left_field: str | None, right_value: Any, right_field: str | None,
-    left_value: Any, margin: ErrorMargin,
+    distance: float,
+    left_field: str | None,
+    right_value: Any,
+    right_field: str | None,
+    left_value: Any,
+    margin: ErrorMargin,
 ) -> Filter:
     """Test whether two geometries are at most so many metres apart."""
     from .geometries import distance_between
 
     def near(a: Any, b: Any) -> bool:
         left, right = _shape(a), _shape(b)
-        return (
-            left is not None and right is not None and distance_between(left, right) <= distance
-        )
+        return left is not None and right is not None and distance_between(left, right) <= distance
 
     return _pair("withinDistance", near)(left_field, right_value, right_field, left_value)
 
 
 @function("Filter.maxDifference")
 def max_difference(
-    difference: float, left_field: str | None, right_value: Any, right_field: str | None,
+    difference: float,
+    left_field: str | None,
+    right_value: Any,
+    right_field: str | None,
     left_value: Any,
 ) -> Filter:
     """Test whether two numbers or dates are at most so far apart."""
@@ -319,6 +332,7 @@ def has_type(
     left_field: str | None, right_value: Any, right_field: str | None, left_value: Any
 ) -> Filter:
     """Test the type of a property."""
+
     def test(a: Any, b: Any) -> bool:
         shown = type_name(a).partition("<")[0]
         if b == "Number":

@@ -7,6 +7,7 @@ ellipsoid.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -28,8 +29,10 @@ __all__ = ["box_of", "distance_between", "moved"]
 
 
 def _depth(value: Any) -> int:
-    return 1 + _depth(value[0]) if isinstance(value, (list, tuple)) and value else (
-        1 if isinstance(value, (list, tuple)) else 0
+    return (
+        1 + _depth(value[0])
+        if isinstance(value, (list, tuple)) and value
+        else (1 if isinstance(value, (list, tuple)) else 0)
     )
 
 
@@ -137,7 +140,10 @@ def multi_line_string(
 
 @function("GeometryConstructors.Polygon")
 def polygon(
-    coordinates: list[Any], crs: Projection | None, geodesic: bool | None, margin: Any,
+    coordinates: list[Any],
+    crs: Projection | None,
+    geodesic: bool | None,
+    margin: Any,
     even_odd: bool,
 ) -> Geometry:
     """Return a polygon: the outer ring, then holes."""
@@ -146,7 +152,10 @@ def polygon(
 
 @function("GeometryConstructors.MultiPolygon")
 def multi_polygon(
-    coordinates: list[Any], crs: Projection | None, geodesic: bool | None, margin: Any,
+    coordinates: list[Any],
+    crs: Projection | None,
+    geodesic: bool | None,
+    margin: Any,
     even_odd: bool,
 ) -> Geometry:
     """Return polygons."""
@@ -275,7 +284,8 @@ def bounds(shape: Geometry, margin: Any, projection: Projection | None) -> Geome
 
 
 def _in_plane(
-    shape: Geometry, projection: Projection | None,
+    shape: Geometry,
+    projection: Projection | None,
     change: Callable[[BaseGeometry], BaseGeometry],
 ) -> Geometry:
     """Apply a change in a plane in metres, or in a projection."""
@@ -326,7 +336,9 @@ def convex_hull(shape: Geometry, margin: Any, projection: Projection | None) -> 
     return Geometry(shape.in_crs(projection.crs).convex_hull, projection.crs, False)
 
 
-def simplify(shape: Geometry, margin: ErrorMargin | None, projection: Projection | None) -> Geometry:
+def simplify(
+    shape: Geometry, margin: ErrorMargin | None, projection: Projection | None
+) -> Geometry:
     """Return the geometry with fewer vertices, within an error margin."""
     most = margin.value if margin is not None and margin.value else 0.0
     if not shape.is_geographic:
@@ -362,7 +374,7 @@ def cut_lines(
         parts = []
         for line in shapely.get_parts(s):
             ends = [0.0, *sorted(d for d in distances if 0 < d < line.length), line.length]
-            parts += [substring(line, a, b) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+            parts += [substring(line, a, b) for a, b in itertools.pairwise(ends)]
         return shapely.MultiLineString(parts)
 
     return _in_plane(shape, projection, change)
@@ -371,7 +383,9 @@ def cut_lines(
 # ------------------------------------------------------------------ two geometries
 
 
-def _together(left: Geometry, right: Geometry, projection: Projection | None) -> tuple[str, Any, Any]:
+def _together(
+    left: Geometry, right: Geometry, projection: Projection | None
+) -> tuple[str, Any, Any]:
     crs = left.crs if projection is None else projection.crs
     if projection is None and left.crs == right.crs and left.geodesic == right.geodesic:
         return crs, left.shape, right.shape
@@ -455,17 +469,21 @@ def closest_point(
     return closest_points(left, right, margin, projection)["right"]
 
 
-_GEOMETRY_TO_SHAPE = {
+_GEOMETRY_TO_SHAPE: dict[str, Callable[..., Geometry]] = {
     "bounds": bounds, "buffer": buffer, "centroid": centroid, "convexHull": convex_hull,
     "simplify": simplify, "dissolve": dissolve, "cutLines": cut_lines,
 }  # fmt: skip
-_GEOMETRY_TO_VALUE = {"area": area, "perimeter": perimeter, "length": length}
+_GEOMETRY_TO_VALUE: dict[str, Callable[..., float]] = {
+    "area": area,
+    "perimeter": perimeter,
+    "length": length,
+}
 _PAIR_TO_SHAPE = {
     "intersection": _combined("intersection"), "union": _combined("union"),
     "difference": _combined("difference"),
     "symmetricDifference": _combined("symmetric_difference"),
 }  # fmt: skip
-_PAIR_TO_VALUE = {
+_PAIR_TO_VALUE: dict[str, Callable[..., Any]] = {
     "intersects": _tested(lambda a, b: a.intersects(b), True),
     "disjoint": _tested(lambda a, b: a.disjoint(b), False),
     "contains": _tested(lambda a, b: a.contains(b), True),

@@ -36,8 +36,10 @@ def equal(a: Any, b: Any) -> bool:
 def _at(items: list[Any], index: int) -> int:
     place = index + len(items) if index < 0 else index
     if not 0 <= place < len(items):
-        raise EngineError(f"List index must be between 0 and {len(items)}, or between "
-                          f"-{len(items)} and -1, found {index}.")
+        raise EngineError(
+            f"List index must be between 0 and {len(items)}, or between "
+            f"-{len(items)} and -1, found {index}."
+        )
     return place
 
 
@@ -387,9 +389,7 @@ def has_key(items: dict[str, Any], key: str) -> bool:
 def from_lists(keys: list[str], values: list[Any]) -> dict[str, Any]:
     """Return a dictionary of two lists."""
     if len(keys) != len(values):
-        raise EngineError(
-            f"Keys and values must be of one length ({len(keys)} and {len(values)})."
-        )
+        raise EngineError(f"Keys and values must be of one length ({len(keys)} and {len(values)}).")
     return dict(zip(keys, values, strict=True))
 
 
@@ -410,7 +410,9 @@ def get_key(items: dict[str, Any], key: str, default: Any) -> Any:
 
 
 @function(
-    "Dictionary.getNumber", "Dictionary.getString", "Dictionary.getArray",
+    "Dictionary.getNumber",
+    "Dictionary.getString",
+    "Dictionary.getArray",
     "Dictionary.getGeometry",
 )
 def get_typed(items: dict[str, Any], key: str) -> Any:

@@ -27,8 +27,7 @@ def _asset(evaluator: Evaluator, asset_id: str, kind: str) -> Asset:
         found = None
     if found is None:
         raise EngineError(
-            f"{kind} asset '{asset_id}' not found (does not exist or caller does not have "
-            "access)."
+            f"{kind} asset '{asset_id}' not found (does not exist or caller does not have access)."
         )
     return found
 

@@ -66,7 +66,7 @@ def _updated(pixels: Pixels, mask: Pixels) -> list[Pixels]:
     # The new mask stands wherever the old is not zero ([A] Image.updateMask).
     if new.dtype == bool:
         return [Pixels(pixels.data, new & np.asarray(valid(old)))]
-    return [Pixels(pixels.data, np.where(valid(old), new, np.float32(0)))]
+    return [Pixels(pixels.data, np.where(np.asarray(valid(old)), new, np.float32(0)))]
 
 
 @function("Image.updateMask")
@@ -175,9 +175,7 @@ def unmask(image: Image, value: Image | None, same_footprint: bool) -> Image:
         bands.append(made)
     out = image.with_bands(bands)
     if not same_footprint:
-        return out.with_footprint(
-            None if value.footprint is None else image.footprint_source
-        )
+        return out.with_footprint(None if value.footprint is None else image.footprint_source)
     return out
 
 
@@ -300,9 +298,7 @@ def _table(values: Any) -> Array:
 
 
 @function("Image.remap")
-def remap(
-    image: Image, before: Any, after: Any, default: Any, band_name: str | None
-) -> Image:
+def remap(image: Image, before: Any, after: Any, default: Any, band_name: str | None) -> Image:
     """Map values by two lists into band ``remapped``; unmatched are masked or a default ([A])."""
     band = image.band(band_name) if band_name is not None else image.bands[0]
     source, target = _table(before), _table(after)

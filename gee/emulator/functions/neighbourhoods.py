@@ -67,9 +67,7 @@ class Kernel:
     def json(self) -> dict[str, Any]:
         """Return the form that ``getInfo`` shows."""
         weights, centre = self.built()
-        rows = "\n".join(
-            f"  [{', '.join(str(float(v)) for v in row)}]" for row in weights
-        )
+        rows = "\n".join(f"  [{', '.join(str(float(v)) for v in row)}]" for row in weights)
         return {
             "type": f"Kernel.{self.name}",
             "radius": self.x,
@@ -161,9 +159,7 @@ _distances("chebyshev", lambda c, r: np.maximum(np.abs(c), np.abs(r)))
 
 
 @function("Kernel.gaussian")
-def gaussian(
-    radius: float, sigma: float, units: str, normalize: bool, magnitude: float
-) -> Kernel:
+def gaussian(radius: float, sigma: float, units: str, normalize: bool, magnitude: float) -> Kernel:
     """A sampled Gaussian; cells beyond the radius count nothing and are trimmed ([G])."""
     ratio = sigma / radius if radius else 1.0
 
@@ -177,8 +173,13 @@ def gaussian(
     return Kernel("gaussian", make, radius, radius, _units(units), normalize, magnitude)
 
 
-def _fixed(name: str, weights: Array, centre: tuple[int, int], normalize: bool = False,
-           magnitude: float = 1.0) -> Kernel:
+def _fixed(
+    name: str,
+    weights: Array,
+    centre: tuple[int, int],
+    normalize: bool = False,
+    magnitude: float = 1.0,
+) -> Kernel:
     return Kernel(
         name, lambda x, y: (weights, centre), max(centre), max(centre), "pixels", normalize,
         magnitude,
@@ -186,14 +187,12 @@ def _fixed(name: str, weights: Array, centre: tuple[int, int], normalize: bool =
 
 
 @function("Kernel.fixed")
-def fixed(
-    width: int, height: int, weights: list[Any], x: int, y: int, normalize: bool
-) -> Kernel:
+def fixed(width: int, height: int, weights: list[Any], x: int, y: int, normalize: bool) -> Kernel:
     """Weights as given: rows from the top; the centre by default in the middle."""
     table = np.asarray(weights, float)
     if table.ndim != 2 or not table.size:
         raise EngineError("Kernel weights must be rows of one length.")
-    if width > 0 and table.shape[1] != width or height > 0 and table.shape[0] != height:
+    if (width > 0 and table.shape[1] != width) or (height > 0 and table.shape[0] != height):
         raise EngineError(
             f"Kernel weights have {table.shape[1]} x {table.shape[0]} cells, not "
             f"{width} x {height}."
@@ -304,9 +303,7 @@ def _convolved(
     filled = np.where(ok, values, 0.0)
     out = kernels.correlate(filled, weights, centre, reach)
     # Any masked pixel under a weight masks the result.
-    gaps = kernels.correlate(
-        (~ok).astype(np.float64), (weights != 0).astype(float), centre, reach
-    )
+    gaps = kernels.correlate((~ok).astype(np.float64), (weights != 0).astype(float), centre, reach)
     return [Pixels(out, gaps == 0)]
 
 
@@ -346,7 +343,9 @@ def _sums(kind: str, use_mask: bool, use_kernel: bool) -> _Neighbours:
         shape = data.shape
         strength = np.ones(shape)
         if ok is not None:
-            strength = kernels.weights_of(mask, shape).astype(float) if use_mask else ok.astype(float)
+            strength = (
+                kernels.weights_of(mask, shape).astype(float) if use_mask else ok.astype(float)
+            )
         if kind == "count":
             out = kernels.correlate(
                 np.ones(shape) if ok is None else ok.astype(float), (weights != 0).astype(float),
@@ -376,8 +375,13 @@ def _sums(kind: str, use_mask: bool, use_kernel: bool) -> _Neighbours:
 
 
 def _spread(
-    filled: Array, strength: Array, cells: Array, centre: tuple[int, int], reach: int,
-    mean: Array, weight: Array,
+    filled: Array,
+    strength: Array,
+    cells: Array,
+    centre: tuple[int, int],
+    reach: int,
+    mean: Array,
+    weight: Array,
 ) -> Array:
     """Return the weighted variance about each pixel's own mean: no cancellation."""
     h, w = mean.shape
@@ -412,7 +416,9 @@ def _extreme(largest: bool) -> _Neighbours:
     return compute
 
 
-def _folded(reducer: Reducer, kinds: Sequence[PixelType], use_mask: bool, use_kernel: bool) -> _Neighbours:
+def _folded(
+    reducer: Reducer, kinds: Sequence[PixelType], use_mask: bool, use_kernel: bool
+) -> _Neighbours:
     """Any reducer, by its own fold over the neighbours."""
 
     def compute(
@@ -446,9 +452,7 @@ def _folded(reducer: Reducer, kinds: Sequence[PixelType], use_mask: bool, use_ke
 _BY_SUMS = {"mean", "sum", "count", "stdDev", "variance"}
 
 
-def _reduced(
-    reducer: Reducer, kinds: Sequence[PixelType], weight: str, skip: bool
-) -> _Neighbours:
+def _reduced(reducer: Reducer, kinds: Sequence[PixelType], weight: str, skip: bool) -> _Neighbours:
     use_mask = weight == "mask"
     use_kernel = weight == "kernel"
     if reducer.name in _BY_SUMS and reducer.inputs == 1:
@@ -474,7 +478,11 @@ def _reduced(
 
 @function("Image.reduceNeighborhood")
 def reduce_neighbourhood(
-    image: Image, reducer: Reducer, kernel: Kernel, weight: str, skip: bool,
+    image: Image,
+    reducer: Reducer,
+    kernel: Kernel,
+    weight: str,
+    skip: bool,
     optimization: str | None,
 ) -> Image:
     """Reduce the neighbourhood of every pixel; outputs are named band_output ([A])."""
@@ -507,7 +515,11 @@ def reduce_neighbourhood(
 
 def _focal(name: str) -> None:
     def apply(
-        image: Image, radius: float, shape: str, units: str, iterations: int,
+        image: Image,
+        radius: float,
+        shape: str,
+        units: str,
+        iterations: int,
         kernel: Kernel | None,
     ) -> Image:
         if kernel is None:
@@ -538,9 +550,7 @@ def to_bands(image: Image, kernel: Kernel) -> Image:
     """Return every neighbour as a band, named band_x_y."""
     weights, centre = kernel.built()
     rows, columns = np.nonzero(weights)
-    offsets = [
-        (int(r) - centre[0], int(c) - centre[1]) for r, c in zip(rows, columns, strict=True)
-    ]
+    offsets = [(int(r) - centre[0], int(c) - centre[1]) for r, c in zip(rows, columns, strict=True)]
 
     def compute(
         got: Sequence[Pixels], weights_: Array, centre_: tuple[int, int], reach: int
@@ -579,7 +589,9 @@ def entropy(image: Image, kernel: Kernel) -> Image:
         out = np.zeros(total.shape)
         for value in values:
             hit = data == value if ok is None else (data == value) & ok
-            share = kernels.correlate(hit.astype(float), cells, centre, reach) / np.maximum(total, 1)
+            share = kernels.correlate(hit.astype(float), cells, centre, reach) / np.maximum(
+                total, 1
+            )
             out -= share * np.log2(np.where(share > 0, share, 1))
         return [Pixels(out, kernels.valid(_inner(mask, reach)))]
 
@@ -619,9 +631,7 @@ def fast_distance_transform(image: Image, size: int, units: str, metric: str) ->
     value is not documented: here it is that of the neighbourhood's rim.
     """
     if metric not in ("squared_euclidean", "manhattan", "chebyshev"):
-        raise EngineError(
-            f"Unknown metric '{metric}': squared_euclidean, manhattan or chebyshev."
-        )
+        raise EngineError(f"Unknown metric '{metric}': squared_euclidean, manhattan or chebyshev.")
     if units != "pixels":
         raise EngineError("Only 'pixels' are supported as units.")
     most = float(size) ** 2 if metric == "squared_euclidean" else float(size)
@@ -637,9 +647,7 @@ def fast_distance_transform(image: Image, size: int, units: str, metric: str) ->
     bands = []
     for b in image.bands[:1]:
         kind = PixelType("float")
-        bands.append(
-            b.computed(kind, HaloNode(compute, [b], size)).renamed("distance")
-        )
+        bands.append(b.computed(kind, HaloNode(compute, [b], size)).renamed("distance"))
     return image.derived(bands)
 
 
@@ -722,9 +730,7 @@ def directional(image: Image, angle: float, most: int, label: str | None) -> Ima
         return [Pixels(found, done), *(Pixels(v, done) for v in values)]
 
     node = HaloNode(compute, [source, *others], most)
-    bands = [
-        b.computed(b.type, node, k + 1) for k, b in enumerate(others)
-    ]
+    bands = [b.computed(b.type, node, k + 1) for k, b in enumerate(others)]
     bands.append(source.computed(FLOAT, node, 0).renamed("distance"))
     return image.derived(bands)
 
@@ -762,9 +768,7 @@ def connected_pixel_count(image: Image, most: int, eight: bool) -> Image:
         return [Pixels(found, _inner(ok, most))]
 
     kind = PixelType("int", 1, most)
-    return image.with_bands(
-        [b.computed(kind, HaloNode(compute, [b], most)) for b in image.bands]
-    )
+    return image.with_bands([b.computed(kind, HaloNode(compute, [b], most)) for b in image.bands])
 
 
 @function("Image.connectedComponents")
@@ -789,18 +793,17 @@ def connected_components(image: Image, kernel: Kernel, most: int) -> Image:
         order = np.arange(flat.size - 1, -1, -1)
         first[flat[order]] = order
         rows, columns = np.divmod(first, pixels.data.shape[1])
-        number = (
-            (rows + window.row - most + 2**31) % 2**31 * 2**31
-            + (columns + window.column - most + 2**31) % 2**31
-        )
+        number = (rows + window.row - most + 2**31) % 2**31 * 2**31 + (
+            columns + window.column - most + 2**31
+        ) % 2**31
         keep = (sizes <= most) & (np.arange(count + 1) > 0)
         inner = labels[most:-most, most:-most]
         return [Pixels(number[inner], keep[inner])]
 
     source = image.bands[0]
-    made = source.computed(
-        PixelType("int", 0, 2**62), HaloNode(compute, [source], most)
-    ).renamed("labels")
+    made = source.computed(PixelType("int", 0, 2**62), HaloNode(compute, [source], most)).renamed(
+        "labels"
+    )
     return image.with_bands([*image.bands, made])
 
 

@@ -35,9 +35,7 @@ def _from_wkt(text: str) -> tuple[float, float, float, float, float, float]:
     import re
 
     values = {(0, 0): 1.0, (0, 1): 0.0, (0, 2): 0.0, (1, 0): 0.0, (1, 1): 1.0, (1, 2): 0.0}
-    for row, column, number in re.findall(
-        r'PARAMETER\["elt_(\d)_(\d)",\s*([-+\d.eE]+)\]', text
-    ):
+    for row, column, number in re.findall(r'PARAMETER\["elt_(\d)_(\d)",\s*([-+\d.eE]+)\]', text):
         values[int(row), int(column)] = float(number)
     return tuple(values[r, c] for r in (0, 1) for c in (0, 1, 2))  # type: ignore[return-value]
 
@@ -123,9 +121,7 @@ def reproject(
     return image.with_bands(bands)
 
 
-def _extent(
-    band: Band, target: Projection
-) -> tuple[tuple[int, int], tuple[int, int]] | None:
+def _extent(band: Band, target: Projection) -> tuple[tuple[int, int], tuple[int, int]] | None:
     own = band.window
     if own is None:
         return None
@@ -247,8 +243,12 @@ def reduce_resolution(image: Image, reducer: Any, best: bool, most: int) -> Imag
 
 @function("Image.clipToBoundsAndScale")
 def clip_to_bounds_and_scale(
-    image: Image, geometry: Geometry | None, width: int | None, height: int | None,
-    longest: int | None, metres: float | None,
+    image: Image,
+    geometry: Geometry | None,
+    width: int | None,
+    height: int | None,
+    longest: int | None,
+    metres: float | None,
 ) -> Image:
     """Clip to the bounds of a geometry and scale to a size (what getDownloadURL sends)."""
     if not image.bands:
@@ -262,7 +262,9 @@ def clip_to_bounds_and_scale(
         if own is not None:
             outline = Geometry(shapely.box(*own.bounds()), base.crs, False)
         elif image.footprint is not None:
-            outline = Geometry(shapely.box(*image.footprint.in_crs(base.crs).bounds), base.crs, False)
+            outline = Geometry(
+                shapely.box(*image.footprint.in_crs(base.crs).bounds), base.crs, False
+            )
         else:
             raise EngineError("The image is unbounded: a geometry is required.")
         left, bottom, right, top = outline.shape.bounds
@@ -296,9 +298,7 @@ def clip_to_bounds_and_scale(
 
 
 @function("Image.translate")
-def translate(
-    image: Image, x: float, y: float, units: str, base: Projection | None
-) -> Image:
+def translate(image: Image, x: float, y: float, units: str, base: Projection | None) -> Image:
     """Move an image."""
     if units not in ("meters", "pixels"):
         raise EngineError(f"Unknown units '{units}': meters or pixels.")
@@ -341,5 +341,3 @@ class _MovedNode(Node):
 def whole(values: list[float]) -> list[int | float]:
     """Return whole floats as integers."""
     return [plain(v) for v in values]
-
-

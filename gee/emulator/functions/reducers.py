@@ -148,9 +148,7 @@ def automatic(most: int | None, width: float | None, raw: int | None) -> Reducer
 
 
 @function("Reducer.intervalMean")
-def interval(
-    low: float, high: float, buckets: Any, width: Any, raw: Any
-) -> Reducer:
+def interval(low: float, high: float, buckets: Any, width: Any, raw: Any) -> Reducer:
     """Mean between percentiles."""
     return interval_mean(low, high)
 

@@ -168,9 +168,7 @@ def _reduce(
     single = reducer.inputs == 1
     n = len(image.bands)
     if not single and reducer.inputs != n:
-        raise EngineError(
-            f"Need {reducer.inputs} bands for the reducer's inputs, got {n}."
-        )
+        raise EngineError(f"Need {reducer.inputs} bands for the reducer's inputs, got {n}.")
     groups = [[i] for i in range(n)] if single else [list(range(n))]
     gather = _Gather(n)
     for part in parts:
@@ -210,9 +208,16 @@ def named(
 
 @function("Image.reduceRegion", evaluator=True)
 def reduce_region(
-    evaluator: Any, image: Image, reducer: Reducer, geometry: Geometry | None,
-    scale: float | None, crs: Projection | None, transform: list[float] | None, best: bool,
-    most: int, tile_scale: float,
+    evaluator: Any,
+    image: Image,
+    reducer: Reducer,
+    geometry: Geometry | None,
+    scale: float | None,
+    crs: Projection | None,
+    transform: list[float] | None,
+    best: bool,
+    most: int,
+    tile_scale: float,
 ) -> dict[str, Any]:
     """Reduce the pixels of a region.
 
@@ -232,8 +237,15 @@ def reduce_region(
 
 @function("Image.reduceRegions", evaluator=True)
 def reduce_regions(
-    evaluator: Any, image: Image, items: Collection, reducer: Reducer, scale: float | None,
-    crs: Projection | None, transform: list[float] | None, tile_scale: float, most: int | None,
+    evaluator: Any,
+    image: Image,
+    items: Collection,
+    reducer: Reducer,
+    scale: float | None,
+    crs: Projection | None,
+    transform: list[float] | None,
+    tile_scale: float,
+    most: int | None,
 ) -> Collection:
     """Add reduced values to every feature."""
     projection = target_projection(image, crs, transform, scale)
@@ -254,8 +266,12 @@ def reduce_regions(
 
 @function("ImageCollection.getRegion", evaluator=True)
 def get_region(
-    evaluator: Any, items: Collection, geometry: Geometry, scale: float | None,
-    crs: Projection, transform: list[float] | None,
+    evaluator: Any,
+    items: Collection,
+    geometry: Geometry,
+    scale: float | None,
+    crs: Projection,
+    transform: list[float] | None,
 ) -> list[list[Any]]:
     """Return a table of pixel values: id, longitude, latitude, time and bands."""
     from .sources import lonlat_of
@@ -289,8 +305,12 @@ def get_region(
 
 @function("Image.sampleRectangle", evaluator=True)
 def sample_rectangle(
-    evaluator: Any, image: Image, region: Geometry | None, properties: list[str] | None,
-    default: float | None, default_array: Any,
+    evaluator: Any,
+    image: Image,
+    region: Geometry | None,
+    properties: list[str] | None,
+    default: float | None,
+    default_array: Any,
 ) -> Feature:
     """Return the pixels of a rectangle as array properties."""
     from ..values import Array as ArrayValue
@@ -311,9 +331,7 @@ def sample_rectangle(
         ok = valid(mask)
         if ok is not None and not ok.all():
             if default is None:
-                raise EngineError(
-                    f"Band '{name}' has masked pixels: set a default value."
-                )
+                raise EngineError(f"Band '{name}' has masked pixels: set a default value.")
             data = np.where(ok, data, default)
         found[name] = ArrayValue(data)
     taken = {

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-__all__ = ["Entry", "REGISTRY", "function"]
+__all__ = ["REGISTRY", "Entry", "function"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -73,7 +73,12 @@ def _table(
 
 
 def _features(
-    image: Image, projection: Projection, rows: Any, columns: Any, values: Any, masks: Any,
+    image: Image,
+    projection: Projection,
+    rows: Any,
+    columns: Any,
+    values: Any,
+    masks: Any,
     geometries: bool,
 ) -> list[Element]:
     points = _points(projection, columns, rows) if geometries and len(rows) else []
@@ -91,9 +96,17 @@ def _features(
 
 @function("Image.sample", evaluator=True)
 def sample(
-    evaluator: Any, image: Image, region: Geometry | None, scale: float | None,
-    projection: Projection | None, factor: float | None, count: int | None, seed: int,
-    drop: bool, tile_scale: float, geometries: bool,
+    evaluator: Any,
+    image: Image,
+    region: Geometry | None,
+    scale: float | None,
+    projection: Projection | None,
+    factor: float | None,
+    count: int | None,
+    seed: int,
+    drop: bool,
+    tile_scale: float,
+    geometries: bool,
 ) -> Collection:
     """Draw pixels of a region: a share of them, about so many, or all."""
     if factor is not None and count is not None:
@@ -120,10 +133,19 @@ def sample(
 
 @function("Image.stratifiedSample", evaluator=True)
 def stratified_sample(
-    evaluator: Any, image: Image, count: int, class_band: str | None, region: Geometry | None,
-    scale: float | None, projection: Projection | None, seed: int,
-    class_values: list[int] | None, class_points: list[int] | None, drop: bool,
-    tile_scale: float, geometries: bool,
+    evaluator: Any,
+    image: Image,
+    count: int,
+    class_band: str | None,
+    region: Geometry | None,
+    scale: float | None,
+    projection: Projection | None,
+    seed: int,
+    class_values: list[int] | None,
+    class_points: list[int] | None,
+    drop: bool,
+    tile_scale: float,
+    geometries: bool,
 ) -> Collection:
     """Draw so many pixels of every class."""
     area = _region(image, region)
@@ -159,8 +181,14 @@ def stratified_sample(
 
 @function("Image.sampleRegions", evaluator=True)
 def sample_regions(
-    evaluator: Any, image: Image, items: Collection, properties: list[str] | None,
-    scale: float | None, projection: Projection | None, tile_scale: float, geometries: bool,
+    evaluator: Any,
+    image: Image,
+    items: Collection,
+    properties: list[str] | None,
+    scale: float | None,
+    projection: Projection | None,
+    tile_scale: float,
+    geometries: bool,
 ) -> Collection:
     """Return the pixels of every feature as features that keep its properties."""
     lattice = target_projection(image, projection, None, scale)

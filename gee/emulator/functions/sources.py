@@ -59,7 +59,7 @@ def _area(window: Window) -> list[Pixels]:
         wide = np.radians(abs(window.projection.transform[0]))
         return [Pixels((np.abs(np.diff(zone)) * wide)[:, None], None)]
     # Elsewhere: a pixel's corners on the ellipsoid, by its local Jacobian.
-    lon, lat = lonlat_of(window)
+    lat = lonlat_of(window)[1]
     x_lon, x_lat, y_lon, y_lat = _jacobian(window)
     lat = np.radians(lat)
     square = 0.00669437999014
@@ -171,7 +171,7 @@ def _random(window: Window, seed: int) -> Array:
     rows = np.arange(window.row, window.row + window.height)
     # Counted from the origin of the coordinate system, so that exports of the same pixels
     # on grids with other first pixels agree.
-    a, b, c, d, e, f = window.projection.transform
+    a, _, c, _, e, f = window.projection.transform
     if window.projection.is_square:
         columns = columns + round(c / a)
         rows = rows + round(f / e)
@@ -215,7 +215,9 @@ def rgb_to_hsv(image: Image) -> Image:
                 return np.divide(span, high, out=np.zeros(span.shape), where=high > 0)
             safe = np.where(span == 0, 1, span)
             hue = np.where(
-                high == r, (g - b) / safe % 6, np.where(high == g, (b - r) / safe + 2, (r - g) / safe + 4)
+                high == r,
+                (g - b) / safe % 6,
+                np.where(high == g, (b - r) / safe + 2, (r - g) / safe + 4),
             )
             return np.where(span == 0, 0, hue / 6)
 

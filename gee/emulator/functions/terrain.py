@@ -118,9 +118,7 @@ def products(image: Image) -> Image:
 
 
 @function("HillShadow", "Terrain.hillShadow")
-def hill_shadow(
-    image: Image, azimuth: float, zenith: float, size: int, hysteresis: bool
-) -> Image:
+def hill_shadow(image: Image, azimuth: float, zenith: float, size: int, hysteresis: bool) -> Image:
     """Return 1 where the sun reaches the ground, 0 in the shadow of terrain within ``size``."""
     b = _elevation(image)
     reach = max(size, 1)

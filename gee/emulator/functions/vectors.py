@@ -51,7 +51,7 @@ def _per_feature(value: Any, items: Sequence[Element]) -> list[float | None]:
     if value is None or isinstance(value, (int, float)):
         return [value] * len(items)
     if isinstance(value, str):
-        out = []
+        out: list[float | None] = []
         for item in items:
             found = item.properties.get(value)
             if not isinstance(found, (int, float)):
@@ -211,9 +211,20 @@ def _outline(shape: Any, projection: Projection, native: bool) -> Geometry:
 
 @function("Image.reduceToVectors", "Image.reduceToVectorsStreaming", evaluator=True)
 def reduce_to_vectors(
-    evaluator: Any, image: Image, reducer: Reducer | None, geometry: Geometry | None,
-    scale: float | None, kind: str, eight: bool, label: str | None, crs: Projection | None,
-    transform: list[float] | None, best: bool, most: int, tile_scale: float, native: bool,
+    evaluator: Any,
+    image: Image,
+    reducer: Reducer | None,
+    geometry: Geometry | None,
+    scale: float | None,
+    kind: str,
+    eight: bool,
+    label: str | None,
+    crs: Projection | None,
+    transform: list[float] | None,
+    best: bool,
+    most: int,
+    tile_scale: float,
+    native: bool,
 ) -> Collection:
     """Return patches of equal pixels of the first band as polygons ([A])."""
     from rasterio.features import shapes
@@ -256,11 +267,12 @@ def reduce_to_vectors(
         order = np.argsort(flat, kind="stable")
         starts = np.searchsorted(flat[order], np.arange(1, count + 2))
         out: list[Element] = []
+        corner = np.array([window.column, window.row])
         for number in range(1, count + 1):
             pixels = order[starts[number - 1] : starts[number]]
             rows, columns = np.divmod(pixels, window.width)
             drawn = _drawn(kind, outlines[number], rows, columns)
-            drawn = shapely.transform(drawn, lambda xy: xy + [window.column, window.row])
+            drawn = shapely.transform(drawn, lambda xy: xy + corner)
             properties: dict[str, Any] = {}
             if label is not None:
                 properties[label] = labels.ravel()[pixels[0]].item()
@@ -317,8 +329,15 @@ def draw(items: Collection, colour: str, point: int, line: int) -> Image:
 
 @function("Collection.style")
 def style(
-    items: Collection, colour: str, point: int, shape: str, width: float, fill: str | None,
-    style_property: str | None, neighbourhood: int, line: str,
+    items: Collection,
+    colour: str,
+    point: int,
+    shape: str,
+    width: float,
+    fill: str | None,
+    style_property: str | None,
+    neighbourhood: int,
+    line: str,
 ) -> Image:
     """Paint a collection: lines in a colour, areas in a fill."""
     return _styled(items, colour, width, fill, float(point), style_property)
@@ -336,7 +355,11 @@ def _rgba(text: str) -> tuple[int, int, int, float]:
 
 
 def _styled(
-    items: Collection, colour: str, width: float, fill: str | None, point: float,
+    items: Collection,
+    colour: str,
+    width: float,
+    fill: str | None,
+    point: float,
     style_property: str | None = None,
 ) -> Image:
     pairs = _shapes(items)
@@ -348,7 +371,9 @@ def _styled(
         edge = _rgba(own.get("color", colour))
         inner = own.get("fillColor", fill)
         area = _rgba(inner) if inner else (*edge[:3], edge[3] * 0.66)
-        looks.append((edge, area, float(own.get("width", width)), float(own.get("pointSize", point))))
+        looks.append(
+            (edge, area, float(own.get("width", width)), float(own.get("pointSize", point)))
+        )
     widest = max((max(look[2], look[3]) for look in looks), default=0.0)
 
     def compute(window: Window) -> list[Pixels]:

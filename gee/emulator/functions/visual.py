@@ -39,9 +39,11 @@ def _floor_kind(a: PixelType, b: PixelType) -> PixelType:
 
 _FLOOR = Binary(
     _floor_kind,
-    lambda dtype: lambda a, b: _floor_divide(
-        a.astype(np.int64, copy=False), b.astype(np.int64, copy=False)
-    ).astype(dtype, copy=False),
+    lambda dtype: (
+        lambda a, b: _floor_divide(
+            a.astype(np.int64, copy=False), b.astype(np.int64, copy=False)
+        ).astype(dtype, copy=False)
+    ),
 )
 
 
@@ -72,9 +74,7 @@ def parse_expression(
             test, yes, no = images
             names_ = no.names if len(no.bands) >= len(yes.bands) else yes.names
             made = where(_like(no, len(names_)), test, _like(yes, len(names_)))
-            return made.with_bands(
-                [b.renamed(n) for b, n in zip(made.bands, names_, strict=True)]
-            )
+            return made.with_bands([b.renamed(n) for b, n in zip(made.bands, names_, strict=True)])
         entry = REGISTRY.get(name)
         if entry is None:
             raise EngineError(f"Unknown function '{name.removeprefix('Image.')}' in '{text}'.")
@@ -82,7 +82,9 @@ def parse_expression(
 
     def call(given: dict[str, Any]) -> Image:
         images = {k: coerce("Image", "", v, evaluator) for k, v in given.items()}
-        made: Image = coerce("Image", "", apply(tree, images, default, operate, free_bands), evaluator)
+        made: Image = coerce(
+            "Image", "", apply(tree, images, default, operate, free_bands), evaluator
+        )
         return made
 
     return Function(names, call)
@@ -133,8 +135,16 @@ def _numbers(value: Any, count: int) -> list[float] | None:
 
 @function("Image.visualize")
 def visualize(
-    image: Image, bands: Any, gain: Any, bias: Any, low: Any, high: Any, gamma: Any,
-    opacity: float | None, palette: Any, force_rgb: bool,
+    image: Image,
+    bands: Any,
+    gain: Any,
+    bias: Any,
+    low: Any,
+    high: Any,
+    gamma: Any,
+    opacity: float | None,
+    palette: Any,
+    force_rgb: bool,
 ) -> Image:
     """Return an 8-bit picture: vis-red, vis-green, vis-blue, or one band ``vis-gray``."""
     from .bands import chosen
@@ -165,8 +175,16 @@ def visualize(
             out = out / 255
         else:
             kind = picked[index].type
-            a = lows[index] if lows is not None else (0.0 if not kind.is_int else float(kind.low or 0))
-            b = highs[index] if highs is not None else (1.0 if not kind.is_int else float(kind.high or 0))
+            a = (
+                lows[index]
+                if lows is not None
+                else (0.0 if not kind.is_int else float(kind.low or 0))
+            )
+            b = (
+                highs[index]
+                if highs is not None
+                else (1.0 if not kind.is_int else float(kind.high or 0))
+            )
             out = (v - a) / (b - a) if b != a else (v >= a).astype(float)
         out = np.clip(np.nan_to_num(out), 0, 1)
         return out if powers is None else out ** (1 / powers[index])
