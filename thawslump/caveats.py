@@ -161,16 +161,16 @@ def _careful_of_susceptibility(results: Results) -> list[str]:
 
 def _careful_of_bands(bands: Bands) -> list[str]:
     said = []
-    weak = [
-        row for row in bands.rows
-        if row.origin == "S1" and row.name.startswith("d") and row.auc.value < 0.6
-    ]  # fmt: skip
-    if weak:
-        listed = ", ".join(f"{row.name} {row.auc.value:.2f}" for row in weak)
+    radar = [row for row in bands.rows if row.origin == "S1" and row.name.startswith("d")]
+    weak = [row for row in radar if row.auc.value < 0.6]
+    listed = ", ".join(f"{row.name} {row.auc.value:.2f}" for row in weak)
+    if weak and len(weak) == len(radar):
         said.append(
             f"Sentinel-1 change carries next to no signal here: AUC per pixel {listed}; "
             "0.5 is none at all."
         )
+    elif weak:
+        said.append(f"By itself this radar band says little: AUC per pixel {listed}; 0.5 is none.")
     for row in bands.rows:
         if row.valid < 0.9:
             said.append(

@@ -113,6 +113,21 @@ class SiteMap:
     chip_metres: str
     candidates: int
 
+    @property
+    def shape(self) -> str:
+        """How its pictures are laid out: "tall", "wide" or "even"."""
+        if self.height > 1.5 * self.width:
+            return "tall"
+        return "wide" if self.width > 2.2 * self.height else "even"
+
+    @property
+    def display(self) -> int:
+        """Width of the large map on the screen, in CSS pixels."""
+        if self.shape == "tall":
+            return min(320, int(1100 * self.width / self.height))
+        fitting = int(760 * self.width / self.height)
+        return 1064 if fitting > 900 else fitting
+
 
 def shown_sites(workspace: Workspace) -> list[Site]:
     """Return the sites with pictures: areas first, then test sites, then others; at most eight."""
@@ -185,7 +200,8 @@ def site_map(workspace: Workspace, site: Site, results: Results) -> SiteMap:
     layers += _error_layer(workspace, site, results, map_path, number)
     layers += _susceptibility_layer(workspace, site, results)
     outlines = _outlines(workspace, site, grid, results)
-    bar_words, bar_length = scale_bar(_metres(grid), columns)
+    share = 0.4 if rows > columns else 0.25
+    bar_words, bar_length = scale_bar(_metres(grid), columns, share)
     counts: dict[str, int] = {}
     for outline in outlines:
         counts[outline.kind] = counts.get(outline.kind, 0) + 1
