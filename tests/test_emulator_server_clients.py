@@ -252,6 +252,33 @@ def test_features_by_pages(client: None) -> None:
     assert frame["n"].tolist() == seen
 
 
+def test_images_by_pages(client: None) -> None:
+    page = ee.data.computeImages({"expression": collection(), "pageSize": 2})
+    assert [image["id"][-1] for image in page["images"]] == ["0", "1"]
+    rest = ee.data.computeImages(
+        {"expression": collection(), "pageSize": 2, "pageToken": page["nextPageToken"]}
+    )
+    assert [image["id"][-1] for image in rest["images"]] == ["2"] and "nextPageToken" not in rest
+
+
+def test_a_changed_asset_is_seen_by_the_same_expression(client: None, world: World) -> None:
+    name = "users/me/changing"
+    catalog = Catalog(world.root, writable=True)
+    request = {
+        "expression": ee.Image(name),
+        "fileFormat": "NUMPY_NDARRAY",
+        "grid": grid(0, 0, 2, 2),
+    }
+    for value in (1, 2):
+        array = np.full((2, 2), value, np.uint8)
+        catalog.put_image(name, [BandData("b", array, UTM, NORTH)])
+        for _ in range(2):
+            assert (ee.data.computePixels(request)["b"] == value).all()
+    catalog.delete(name)
+    with pytest.raises(ee.EEException, match="not found"):
+        ee.data.computePixels(request)
+
+
 def test_long_list_requests(client: None) -> None:
     ring = [[14 + 2 * np.cos(t), 45 + 2 * np.sin(t)] for t in np.linspace(0, 2 * np.pi, 200)]
     ring[-1] = ring[0]

@@ -140,3 +140,23 @@ def test_small_answers_do_not_wait_for_acknowledgements() -> None:
     with server._bind("127.0.0.1", 0) as listener:
         assert listener.proto == socket.IPPROTO_TCP
         assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+@pytest.mark.parametrize(
+    "module, heavy",
+    [
+        ("gee.emulator.transport", "numpy starlette uvicorn rasterio ee"),
+        ("gee.emulator.commands", "numpy starlette uvicorn rasterio ee"),
+        ("gee.emulator.catalog", "rasterio pandas ee"),
+    ],
+)
+def test_imports_are_light(module: str, heavy: str) -> None:
+    code = f"import sys, {module}; print([m for m in {heavy.split()!r} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"

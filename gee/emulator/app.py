@@ -67,7 +67,9 @@ def create_app(
                 message = f"Request payload size exceeds the limit: {size} bytes."
                 return answer(Response.error(400, message, "INVALID_ARGUMENT"))
         query = dict(
-            urllib.parse.parse_qsl(request.scope["query_string"].decode(), keep_blank_values=True)
+            urllib.parse.parse_qsl(
+                request.scope["query_string"].decode("latin-1"), keep_blank_values=True
+            )
         )
         # `request.headers` has lower-case names; the path is decoded already.
         plain = Request(

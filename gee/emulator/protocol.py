@@ -7,6 +7,7 @@ clients would try such a request again and again, so whatever goes wrong is a 40
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import json
 import logging
@@ -42,6 +43,7 @@ PICTURES = ("PNG", "JPEG", "AUTO_JPEG_PNG")
 ARCHIVES = ("ZIPPED_GEO_TIFF", "ZIPPED_GEO_TIFF_PER_BAND")
 THUMBNAIL = 512  # longest side of a picture whose size nobody asked for
 PAGE = 1000
+IMAGES = 64  # evaluated expressions that are kept; they hold no pixels
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ class Endpoint:
         self._evaluator: Evaluator | None = None
         self._store: Store | None = None
         self._operations: Operations | None = None
-        self._images: OrderedDict[str, tuple[int, Image]] = OrderedDict()
+        self._images: OrderedDict[bytes, tuple[int, Image]] = OrderedDict()
 
     # ---- parts that are made when they are first needed
 
@@ -403,16 +405,32 @@ class Endpoint:
         )
 
     def _image(self, body: Mapping[str, Any]) -> Image:
-        """Return the image of a request, visualised as it asks."""
+        """Return the image of a request, visualised as it asks.
+
+        A map or an export asks for many parts of one image: its expression is evaluated once,
+        while no asset of the catalogue changes.
+        """
         from .image import Image
 
         expression = _expression(body)
         options = body.get("visualizationOptions")
         if options:
             expression = _visualized(expression, body.get("bandIds") or [], options)
+        text = json.dumps(expression, separators=(",", ":"))
+        key = hashlib.blake2b(text.encode(), digest_size=16).digest()
+        stamp = self.catalog.generation
+        with self._lock:
+            known = self._images.get(key)
+            if known is not None and known[0] == stamp:
+                self._images.move_to_end(key)
+                return known[1]
         value = self.evaluator.evaluate(expression)
         if not isinstance(value, Image):
             raise EngineError("Expression does not evaluate to an image.")
+        with self._lock:
+            self._images[key] = (stamp, value)
+            while len(self._images) > IMAGES:
+                self._images.popitem(last=False)
         return value
 
     def _grid(
@@ -487,7 +505,7 @@ class Endpoint:
         transform = (scale, 0.0, corner[0], 0.0, -scale, corner[1])
         grid = PixelGrid("EPSG:3857", transform, 256, 256)
         with self._busy:
-            image = self._map_image(name, body)
+            image = self._image(body)
             names = None if body.get("visualizationOptions") else body.get("bandIds") or None
             bands = _infos(image, names)[:3]
             pixels = _whole(self._tiles(image, grid, bands), bands, _canvas(grid))
@@ -496,21 +514,6 @@ class Endpoint:
         )
         headers = {"Access-Control-Allow-Origin": "*", "Cache-Control": "private, max-age=3600"}
         return Response(200, content, kind, headers)
-
-    def _map_image(self, name: str, body: dict[str, Any]) -> Image:
-        """Return the image of a map, evaluated once for many tiles while no asset changes."""
-        stamp = self.catalog.generation
-        with self._lock:
-            known = self._images.get(name)
-            if known is not None and known[0] == stamp:
-                self._images.move_to_end(name)
-                return known[1]
-        image = self._image(body)
-        with self._lock:
-            self._images[name] = (stamp, image)
-            while len(self._images) > 32:
-                self._images.popitem(last=False)
-        return image
 
     def _thumbnails_get_pixels(self, arguments: dict[str, Any]) -> Response:
         body = self._recalled("thumbnails", arguments["name"])
