@@ -77,7 +77,7 @@ def test_the_whole_group_dies(bench: ModuleType, tmp_path: Path) -> None:
     assert process.returncode == -9
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_killed_chain_ends_with_the_same_inventory(bench: ModuleType, tmp_path: Path) -> None:
     "A small made-up valley, killed while it exports, trains, and is reviewed"
     outcome = bench.trial(
