@@ -449,7 +449,7 @@ def change(
         if part.size == 0 or not free[window][part > 0.05].all():
             continue
         part = _soften(part, 1.0)
-        late = float(chance.uniform(40.0, 78.0))
+        late = float(chance.uniform(48.0, 84.0))
         melt_post[window] += part * np.float32(late)
         melt_pre[window] += part * np.float32(chance.uniform(8.0, 22.0))
         codes[window][part > 0.05] = DISTRACTORS["late snow"]

@@ -527,7 +527,8 @@ def build(
     catalog_root : Path
         Folder of the catalogue (`gee.emulator.catalog.Catalog`).
     truth_root : Path
-        Folder for slumps.gpkg, parts.gpkg, truth.tif, susceptibility_truth.tif, distractors.tif, in the
+        Folder for the truth: slumps.gpkg, parts.gpkg and the rasters truth, distractors and
+        susceptibility_truth (.tif), in the
         CRS and on the grid of the Sentinel-1 images.
     seed : int
     shape : (rows, cols)
