@@ -456,6 +456,39 @@ def test_outlines_lie_where_they_are(workspace):
     np.testing.assert_allclose(shown, expected[np.lexsort(expected.T[::-1])], atol=0.01)
 
 
+def test_layers_and_outlines_are_switched_without_a_script(page, tmp_path):
+    """In Chromium: the chosen background shows, keys hide outlines, nothing is fetched."""
+    from review_browser import chromium, find_chromium
+
+    if find_chromium() is None:
+        pytest.skip("no Chromium here")
+    path = tmp_path / "report.html"
+    path.write_text(page, encoding="utf-8")
+    with chromium() as view:
+        asked: list[str] = []
+        view.on("request", lambda request: asked.append(request.url))
+        view.goto(path.as_uri())
+
+        def shown() -> list[str]:
+            return view.evaluate(
+                "[...document.querySelectorAll('article:first-of-type .viewer .map > g')]"
+                ".filter(g => /^g-/.test(g.getAttribute('class')))"
+                ".filter(g => getComputedStyle(g).display != 'none')"
+                ".map(g => g.getAttribute('class'))"
+            )
+
+        assert len(shown()) == 1
+        for key in ("before", "dndvi", "probability"):
+            view.locator(f"label[for=bg-valley-{key}]").click()
+            assert shown() == [f"g-{key}"]
+        line = view.locator(".viewer .map .accepted .line").first
+        assert line.is_visible()
+        view.locator("label[for=o-valley-accepted]").click()
+        assert not line.is_visible()
+        assert view.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+
+
 # Less than a whole workspace -------------------------------------------------------------------
 
 
