@@ -79,8 +79,11 @@ def run(
 
             def advance(pixels: int, name: str = product.name) -> None:
                 nonlocal done
-                done += pixels
-                progress(0.95 * done / total, f"{name}: {done / 1e6:.2f} of {total / 1e6:.2f} Mpx")
+                # Told by several threads.
+                with tally.lock:
+                    done += pixels
+                    share, words = done / total, f"{done / 1e6:.2f} of {total / 1e6:.2f} Mpx"
+                    progress(0.95 * share, f"{name}: {words}")
 
             checkpoint = Checkpoint(checkpoints / product.name, identity)
             array = fetch(product, checkpoint, config, where, tally, advance)
