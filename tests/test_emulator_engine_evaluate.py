@@ -46,7 +46,8 @@ def test_every_registered_function_is_earth_engines() -> None:
 def test_the_workload_is_implemented_but_for_what_is_named() -> None:
     "What the papers' scripts send (section 6 of the endpoint page); cumulativeCost is to come."
     needed = {
-        "Image.load", "ImageCollection.load", "Collection.filter", "Collection.map", "reduce.median",
+        "Image.load", "ImageCollection.load", "Collection.filter", "Collection.map",
+        "reduce.median",
         "ImageCollection.qualityMosaic", "Terrain.slope", "Terrain.aspect", "Image.reduceRegion",
         "Image.fastDistanceTransform", "Image.pixelArea", "Image.resample", "Image.reproject",
         "Classifier.smileCart", "Classifier.train", "Image.stratifiedSample", "Join.apply",
@@ -56,7 +57,7 @@ def test_the_workload_is_implemented_but_for_what_is_named() -> None:
 
 
 def test_sibling_functions_share_argument_names() -> None:
-    "Names _MAPPING_VAR_0_0 are reused by siblings (ee/serializer.py): a shared node has no one value."
+    "Siblings reuse the names _MAPPING_VAR_0_0 (ee/serializer.py): a node has no one value."
     body = call("Number.add", left={"argumentReference": "x"}, right=const(1))
     first = {"functionDefinitionValue": {"argumentNames": ["x"], "body": "body"}}
     one = call("List.map", list=const([1, 2]), baseAlgorithm=first)
