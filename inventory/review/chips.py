@@ -55,7 +55,8 @@ def square_window(
 def limits(before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return one stretch per band that both dates share.
 
-    A stretch of its own for each date would hide a change of brightness and invent others.
+    A stretch of its own for each date would hide a change of brightness and invent others. Each
+    band has its own, which keeps soils and snow neutral.
 
     Parameters
     ----------
@@ -65,19 +66,19 @@ def limits(before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[n
     Returns
     -------
     ndarray of float32, shape (band, 2)
-        The 1st and 99th percentile over both dates; (0, 1) for a band without data.
+        The 1st and 98th percentile over both dates; (0, 1) for a band without data.
     """
     result = np.empty((before.shape[0], 2), dtype="float32")
     for i in range(before.shape[0]):
         both = np.concatenate([before[i].ravel(), after[i].ravel()])
         both = both[np.isfinite(both)]
-        low, high = np.percentile(both, [1, 99]) if both.size else (0.0, 1.0)
+        low, high = np.percentile(both, [1, 98]) if both.size else (0.0, 1.0)
         result[i] = (low, high if high > low else low + 1.0)
     return result
 
 
 def true_colour(
-    bands: NDArray[np.float32], stretch: NDArray[np.float32], *, gamma: float = 1.25
+    bands: NDArray[np.float32], stretch: NDArray[np.float32], *, gamma: float = 1.5
 ) -> Rgba:
     """Return a picture of three bands.
 

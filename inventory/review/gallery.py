@@ -223,7 +223,8 @@ class Gallery:
             stretch = self.stretch(candidate, _COLOUR[panel][1])
             return chips.true_colour(band(context, *_colour_bands(panel)), stretch)
         if panel == "hillshade":
-            return chips.grey(band(context, "hillshade")[0], 0, 255)
+            low, high = self.stretch(candidate, ("hillshade",))[0]
+            return chips.grey(band(context, "hillshade")[0], low, high)
         if panel != "ndvi_change":
             high = 0.5 if panel == "disagreement" else 1.0
             return chips.colours(band(chart, panel)[0], 0, high, "sequential")
@@ -240,11 +241,11 @@ class Gallery:
         ----------
         candidate : Candidate
         bands : tuple of str
-            Three of "red", "green", "blue", "nir".
+            Of "red", "green", "blue", "nir"; or only "hillshade", which has no date.
 
         Returns
         -------
-        ndarray of float32, shape (3, 2)
+        ndarray of float32, shape (band, 2)
         """
         path = self._paths(candidate)[0]
         key = (path, self._rasters.stamp(path), bands)
@@ -252,9 +253,10 @@ class Gallery:
         if stretch is None:
             source = self._rasters.get(path)
             assert source is not None
-            names = tuple(f"{date}_{band}" for date in ("pre", "post") for band in bands)
-            values = source.overview(names)
-            stretch = chips.limits(values[:3], values[3:])
+            dates = ("",) if bands == ("hillshade",) else ("pre_", "post_")
+            values = source.overview(tuple(date + band for date in dates for band in bands))
+            half = len(bands)
+            stretch = chips.limits(values[:half], values[-half:])
             self._stretches.put(key, stretch)
         return stretch
 
