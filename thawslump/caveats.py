@@ -116,11 +116,18 @@ def _careful_of_scores(results: Results) -> list[str]:
                     f"({ends(own.f1)}): few independent places stand behind it."
                 )
         if own.bias is not None and not 0.8 <= own.bias <= 1.25:
-            more = "more" if own.bias > 1 else "less"
             said.append(
-                f"On the {split} part the ensemble outlines {abs(own.bias - 1):.0%} {more} area "
-                f"than there is (frequency bias {own.bias:.2f})."
+                f"On the {split} part the ensemble outlines {own.bias:.1f} times the area there is."
             )
+    idle = [
+        run for run in results.runs_of(ensemble.round)
+        if run.name in ensemble.members and (run.f1("validation") or 0.0) < 0.05
+    ]  # fmt: skip
+    if idle:
+        said.append(
+            f"{len(idle)} of the {len(ensemble.members)} members learnt nothing (F1 below 0.05 on "
+            f"validation): {', '.join(run.name for run in idle)}."
+        )
     if len(results.ensembles) > 1:
         first, last = results.ensembles[0], results.ensembles[-1]
         for split in ("test", "validation"):
@@ -145,13 +152,14 @@ def _careful_of_susceptibility(results: Results) -> list[str]:
                 "The spatial one is the one to quote."
             )
         ndvi = model.without.get("NDVI")
-        if ndvi is not None and model.spatial.value - ndvi > 0.02:
+        real = model.spatial.low is None or model.spatial.low > 0.5
+        if real and ndvi is not None and model.spatial.value - ndvi > 0.02:
             said.append(
                 f"Without NDVI the susceptibility model “{model.name}” falls from AUC "
                 f"{model.spatial.value:.2f} to {ndvi:.2f} over spatial folds: old slumps changed "
                 "the vegetation, so part of the score is recognition, not prediction."
             )
-        if model.spatial.low is not None and model.spatial.low <= 0.5:
+        if not real:
             said.append(
                 f"Over spatial folds the susceptibility model “{model.name}” cannot be told from "
                 f"chance (AUC {model.spatial.value:.2f}, interval {ends(model.spatial)})."
@@ -165,9 +173,9 @@ def _careful_of_bands(bands: Bands) -> list[str]:
     weak = [row for row in radar if row.auc.value < 0.6]
     listed = ", ".join(f"{row.name} {row.auc.value:.2f}" for row in weak)
     if weak and len(weak) == len(radar):
+        much = "next to no" if all(row.auc.value < 0.55 for row in weak) else "little"
         said.append(
-            f"Sentinel-1 change carries next to no signal here: AUC per pixel {listed}; "
-            "0.5 is none at all."
+            f"Sentinel-1 change carries {much} signal here: AUC per pixel {listed}; 0.5 is none."
         )
     elif weak:
         said.append(f"By itself this radar band says little: AUC per pixel {listed}; 0.5 is none.")
