@@ -58,6 +58,7 @@ POLICIES: tuple[Policy, ...] = ("MEAN", "SAMPLE", "MODE", "MIN", "MAX")
 TOP = 256  # the pyramid ends where a level fits into a square of this many pixels
 BLOCK = 512  # side of the tiles inside the files, and of the blocks in the cache
 FORMAT = 1
+GDAL_CACHE = 64  # MB; GDAL takes the first value that a process gives it
 MANIFEST = "asset.json"
 CHANGES = ".changes"  # an empty file whose time is that of the last change
 
@@ -557,7 +558,10 @@ class _Handle:
         with self._lock:
             try:
                 if self._dataset is None:
-                    self._dataset = rasterio.open(self._path, driver="GTiff", sharing=False)
+                    # GDAL's own cache, by default a share of all memory, would keep a second
+                    # copy of every block.
+                    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE):
+                        self._dataset = rasterio.open(self._path, driver="GTiff", sharing=False)
                 source = self._dataset
                 height = min(BLOCK, source.height - i * BLOCK)
                 width = min(BLOCK, source.width - j * BLOCK)
@@ -1227,7 +1231,7 @@ def _write_tiff(
     try:
         with (
             atomic(path) as temporary,
-            rasterio.Env(GDAL_NUM_THREADS="1"),
+            rasterio.Env(GDAL_NUM_THREADS="1", GDAL_CACHEMAX=GDAL_CACHE),
             rasterio.open(
                 temporary,
                 "w",

@@ -174,6 +174,8 @@ def write_geotiff(
     from rasterio.transform import Affine
     from rasterio.windows import Window
 
+    from .catalog import GDAL_CACHE
+
     dtype = geotiff_dtype(bands)
     missing = nodata_of(dtype) if nodata is None else nodata
     if dtype.kind in "iu" and not (
@@ -188,54 +190,55 @@ def write_geotiff(
     plain = path.with_name(f"{path.name}.plain.tif") if cloud_optimized else path
     valid = False
     done = 0
-    try:
-        with rasterio.open(
-            plain,
-            "w",
-            driver="GTiff",
-            width=canvas.width,
-            height=canvas.height,
-            count=len(bands),
-            dtype=dtype,
-            crs=canvas.crs,
-            transform=Affine(*canvas.transform),
-            nodata=missing,
-            tiled=tiled,
-            bigtiff="IF_SAFER",
-            interleave="band" if cloud_optimized else "pixel",
-            **({} if cloud_optimized else compress),
-            **options,
-        ) as target:
-            for number, band in enumerate(bands, 1):
-                target.set_band_description(number, band.id)
-            if tags:
-                target.update_tags(**tags)
-            for row0, row1, col0, col1, pixels in tiles:
-                block_out = np.empty((len(bands), row1 - row0, col1 - col0), dtype)
-                for number, band in enumerate(bands):
-                    data, mask = pixels[band.id]
-                    good = mask > 0
-                    valid = valid or bool(good.any())
-                    block_out[number] = np.where(good, data, dtype.type(missing))
-                target.write(block_out, window=Window(col0, row0, col1 - col0, row1 - row0))
-                done += (row1 - row0) * (col1 - col0)
-                if progress is not None:
-                    progress(done / (canvas.width * canvas.height))
-        if cloud_optimized:
-            copy(
+    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE):
+        try:
+            with rasterio.open(
                 plain,
-                path,
-                driver="COG",
-                compress="DEFLATE",
-                predictor="YES",
-                blocksize=max(block, 128),
-                overview_resampling="AVERAGE" if dtype.kind == "f" else "NEAREST",
+                "w",
+                driver="GTiff",
+                width=canvas.width,
+                height=canvas.height,
+                count=len(bands),
+                dtype=dtype,
+                crs=canvas.crs,
+                transform=Affine(*canvas.transform),
+                nodata=missing,
+                tiled=tiled,
                 bigtiff="IF_SAFER",
-            )
-    finally:
-        if cloud_optimized:
-            plain.unlink(missing_ok=True)
-            plain.with_name(f"{plain.name}.aux.xml").unlink(missing_ok=True)
+                interleave="band" if cloud_optimized else "pixel",
+                **({} if cloud_optimized else compress),
+                **options,
+            ) as target:
+                for number, band in enumerate(bands, 1):
+                    target.set_band_description(number, band.id)
+                if tags:
+                    target.update_tags(**tags)
+                for row0, row1, col0, col1, pixels in tiles:
+                    block_out = np.empty((len(bands), row1 - row0, col1 - col0), dtype)
+                    for number, band in enumerate(bands):
+                        data, mask = pixels[band.id]
+                        good = mask > 0
+                        valid = valid or bool(good.any())
+                        block_out[number] = np.where(good, data, dtype.type(missing))
+                    target.write(block_out, window=Window(col0, row0, col1 - col0, row1 - row0))
+                    done += (row1 - row0) * (col1 - col0)
+                    if progress is not None:
+                        progress(done / (canvas.width * canvas.height))
+            if cloud_optimized:
+                copy(
+                    plain,
+                    path,
+                    driver="COG",
+                    compress="DEFLATE",
+                    predictor="YES",
+                    blocksize=max(block, 128),
+                    overview_resampling="AVERAGE" if dtype.kind == "f" else "NEAREST",
+                    bigtiff="IF_SAFER",
+                )
+        finally:
+            if cloud_optimized:
+                plain.unlink(missing_ok=True)
+                plain.with_name(f"{plain.name}.aux.xml").unlink(missing_ok=True)
     return valid
 
 

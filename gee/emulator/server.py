@@ -130,6 +130,7 @@ def serve(
         "supervised": workers > 1,
     }
     os.environ[VARIABLE] = environment(settings)[VARIABLE]
+    os.environ.setdefault("GDAL_CACHEMAX", "64")  # MB; decoded blocks are kept by the catalogue
     config = uvicorn.Config(
         "gee.emulator.app:from_environment",
         factory=True,
