@@ -70,6 +70,23 @@ def test_equal_seeds_draw_equal_crops() -> None:
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
+def test_jitter_changes_gain_and_offset_of_whole_bands() -> None:
+    """Each band of each crop is a straight line of what it was; labels stay."""
+    chips = Chips([tile_of((64, 64))], PLAIN, 32)
+    plain, labels = chips.draw(torch.Generator().manual_seed(3), 200)
+    jittered, same = chips.draw(torch.Generator().manual_seed(3), 200, jitter=0.1)
+    assert torch.equal(labels, same)
+    gains, offsets = [], []
+    for before, after in zip(plain.flatten(0, 1), jittered.flatten(0, 1), strict=True):
+        gain, offset = np.polyfit(before.flatten().numpy(), after.flatten().numpy(), 1)
+        np.testing.assert_allclose(gain * before + offset, after, atol=1e-3)
+        gains.append(gain)
+        offsets.append(offset)
+    assert np.mean(gains) == pytest.approx(1, abs=0.02)
+    assert np.std(gains) == pytest.approx(0.1, rel=0.15)
+    assert np.std(offsets) == pytest.approx(0.1, rel=0.15)
+
+
 def test_a_share_of_crops_lies_around_rejected_places() -> None:
     """Rejected candidates are all that an area teaches besides its accepted ones."""
     labels = np.full((64, 64), IGNORE, dtype="uint8")

@@ -55,6 +55,7 @@ def recipe(**changes: Any) -> train.Recipe:
     settings: dict[str, Any] = {
         "architecture": "fpn",
         "encoder": ENCODER,
+        "depth": None,
         "loss": "dice",
         "learning_rate": 3e-3,
         "seed": 0,
@@ -65,6 +66,7 @@ def recipe(**changes: Any) -> train.Recipe:
         "schedule": "cosine",
         "weight_decay": 0.01,
         "flips": True,
+        "jitter": 0.1,
         "background_share": 0.0,
         "rejected_share": 0.2,
     }
@@ -187,6 +189,7 @@ def test_kept_weights_are_those_that_were_scored() -> None:
     assert score == found.history[found.epoch - 1]["f1"]
 
 
+@pytest.mark.parametrize("depth", [3, 4, None])
 @pytest.mark.parametrize(
     "architecture",
     [
@@ -201,12 +204,12 @@ def test_kept_weights_are_those_that_were_scored() -> None:
         "deeplabv3plus",
     ],
 )
-def test_every_architecture_trains_deterministically(architecture: str) -> None:
+def test_every_architecture_trains_deterministically(architecture: str, depth: int | None) -> None:
     """One step forward and back with deterministic algorithms only."""
     with train.reproducible(3, 1):
-        model = build(architecture, ENCODER if architecture != "deeplabv3" else "resnet18", 2)
-        out = model(torch.randn(2, 2, 128, 128))
-        assert out.shape == (2, 1, 128, 128)
+        model = build(architecture, "mobilenet_v2", 2, depth)
+        out = model(torch.randn(2, 2, 128, 160))
+        assert out.shape == (2, 1, 128, 160)
         out.sum().backward()
 
 

@@ -294,6 +294,7 @@ class Chips:
         batch: int,
         *,
         flips: bool = True,
+        jitter: float = 0.0,
         background: float = 0.0,
         rejected: float = 0.0,
     ) -> tuple[Tensor, Tensor]:
@@ -306,6 +307,9 @@ class Chips:
         batch : int
         flips : bool
             Mirror half of the crops.
+        jitter : float
+            Standard deviation of a random gain (around 1) and offset (around 0) of each band of
+            each crop, in units of the scaled band.
         background, rejected : float
             Shares of crops around any pixel, and around a place that reviewers rejected. All
             others hold at least one slump pixel.
@@ -337,7 +341,12 @@ class Chips:
         rows = start[:, 0, None, None] + turns[:, 0]
         columns = start[:, 1, None, None] + turns[:, 1]
         index = self.offsets[tile, None, None] + rows * self.shapes[tile, 1, None, None] + columns
-        return self.pixels[index].permute(0, 3, 1, 2), self.labels[index]
+        images = self.pixels[index]
+        if jitter > 0:
+            shape = (2, batch, 1, 1, images.shape[-1])
+            gain, offset = jitter * torch.randn(shape, generator=generator, device=device)
+            images = images * (1 + gain) + offset
+        return images.permute(0, 3, 1, 2), self.labels[index]
 
 
 def _places(tile: int, mask: NDArray[np.bool_]) -> NDArray[np.int64]:

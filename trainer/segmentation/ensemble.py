@@ -67,7 +67,9 @@ def load_members(beside: Path, names: Sequence[str]) -> tuple[tuple[str, ...], l
         properties = cards.read_item(folder / "item.json")["properties"]
         entry = properties["mlm:input"][0]
         settings = properties["mlm:hyperparameters"]
-        model = build(settings["architecture"], settings["encoder"], len(entry["bands"]))
+        model = build(
+            settings["architecture"], settings["encoder"], len(entry["bands"]), settings["depth"]
+        )
         try:
             model.load_state_dict(load_file(folder / "model.safetensors"))
         except (OSError, SafetensorError, RuntimeError) as error:

@@ -20,7 +20,7 @@ def encoders() -> list[str]:
     return sorted(get_encoder_names())
 
 
-def build(architecture: str, encoder: str, channels: int) -> nn.Module:
+def build(architecture: str, encoder: str, channels: int, depth: int | None = None) -> nn.Module:
     """Return a model that maps (n, channels, y, x) to logits (n, 1, y, x).
 
     Parameters
@@ -31,6 +31,8 @@ def build(architecture: str, encoder: str, channels: int) -> nn.Module:
         A name of `encoders()`, or tu-NAME for an encoder of timm.
     channels : int
         Number of input bands.
+    depth : int, optional
+        Stages of the encoder, 3 to 5; the architecture's own number where not given.
 
     Returns
     -------
@@ -51,6 +53,7 @@ def build(architecture: str, encoder: str, channels: int) -> nn.Module:
             encoder_weights=None,
             in_channels=channels,
             classes=1,
+            **_options(architecture, depth),
         )
     except (KeyError, RuntimeError) as error:
         raise ConfigError(
@@ -63,9 +66,22 @@ def build(architecture: str, encoder: str, channels: int) -> nn.Module:
             f"Architecture {architecture!r} cannot be built on encoder {encoder!r}: {error}.",
             hint="resnet18 works with all nine architectures.",
         ) from error
-    memory_format = torch.channels_last
-    module: nn.Module = model.to(memory_format=memory_format)
+    module: nn.Module = model.to(memory_format=torch.channels_last)
     return module
+
+
+def _options(architecture: str, depth: int | None) -> dict[str, object]:
+    """Return what the library leaves to its caller where the depth is not its default."""
+    if depth is None:
+        return {}
+    options: dict[str, object] = {"encoder_depth": depth}
+    if architecture in ("unet", "unetplusplus", "manet"):
+        options["decoder_channels"] = (256, 128, 64, 32, 16)[-depth:]
+    elif architecture == "fpn":
+        options["upsampling"] = 2 ** (depth - 3)
+    elif architecture == "pspnet":
+        options["upsampling"] = 2**depth
+    return options
 
 
 def parameters(model: nn.Module) -> int:

@@ -60,6 +60,7 @@ class Recipe:
 
     architecture: str
     encoder: str
+    depth: int | None
     loss: str
     learning_rate: float
     seed: int
@@ -70,6 +71,7 @@ class Recipe:
     schedule: str
     weight_decay: float
     flips: bool
+    jitter: float
     background_share: float
     rejected_share: float
 
@@ -207,7 +209,7 @@ def fit(
             f"({', '.join(tile.name for tile in validation) or 'there is none'}).",
             hint="Give a site with known slumps the role validation.",
         )
-    model = build(recipe.architecture, recipe.encoder, len(scaling.bands))
+    model = build(recipe.architecture, recipe.encoder, len(scaling.bands), recipe.depth)
     # One multi-tensor update instead of one small one per weight.
     optimizer = torch.optim.AdamW(
         model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay, foreach=True
@@ -243,6 +245,7 @@ def fit(
                 generator,
                 recipe.batch,
                 flips=recipe.flips,
+                jitter=recipe.jitter,
                 background=recipe.background_share,
                 rejected=recipe.rejected_share,
             )
@@ -399,7 +402,7 @@ def run(
             fingerprint=fingerprint_of(dict(settings), item.inputs),
             progress=progress,
         )
-        model = build(recipe.architecture, recipe.encoder, len(bands))
+        model = build(recipe.architecture, recipe.encoder, len(bands), recipe.depth)
         model.load_state_dict(fitted.weights)
         model.eval()
         found, maps = validate(model, scaling, validation)
