@@ -442,3 +442,38 @@ def test_imported_tiles_go_through_the_chain_without_earth_engine(tmp_path):
     assert f"{waiting.count} still wait for a decision" in page
     # Once more: the same candidates wait, and nothing is done again.
     assert pipeline.run(Workspace(workspace.root)).count == waiting.count
+
+
+def test_a_real_site_of_two_sensors_with_an_experts_outlines(data_dir, workspace):
+    """Bykovsky: Sentinel-2 at 10 m, Landsat 8 at 15 m on another grid, nodata -inf, a shapefile."""
+    folder = data_dir / "rts_expert_labels"
+    if not folder.is_dir():
+        pytest.skip(f"no {folder}")
+    (s2,) = (folder / "01_Setup" / "Bykovsky" / "data").glob("S2_*.tif")
+    (l8,) = (folder / "01_Setup" / "Bykovsky" / "data").glob("L8_*.tif")
+    expert = folder / "02_UserResults" / "#02" / "Bykovsky_digitized.shp"
+    done = import_tiles(
+        workspace, "bykovsky",
+        {"red": Source(s2, 3), "nir": Source(s2, 7), "landsat": Source(l8, 4)},
+        role="train", outlines=expert,
+        context={f"post_{c}": Source(s2, i) for c, i in (("blue", 1), ("green", 2), ("red", 3))},
+    )  # fmt: skip
+    stack = read_float(workspace.stack("bykovsky"))
+    with rasterio.open(s2) as source:
+        red = source.read(3).astype("float32")
+        assert stack.grid.transform == source.transform
+    seen = red != 0
+    np.testing.assert_array_equal(stack.band("red")[seen], red[seen])
+    assert np.isnan(stack.band("red")[~seen]).all()
+    assert any("L8" in note and "pixels of 15" in note for note in done.notes)
+    # The same ground three days apart: near infrared agrees, and best where nothing is shifted.
+    nir, landsat = stack.band("nir"), stack.band("landsat")
+    both = np.isfinite(landsat) & np.isfinite(nir)
+    assert both.mean() > 0.9
+    shifts = {
+        (dy, dx): np.corrcoef(landsat[both], np.roll(nir, (dy, dx), (0, 1))[both])[0, 1]
+        for dy in (-3, 0, 3) for dx in (-3, 0, 3)
+    }  # fmt: skip
+    assert shifts[0, 0] > 0.8 and max(shifts, key=shifts.__getitem__) == (0, 0)
+    frame = geopandas.read_file(expert).to_crs(UTM)
+    assert abs(done.positives * 100 - frame.area.sum()) < 0.05 * frame.area.sum()
