@@ -249,5 +249,6 @@ def test_killed_and_started_again_it_ends_the_same(valley: Path, tmp_path: Path)
         if process.returncode != 0:
             assert not marker.exists()
     build(tmp_path / "catalog", tmp_path / "truth", seed=4, shape=SHAPE)
+    assert not list(tmp_path.rglob(".*.tmp*"))
     names = digests(tmp_path)
     assert {k: v for k, v in names.items() if k in digests(valley)} == digests(valley)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -69,11 +70,12 @@ class _Writer:
         self.hashes: dict[str, str] = {}
 
     def clear(self) -> None:
-        """Delete what another valley left; assets that are not of a valley stay."""
+        """Delete what another valley or a killed run left; other assets stay."""
         for collection in (S1, S2, DEM, WORLDCOVER, ERA5, OWN):
             for asset in self.catalog.children(collection):
                 known = asset.properties.get("valley")
-                if known is not None and known != self.key:
+                unfinished = asset.type == "FOLDER" and not self.catalog.children(asset.id)
+                if unfinished or (known is not None and known != self.key):
                     self.catalog.delete(asset.id)
 
     def step(self, words: str, more: int = 1) -> None:
@@ -501,6 +503,16 @@ def _truth(root: Path, land: Landscape, frame: Frame) -> dict[str, Any]:
     }
 
 
+def _sweep(root: Path) -> None:
+    """Remove the temporary files of processes that were killed (`thawslump.files.atomic`)."""
+    import psutil
+
+    for path in root.glob("**/.*.tmp*"):
+        found = re.search(r"\.(\d+)\.tmp", path.name)
+        if found is not None and path.is_file() and not psutil.pid_exists(int(found[1])):
+            path.unlink(missing_ok=True)
+
+
 def _polygons(shape: BaseGeometry) -> BaseGeometry:
     """Keep the polygons of a shape: cutting leaves stray lines and points."""
     kept = [p for p in shapely.get_parts(shape) if p.geom_type == "Polygon" and p.area > 0.01]
@@ -554,6 +566,8 @@ def build(
     catalog_root, truth_root = Path(catalog_root), Path(truth_root)
     marker = catalog_root / "valley.json"
     marker.unlink(missing_ok=True)
+    for root in (catalog_root, truth_root):
+        _sweep(root)
     say(0.0, "relief, ground ice, slumps")
     land = make(seed, frame.shape)
     scenes = Scenes(land)
