@@ -33,7 +33,9 @@ class Earth:
         self.catalog = Catalog(root, writable=True)
         self.engine = Evaluator(self.catalog)
 
-    def put(self, name: str, *bands: BandData, start: int | None = None, **properties: Any) -> None:
+    def put(
+        self, name: str, /, *bands: BandData, start: int | None = None, **properties: Any
+    ) -> None:
         """Add an image."""
         self.catalog.put_image(name, bands, properties, start_ms=start)
 

@@ -16,10 +16,21 @@ __all__ = ["lonlat_of", "pixel_sizes"]
 
 def lonlat_of(window: Window) -> tuple[Array, Array]:
     """Return longitude and latitude of pixel centres, broadcastable to the window."""
-    place = locate(window, WGS84)
+    return positions(window, WGS84)
+
+
+# Positions are exact to 0.005 target pixels and rounded to 1e-6 of them; as values, on
+# pixels of a degree, that would be far too coarse.
+_FINE = 1e-6
+
+
+def positions(window: Window, target: Projection) -> tuple[Array, Array]:
+    """Return pixel centres in another projection's pixels, precise enough to be values."""
+    place = locate(window, target.scaled(_FINE))
+    columns, rows = place.columns * _FINE, place.rows * _FINE
     if place.separable:
-        return place.columns[None, :], place.rows[:, None]
-    return place.columns, place.rows
+        return columns[None, :], rows[:, None]
+    return columns, rows
 
 
 def pixel_sizes(window: Window) -> tuple[Array, Array]:
@@ -136,10 +147,7 @@ def pixel_coordinates(projection: Projection) -> Image:
     """Return bands ``x`` and ``y``: coordinates of pixel centres in a projection's pixels."""
 
     def compute(window: Window) -> list[Pixels]:
-        place = locate(window, projection)
-        x, y = place.columns, place.rows
-        if place.separable:
-            x, y = x[None, :], y[:, None]
+        x, y = positions(window, projection)
         return [
             Pixels(np.broadcast_to(x, window.shape), None),
             Pixels(np.broadcast_to(y, window.shape), None),

@@ -14,7 +14,7 @@ from ..geometry import Geometry, covered, polygons
 from ..image import Element, Image, WindowNode
 from ..pixels import Array, Band, Pixels, render
 from ..projection import WGS84, Projection, Window, transformer
-from ..reducers import Reducer, named_reducer
+from ..reducers import Reducer, named_reducer, renamed
 from ..types import BYTE, DOUBLE, PixelType
 from ..values import Collection, Feature, geometry_of
 from .registry import function
@@ -120,6 +120,9 @@ def reduce_to_image(items: Collection, properties: list[str], reducer: Reducer) 
     ]
     index = _Index([g for g, _ in pairs])
     columns = [[float(i.properties[p]) for _, i in pairs] for p in properties]
+    if reducer.name in ("first", "last"):
+        # A feature that does not cover a pixel is no null input there: it is no input.
+        reducer = renamed(named_reducer(f"{reducer.name}NonNull"), reducer.outputs)
     kinds = [DOUBLE] * reducer.inputs
 
     def compute(window: Window) -> list[Pixels]:
