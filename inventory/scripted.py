@@ -126,6 +126,7 @@ def decide_all(
     address: str,
     verdicts: dict[str, bool],
     *,
+    round: int,
     progress: Callable[[float, str], None] = lambda fraction, words: None,
 ) -> int:
     """Decide every open candidate of the page's queue; return how many were.
@@ -136,11 +137,16 @@ def decide_all(
         Of a running review server, "http://127.0.0.1:8765".
     verdicts : dict of str to bool
         Candidate -> accept.
+    round : int
     progress : callable
     """
     client = _Client(address)
     try:
-        left = [c["id"] for c in client.ask("/api/queue")["candidates"] if c["state"] == "open"]
+        left = [
+            c["id"]
+            for c in client.ask(f"/api/queue?round={round}")["candidates"]
+            if c["state"] == "open"
+        ]
         for number, identity in enumerate(left):
             # As a person does, it looks at the candidate first.
             state = client.ask(f"/api/candidates/{identity}")["state"]
@@ -177,7 +183,7 @@ def run(item: Item, workspace: Workspace, progress: Callable[[float, str], None]
     if any(c.state == "open" for c in candidates):
         app = create_app(workspace.root, round=round, kind="scripted")
         with Running(app) as address:
-            decide_all(address, verdicts, progress=progress)
+            decide_all(address, verdicts, round=round, progress=progress)
     # From the inventory, not from what this call did: equal after any number of kills.
     counts = inventory.counts(round)
     facts = {

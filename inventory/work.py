@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from inventory.labels import reviewed_labels, whole_labels
 from inventory.records import Candidate, areas, as_feature, canonical_geometry, stable_id, with_rank
 from inventory.store import Inventory
 from thawslump.errors import ConfigError, DataError
-from thawslump.files import atomic, write_json
+from thawslump.files import atomic, write_text
 from thawslump.grid import lonlat_bounds, metres_per_pixel
 from thawslump.raster import grid_of, read_float, write_cog
 from thawslump.vector import read_outlines
@@ -33,6 +33,13 @@ if TYPE_CHECKING:
 __all__ = ["bring_outlines", "candidates", "export_slumps", "import_outlines", "labels"]
 
 Progress = Callable[[float, str], None]
+
+
+def _write_features(path: Path, features: Sequence[Mapping[str, Any]], **members: Any) -> None:
+    """Write GeoJSON with one feature a line: small, and `diff` shows what differs."""
+    head = json.dumps({"type": "FeatureCollection", **members}, sort_keys=True)[:-1]
+    lines = ",\n".join(json.dumps(feature, sort_keys=True) for feature in features)
+    write_text(path, f'{head}, "features": [\n{lines}\n]}}\n')
 
 
 def _span(bounds: tuple[float, float, float, float]) -> str:
@@ -66,7 +73,7 @@ def import_outlines(item: Item, workspace: Workspace, progress: Progress) -> dic
         for shape in shapes
     ]
     features.sort(key=lambda feature: json.dumps(feature["geometry"]))
-    write_json(item.outputs[0], {"type": "FeatureCollection", "features": features})
+    _write_features(item.outputs[0], features)
     return {"outlines": len(shapes), "changed": changed}
 
 
@@ -297,14 +304,11 @@ def candidates(item: Item, workspace: Workspace, progress: Progress) -> dict[str
     for site in item.settings["areas"]:
         inventory.add_candidates(round, site, [c for c in ranked if c.site == site])
     # Written last: while this file is missing, the step is not done and runs again.
-    write_json(
+    _write_features(
         item.outputs[0],
-        {
-            "type": "FeatureCollection",
-            "round": round,
-            "threshold": threshold,
-            "features": [as_feature(candidate) for candidate in ranked],
-        },
+        [as_feature(candidate) for candidate in ranked],
+        round=round,
+        threshold=threshold,
     )
     return {
         "candidates": len(ranked),

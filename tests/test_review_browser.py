@@ -207,4 +207,4 @@ def test_made_up_data_and_scripted_decisions_are_called_so(page: Any, world: Wor
         assert not page.locator("#scripted").is_visible()
         press(page, "ArrowLeft")
         assert page.locator("#scripted").inner_text() == "Scripted decisions"
-        assert "accepted by scripted (scripted)" in page.locator("#history").inner_text()
+        assert "accepted by the scripted reviewer" in page.locator("#history").inner_text()

@@ -42,6 +42,16 @@ def test_the_square_holds_the_outline_in_its_middle(
     assert abs(row + side / 2 - (top + height / 2)) <= 0.5
 
 
+@given(st.integers(0, 90), st.integers(0, 50), st.integers(1, 10), st.integers(40, 200))
+def test_near_the_edge_the_square_moves_inside(x: int, y: int, size: int, minimum: int) -> None:
+    """Where it fits it shows no pixel beyond the raster, and still the whole outline."""
+    column, row, side = square_window((x, y, x + size, y + size), minimum=minimum, shape=(60, 100))
+    assert column <= x and x + size <= column + side
+    assert row <= y and y + size <= row + side
+    assert side > 60 or (row >= 0 and row + side <= 60)
+    assert side > 100 or (column >= 0 and column + side <= 100)
+
+
 def test_equal_reflectance_has_an_equal_colour_on_both_dates() -> None:
     """A darker second date stays darker: no stretch of its own."""
     rng = np.random.default_rng(0)

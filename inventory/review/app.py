@@ -67,6 +67,7 @@ class UndoBody(BaseModel):
 
     reviewer: str = Field(max_length=100)
     request: str = Field(min_length=8, max_length=64)
+    round: int | None = Field(None, ge=1)
 
 
 def create_app(
@@ -84,7 +85,7 @@ def create_app(
     root : Path
         The workspace.
     round : int, optional
-        Which round is decided; the newest with candidates where not given.
+        Which round is shown first; the newest with candidates where not given.
     kind : {"people", "scripted"}
         Recorded with every decision; the page cannot choose it.
     token : str, optional
@@ -145,9 +146,6 @@ def create_app(
         rounds = inventory.rounds()
         return rounds[-1] if rounds else 1
 
-    def counted() -> dict[str, int]:
-        return inventory.counts(shown_round())
-
     @app.get("/api/session")
     def session() -> dict[str, Any]:
         sites = workspace.sites
@@ -156,6 +154,7 @@ def create_app(
             "id": hashlib.sha256(str(workspace.root).encode()).hexdigest()[:16],
             "workspace": workspace.config.name,
             "round": shown_round(),
+            "rounds": inventory.rounds() or [shown_round()],
             "kind": kind,
             "made_up": workspace.config.made_up or any(s.made_up for s in sites.values()),
             "sites": {
@@ -170,8 +169,8 @@ def create_app(
         }
 
     @app.get("/api/queue")
-    def queue() -> dict[str, Any]:
-        number = shown_round()
+    def queue(round: int | None = None) -> dict[str, Any]:
+        number = round or shown_round()
         return {
             "round": number,
             "candidates": [
@@ -185,7 +184,7 @@ def create_app(
                 }
                 for c in inventory.candidates(number)
             ],
-            "counts": counted(),
+            "counts": inventory.counts(number),
         }
 
     @app.get("/api/candidates/{candidate_id}")
@@ -201,11 +200,11 @@ def create_app(
 
     @app.post("/api/decisions")
     async def decide(body: DecisionBody) -> dict[str, Any]:
-        return await run_in_threadpool(_decide, inventory, gallery, body, kind, counted)
+        return await run_in_threadpool(_decide, inventory, gallery, body, kind)
 
     @app.post("/api/undo")
     async def undo(body: UndoBody) -> dict[str, Any]:
-        return await run_in_threadpool(_undo, inventory, body, kind, shown_round(), counted)
+        return await run_in_threadpool(_undo, inventory, body, kind, shown_round())
 
     folder = resources.files("inventory.review") / "static"
     app.mount("/", StaticFiles(directory=str(folder), html=True), name="static")
@@ -318,7 +317,6 @@ def _decide(
     gallery: Gallery,
     body: DecisionBody,
     kind: str,
-    counted: Callable[[], dict[str, int]],
 ) -> dict[str, Any]:
     geometry = None
     if body.drawn is not None:
@@ -346,25 +344,25 @@ def _decide(
         expected=body.expected,
         request=body.request,
     )
-    state = inventory.candidate(body.candidate).state
-    return {"candidate": body.candidate, "state": state, "number": made.number, "counts": counted()}
-
-
-def _undo(
-    inventory: Inventory,
-    body: UndoBody,
-    kind: str,
-    round: int,
-    counted: Callable[[], dict[str, int]],
-) -> dict[str, Any]:
-    undone = inventory.undo(body.reviewer.strip(), kind=kind, round=round, request=body.request)
-    if undone is None or undone.candidate_id is None:
-        return {"candidate": None, "state": None, "undone": None, "counts": counted()}
     return {
-        "candidate": undone.candidate_id,
-        "state": inventory.candidate(undone.candidate_id).state,
-        "undone": undone.decision,
-        "counts": counted(),
+        "candidate": body.candidate,
+        "state": inventory.candidate(body.candidate).state,
+        "number": made.number,
+        "counts": inventory.counts(made.round),
+    }
+
+
+def _undo(inventory: Inventory, body: UndoBody, kind: str, round: int) -> dict[str, Any]:
+    number = body.round or round
+    undone = inventory.undo(body.reviewer.strip(), kind=kind, round=number, request=body.request)
+    state = None
+    if undone is not None and undone.candidate_id is not None:
+        state = inventory.candidate(undone.candidate_id).state
+    return {
+        "candidate": None if undone is None else undone.candidate_id,
+        "state": state,
+        "undone": None if undone is None else undone.decision,
+        "counts": inventory.counts(number),
     }
 
 

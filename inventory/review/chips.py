@@ -20,7 +20,11 @@ DIVERGING = ("#6b3a06", "#b8741f", "#e6c890", "#f4f2ec", "#a8d8cf", "#3f9c90", "
 
 
 def square_window(
-    bounds: tuple[float, float, float, float], *, zoom: float = 1.0, minimum: int = 64
+    bounds: tuple[float, float, float, float],
+    *,
+    zoom: float = 1.0,
+    minimum: int = 64,
+    shape: tuple[int, int] | None = None,
 ) -> tuple[int, int, int]:
     """Return the square of pixels that shows an outline with its surroundings.
 
@@ -32,11 +36,13 @@ def square_window(
         2 shows half as much around, 0.5 twice as much.
     minimum : int
         Side in pixels at zoom 1 at least, so that small outlines keep their surroundings.
+    shape : (rows, columns), optional
+        Of the raster: the square is moved inside where it fits, and the outline out of its middle.
 
     Returns
     -------
     (column, row, side) : tuple of int
-        May reach beyond the raster; an outline's square does not move when its neighbour's does.
+        May reach beyond the raster where it is larger.
 
     Examples
     --------
@@ -49,6 +55,10 @@ def square_window(
     pixels = max(2 * round(side / 2), 2 * int(np.ceil(max(right - left, bottom - top) / 2)) + 4)
     column = round((left + right) / 2 - pixels / 2)
     row = round((top + bottom) / 2 - pixels / 2)
+    if shape is not None and pixels <= shape[0]:
+        row = min(max(row, 0), shape[0] - pixels)
+    if shape is not None and pixels <= shape[1]:
+        column = min(max(column, 0), shape[1] - pixels)
     return column, row, pixels
 
 

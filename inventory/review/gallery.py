@@ -157,7 +157,7 @@ class Gallery:
         x, y = to_crs(source.crs).transform(xy[:, 0], xy[:, 1])
         columns, rows = ~source.transform @ (np.asarray(x), np.asarray(y))
         bounds = (columns.min(), rows.min(), columns.max(), rows.max())
-        column, row, side = chips.square_window(bounds, zoom=zoom)
+        column, row, side = chips.square_window(bounds, zoom=zoom, shape=source.shape)
         return Frame(
             site=candidate.site,
             column=column,

@@ -182,7 +182,7 @@ function describe(detail) {
     ...attribute("Image side", `${Math.round(detail.metres).toLocaleString("en")} m`),
   );
   const told = detail.history.map((d) => {
-    const who = d.kind === "scripted" ? `${d.reviewer} (scripted)` : d.reviewer;
+    const who = d.kind === "scripted" ? "the scripted reviewer" : d.reviewer;
     const words = `${WORD_OF[STATE_OF[d.decision]] || d.decision}${d.edited ? ", corrected," : ""} by ${who}`;
     const when = d.time.slice(0, 16).replace("T", " ");
     return make("li", { class: d.taken_back ? "taken-back" : "", title: d.note || "" },
@@ -463,7 +463,7 @@ function answered(answer, note) {
 
 async function reload() {
   try {
-    const fresh = await ask("api/queue");
+    const fresh = await ask(`api/queue?round=${session.round}`);
     const here = queue[position]?.id;
     queue = fresh.candidates;
     loaded.clear();
@@ -518,7 +518,8 @@ function undo() {
   const reviewer = $("reviewer").value.trim();
   if (!reviewer) { who(); return; }
   if ($("done").open) $("done").close();
-  post({ path: "api/undo", body: { reviewer, request: crypto.randomUUID?.() ?? unique() }, note: "undo" });
+  const body = { reviewer, round: session.round, request: crypto.randomUUID?.() ?? unique() };
+  post({ path: "api/undo", body, note: "undo" });
 }
 
 function move(step, open, since) {
@@ -615,6 +616,10 @@ $("next").addEventListener("click", (event) => move(1, true, event.timeStamp));
 $("previous").addEventListener("click", (event) => move(-1, true, event.timeStamp));
 $("undo").addEventListener("click", undo);
 $("correct").addEventListener("click", () => correct(!ring));
+$("round").addEventListener("change", () => {
+  location.hash = $("round").value;
+  location.reload();
+});
 $("help-button").addEventListener("click", () => $("help").showModal());
 $("who").addEventListener("close", () => {
   $("reviewer").value = $("who-name").value.trim();
@@ -629,7 +634,10 @@ $("reviewer").addEventListener("change", () => {
 async function begin() {
   try {
     session = await ask("api/session");
-    queue = (await ask("api/queue")).candidates;
+    // A reload stays in the round that was chosen.
+    const chosen = Number(location.hash.slice(1));
+    if (session.rounds.includes(chosen)) session.round = chosen;
+    queue = (await ask(`api/queue?round=${session.round}`)).candidates;
   } catch (error) {
     banner(`The server does not answer: ${error.message}`);
     setTimeout(begin, 1000);
@@ -638,7 +646,12 @@ async function begin() {
   banner("");
   document.title = `${session.workspace} · thawslump review`;
   $("workspace").textContent = session.workspace;
-  $("round").textContent = `round ${session.round}`;
+  $("round").replaceChildren(...session.rounds.map((n) => {
+    const option = make("option", { value: n }, `round ${n}`);
+    option.selected = n === session.round;
+    return option;
+  }));
+  $("round").disabled = session.rounds.length < 2;
   $("made-up").hidden = !session.made_up;
   $("reviewer").value = localStorage.getItem("thawslump.reviewer") || "";
   outbox = JSON.parse(localStorage.getItem(`thawslump.outbox.${session.id}`) || "[]");
@@ -648,7 +661,7 @@ async function begin() {
     const idle = new Promise((done) => resolveIdle.push(done));
     send();
     await idle;
-    queue = (await ask("api/queue")).candidates;
+    queue = (await ask(`api/queue?round=${session.round}`)).candidates;
     listed();
   }
   if (!queue.length) {
