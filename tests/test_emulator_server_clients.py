@@ -213,6 +213,45 @@ def test_grid_of_the_image_where_none_is_given(client: None, world: World) -> No
         assert tuple(source.transform)[:6] == NORTH and source.descriptions == ("elevation",)
 
 
+def test_parts_of_a_grid_are_filled_in_from_the_image(client: None, world: World) -> None:
+    from pyproj import Transformer
+
+    to_lonlat = Transformer.from_crs(UTM, "EPSG:4326", always_xy=True).transform
+    west, south = to_lonlat(500205, 4999505)
+    east, north = to_lonlat(500395, 4999795)
+    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
+    part = ee.data.getPixels(
+        {
+            "assetId": "users/me/dem",
+            "fileFormat": "GEO_TIFF",
+            "region": {"type": "Polygon", "coordinates": [ring]},
+        }
+    )
+    coarse = ee.data.computePixels(
+        {
+            "expression": ee.Image("users/me/dem"),
+            "fileFormat": "GEO_TIFF",
+            "grid": {
+                "crsCode": UTM,
+                "affineTransform": {
+                    "scaleX": 40, "translateX": 500000, "scaleY": -40, "translateY": 5000000,
+                },
+            },
+        }
+    )  # fmt: skip
+    with rasterio.MemoryFile(part) as memory, memory.open() as source:
+        a, _, x, _, _, y = tuple(source.transform)[:6]
+        row, col = round((5000000 - y) / 10), round((x - 500000) / 10)
+        h, w = source.shape
+        assert a == 10 and abs(row - 20) <= 1 and abs(col - 20) <= 1
+        assert 29 <= h <= 32 and 19 <= w <= 22
+        np.testing.assert_array_equal(source.read(1), world.dem[row : row + h, col : col + w])
+    with rasterio.MemoryFile(coarse) as memory, memory.open() as source:
+        assert source.shape == (24, 32) and source.transform.a == 40
+        # The pyramid ends at 256 pixels, so there is no coarser level than the native one.
+        np.testing.assert_array_equal(source.read(1), world.dem[2::4, 2::4])
+
+
 def test_errors_in_earth_engines_words(client: None) -> None:
     with pytest.raises(ee.EEException, match=r"Image\.load: Image asset 'users/me/none' not found"):
         ee.Image("users/me/none").getInfo()

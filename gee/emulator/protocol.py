@@ -349,18 +349,16 @@ class Endpoint:
         if asset.type != "IMAGE":
             raise EngineError(f"Asset '{asset.id}' is not an Image.")
         body["expression"] = _call("Image.load", {"id": _constant(asset.id)})
-        if body.get("region") and not body.get("grid"):
-            body["expression"] = _call(
-                "Image.clip",
-                {
-                    "input": body["expression"]["values"]["0"],
-                    "geometry": _constant(body["region"]),
-                },
-            )
         with self._busy:
-            return self._pixels(body)
+            return self._pixels(body, region=body.get("region"))
 
-    def _pixels(self, body: dict[str, Any], *, thumbnail: bool = False) -> Response:
+    def _pixels(
+        self,
+        body: dict[str, Any],
+        *,
+        thumbnail: bool = False,
+        region: dict[str, Any] | None = None,
+    ) -> Response:
         """Compute and encode the pixels that a request asks for."""
         from . import encode
 
@@ -369,7 +367,7 @@ class Endpoint:
             raise EngineError(f"Image file format {file_format} is not implemented.")
         image = self._image(body)
         small = thumbnail and file_format in PICTURES and not _sized(body["expression"])
-        grid = self._grid(image, body.get("grid"), small)
+        grid = self._grid(image, body.get("grid"), small, region)
         # A visualised image has the bands red, green, blue: what was asked for went into it.
         names = None if body.get("visualizationOptions") else body.get("bandIds") or None
         bands = _infos(image, names)
@@ -434,14 +432,19 @@ class Endpoint:
         return value
 
     def _grid(
-        self, image: Image, wanted: Mapping[str, Any] | None, small: bool = False
+        self,
+        image: Image,
+        wanted: Mapping[str, Any] | None,
+        small: bool = False,
+        region: dict[str, Any] | None = None,
     ) -> PixelGrid:
         from .evaluate import default_grid
         from .projection import PixelGrid
 
         if wanted and wanted.get("dimensions"):
             return PixelGrid.from_request(dict(wanted), image.first_projection)
-        grid = default_grid(image)
+        crs, transform = _placement(wanted or {})
+        grid = default_grid(image, region, crs=crs, transform=transform)
         longest = max(grid.width, grid.height)
         if not small or longest <= THUMBNAIL:
             return grid
@@ -966,6 +969,14 @@ def _infos(image: Image, names: Sequence[str] | None) -> list[BandInfo]:
     if not bands:
         raise EngineError("Image has no bands.")
     return [BandInfo(b.id, b.type.dtype, b.type.low, b.type.high) for b in bands]
+
+
+def _placement(grid: Mapping[str, Any]) -> tuple[str | None, tuple[float, ...] | None]:
+    """Return the CRS and the transform of a grid that leaves its dimensions to the image."""
+    affine = grid.get("affineTransform")
+    names = ("scaleX", "shearX", "translateX", "shearY", "scaleY", "translateY")
+    transform = tuple(float(affine.get(name, 0)) for name in names) if affine else None
+    return grid.get("crsCode") or grid.get("crsWkt"), transform
 
 
 def _canvas(grid: PixelGrid) -> Canvas:
