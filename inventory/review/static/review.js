@@ -670,7 +670,7 @@ async function begin() {
     return;
   }
   const open = queue.findIndex((c) => c.state === "open");
-  if (!$("reviewer").value) who();
+  if (open >= 0 && !$("reviewer").value) who();
   await show(open >= 0 ? open : 0);
   if (open < 0) finished();
 }
