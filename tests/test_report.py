@@ -533,6 +533,17 @@ def test_a_large_area_is_thinned_to_a_picture(tmp_path):
     assert picture.size == (1000, 17) and (found.width, found.height) == (2400, 40)
 
 
+def test_a_site_with_neither_images_nor_ndvi_shows_its_first_band(tmp_path):
+    workspace = make_workspace(tmp_path, size=32, upto="sites")
+    grid = GeoBox((32, 50), Affine(10, 0, 5e5, 0, -10, 7.9e6), CRS)
+    values = np.arange(1600, dtype="float32").reshape(1, 32, 50)
+    write_cog(workspace.stack("valley"), values, grid, ["roughness"], nodata=np.nan)
+    found = site_map(workspace, workspace.site("valley"), results.read(workspace))
+    assert [layer.title for layer in found.layers] == ["roughness"]
+    assert found.background == "band"
+    assert "First band of the stack." in Page(render(workspace)).text
+
+
 def test_the_small_demo_has_a_whole_report(small_demo):
     """End to end: what the chain wrote is read, and no section is empty."""
     text = Page((small_demo / "report.html").read_text(encoding="utf-8")).text

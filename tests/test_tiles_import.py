@@ -195,6 +195,10 @@ def test_the_item_names_its_sources(tmp_path, workspace):
     item = pystac.Item.from_dict(facts)
     assert item.assets["stack"].href == "./stack.tif"
     assert facts["properties"]["start_datetime"] == "2023-07-01T00:00:00Z"
+    import_tiles(workspace, "undated", {"dNDVI": Source(path)})
+    facts = json.loads(workspace.item("undated").read_text())
+    pystac.Item.from_dict(facts)
+    assert facts["properties"]["processing:lineage"].endswith("; undated")
 
 
 def test_the_same_import_again_gives_the_same_bytes(tmp_path, workspace):

@@ -207,7 +207,7 @@ def site_map(workspace: Workspace, site: Site, results: Results) -> SiteMap:
         counts[outline.kind] = counts.get(outline.kind, 0) + 1
     keys = [layer.key for layer in layers]
     backgrounds = tuple(
-        key for key in ("after", "before", "relief", "dndvi", "probability") if key in keys
+        key for key in ("after", "before", "relief", "dndvi", "band", "probability") if key in keys
     )
     side, chips = _chips([o for o in outlines if o.chip], rows, columns)
     return SiteMap(
@@ -304,10 +304,12 @@ def _value_layers(
     workspace: Workspace, site: Site, map_path: Path | None, number: int
 ) -> list[Layer]:
     import numpy as np
+    from rasterio.windows import Window
 
+    from thawslump import raster
     from thawslump.figures import indexed_png, ramp
 
-    layers = []
+    layers: list[Layer] = []
 
     def add(
         array: NDArray[np.float32], key: str, title: str, words: str, name: str,
@@ -324,6 +326,14 @@ def _value_layers(
         end = max(0.05, math.ceil(end * 20) / 20)
         add(change[0][0], "dndvi", "NDVI change", "After minus before, greenest pixels; brown lost "
             "vegetation.", "BrBG", -end, end, "{:+.2f}")  # fmt: skip
+    elif not workspace.context(site.name).exists() and workspace.stack(site.name).exists():
+        # Own rasters may have neither: something must show where the outlines lie.
+        band = raster.read(workspace.stack(site.name), window=Window(0, 0, 1, 1)).names[0]
+        first = _read_small(workspace.stack(site.name), [band])
+        if first is not None and np.isfinite(first[0]).any():
+            low, high = (float(v) for v in np.nanpercentile(first[0], [1, 99]))
+            words = "First band of the stack."
+            add(first[0][0], "band", band, words, "gray", low, max(high, low + 1e-6), "{:.3g}")
     if map_path is not None:
         probability = _read_small(map_path, ["probability"])
         if probability is not None:

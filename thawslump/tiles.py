@@ -593,15 +593,18 @@ def _write_item(
         "proj:code": str(grid.crs),
         "proj:shape": [int(v) for v in grid.shape],
         "proj:transform": list(affine[:6]),
-        "processing:lineage": "; ".join(notes) or "the rasters were taken as they are",
+        "processing:lineage": "; ".join(
+            [*(notes or ["the rasters were taken as they are"]), *([] if windows else ["undated"])]
+        ),
         "processing:software": {"thawslump": __version__},
         "thawslump:made_up": site.made_up,
         "thawslump:role": site.role,
         "thawslump:files": list(used.values()),
     }
-    if windows:
-        properties["start_datetime"] = f"{min(w.start for w in windows)}T00:00:00Z"
-        properties["end_datetime"] = f"{max(w.end for w in windows)}T00:00:00Z"
+    # STAC wants a time: without dates, any.
+    first = min((str(w.start) for w in windows), default="1900-01-01")
+    last = max((str(w.end) for w in windows), default="9999-01-01")
+    properties |= {"start_datetime": f"{first}T00:00:00Z", "end_datetime": f"{last}T00:00:00Z"}
     assets = {
         path.stem: {
             "href": f"./{path.name}",
