@@ -124,9 +124,11 @@ def test_kernels_as_documented(world: Earth) -> None:
     assert np.abs(sobel).tolist() == [[1, 0, 1], [2, 0, 2], [1, 0, 1]]
     euclid = weights(world, ee.Kernel.euclidean(2))
     assert euclid[2].tolist() == [2, 1, 0, 1, 2]
-    gauss = weights(world, ee.Kernel.gaussian(2, 1))
+    gauss = weights(world, ee.Kernel.gaussian(3, 1))
+    assert gauss.shape == (5, 5)  # section 4.2: radius 3 is trimmed to 5 x 5
     assert gauss.sum() == pytest.approx(1)
     assert gauss[2, 2] == gauss.max()
+    assert gauss[2, 3] / gauss[2, 2] == pytest.approx(math.exp(-0.5))
 
 
 def test_convolve_is_scipys(world: Earth) -> None:
@@ -225,3 +227,31 @@ def test_gradient_per_metre(world: Earth) -> None:
     found = world.pixels(plane(world, 0.3, 0.2).gradient(), native(10, 10))
     assert found["x"][0][5, 5] == pytest.approx(0.3, abs=1e-6)
     assert found["y"][0][5, 5] == pytest.approx(0.2, abs=1e-6)
+
+
+def test_cumulative_cost_of_even_ground_is_distance_times_cost(world: Earth) -> None:
+    "[A]: the cost of the cheapest path; masked pixels cannot be crossed."
+    spots = np.zeros((SIZE, SIZE), np.uint8)
+    spots[20, 20] = 1
+    world.put("T/one", band("s", spots))
+    cost = ee.Image(2).cumulativeCost(ee.Image("T/one"), 150, False)
+    found = world.data(cost, native(SIZE, SIZE))
+    assert found[20, 20] == 0
+    assert found[20, 25] == pytest.approx(100)
+    assert found[25, 25] == pytest.approx(100 * math.sqrt(2))
+    assert np.isnan(found[20, 50])
+
+
+def test_components_are_reduced(world: Earth) -> None:
+    image = ee.Image("T/noise").addBands(ee.Image("T/patches"))
+    means = image.reduceConnectedComponents(ee.Reducer.mean(), "p", 400)
+    found = world.data(means, native(SIZE, SIZE))
+    raw = world.data(ee.Image("T/patches"), native(SIZE, SIZE))
+    noise = world.data(ee.Image("T/noise"), native(SIZE, SIZE))
+    labels, count = ndimage.label(raw == raw[40, 40], np.ones((3, 3)))
+    patch = labels == labels[40, 40]
+    if patch.sum() <= 400:
+        np.testing.assert_allclose(found[patch], noise[patch].mean(), rtol=1e-5)
+    else:
+        assert np.isnan(found[patch]).all()
+    assert count

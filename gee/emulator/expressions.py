@@ -218,8 +218,12 @@ def scalar(tree: Tree, values: dict[str, Any]) -> int | float:
             if t.value in CONSTANTS:
                 return CONSTANTS[t.value]
             raise EngineError(f"Unknown variable '{t.value}' in an expression.")
-        if t.kind == "attribute" and t.parts[0].value == "Math" and t.value in CONSTANTS:
-            return CONSTANTS[t.value]
+        if t.kind == "attribute":
+            if t.parts[0].value == "Math" and t.value in CONSTANTS:
+                return CONSTANTS[t.value]
+            holder = run(t.parts[0])
+            if isinstance(holder, dict) and t.value in holder:
+                return holder[t.value]
         if t.kind == "?":
             return run(t.parts[1]) if run(t.parts[0]) else run(t.parts[2])
         if t.kind == "unary":

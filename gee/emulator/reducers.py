@@ -791,6 +791,51 @@ def to_list(tuple_size: int | None = None, optional: int = 0) -> Reducer:
     return Reducer("toList", size, ("list",), compute, optional=optional)
 
 
+def kendalls(inputs: int = 1) -> Reducer:
+    """Return Kendall's tau-b of two inputs, or of one input with its order ([A])."""
+    pair = _correlation("kendall")
+
+    def compute(columns: list[Any], weights: Array) -> list[Any]:
+        if inputs == 1:
+            return pair([np.arange(len(columns[0])), columns[0]], weights)
+        return pair(columns, weights)
+
+    return Reducer("kendallsCorrelation", inputs, ("tau", "p-value"), compute)
+
+
+def to_collection(names: Sequence[str], optional: int = 0) -> Reducer:
+    """Return all inputs as the features of a collection."""
+
+    def compute(columns: list[Any], weights: Array) -> list[Any]:
+        from .values import Collection, Feature
+
+        rows = zip(*([_scalar(v) for v in c] for c in columns), strict=True)
+        return [
+            Collection(
+                [
+                    Feature(None, {**dict(zip(names, row, strict=True)), "system:index": str(k)})
+                    for k, row in enumerate(rows)
+                ]
+            )
+        ]
+
+    return Reducer("toCollection", len(names), ("features",), compute, optional=optional)
+
+
+def disaggregated(reducer: Reducer) -> Reducer:
+    """Return the reducer over the items of lists and dictionaries ([A])."""
+
+    def flat(value: Any) -> list[Any]:
+        if isinstance(value, dict):
+            value = list(value.values())
+        return [x for v in value for x in flat(v)] if isinstance(value, list) else [value]
+
+    def compute(columns: list[Any], weights: Array) -> list[Any]:
+        return reducer.reduce([[x for v in c for x in flat(v)] for c in columns])
+
+    return Reducer("disaggregate", reducer.inputs, reducer.outputs, compute)
+
+
 def combined(first: Reducer, second: Reducer, prefix: str = "", shared: bool = False) -> Reducer:
     """Return two reducers in parallel ([A] Reducer.combine)."""
     if shared and first.inputs != second.inputs:
@@ -1080,6 +1125,7 @@ _SIMPLE: dict[str, Callable[[], Reducer]] = {
     "spearmansCorrelation": lambda: Reducer(
         "spearmansCorrelation", 2, ("correlation", "p-value"), _correlation("spearman")
     ),
+    "kendallsCorrelation": lambda: kendalls(1),
     "sensSlope": lambda: Reducer("sensSlope", 2, ("slope", "offset"), _sens),
     "toList": to_list,
 }  # fmt: skip

@@ -184,6 +184,7 @@ def zone(name: str | None) -> tzinfo:
         raise EngineError(f"The datetime zone id '{name}' is not recognised.") from None
 
 
+_ORDINAL = re.compile(r"(\d{4})-(\d{3})")
 _ISO = re.compile(
     r"(-?\d{4,})(?:-(\d{1,2})(?:-(\d{1,2}))?)?"
     r"(?:[T ](\d{1,2})(?::?(\d{2})(?::?(\d{2})(?:[.,](\d{1,9}))?)?)?)?\s*(Z|[+-]\d{2}:?\d{2})?"
@@ -205,6 +206,10 @@ class Date:
     @staticmethod
     def parse(text: str, time_zone: str | None = None) -> Date:
         """Read an ISO 8601 date with as many parts as it has."""
+        ordinal = _ORDINAL.fullmatch(text.strip())
+        if ordinal:
+            start = datetime(int(ordinal[1]), 1, 1, tzinfo=zone(time_zone))
+            return Date.of(start + timedelta(days=int(ordinal[2]) - 1))
         found = _ISO.fullmatch(text.strip())
         if not found:
             raise EngineError(
@@ -278,11 +283,14 @@ class Filter:
     test : function of an element
     match : function of two elements, optional
         For joins: left and right.
+    measure : function of two elements, optional
+        How far two that match are apart.
     """
 
     name: str
     test: Callable[[Any], bool]
     match: Callable[[Any, Any], bool] | None = None
+    measure: Callable[[Any, Any], float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

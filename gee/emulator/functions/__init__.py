@@ -30,6 +30,7 @@ _FAMILIES = (
     "sources",
     "strings",
     "terrain",
+    "types",
     "vectors",
     "visual",
 )

@@ -329,7 +329,13 @@ def _histogram(values: list[Any]) -> dict[str, int]:
     return table
 
 
-_statistic("first", lambda v: v[0] if v else None)
+@function("AggregateFeatureCollection.first")
+def aggregate_first(items: Collection, name: str) -> Any:
+    """Return the property of the first object, null where it has none ([A])."""
+    found = items.first()
+    return None if found is None else found.properties.get(name)
+
+
 _statistic("count", len)
 _statistic("min", lambda v: min(v, key=compare_key) if v else None)
 _statistic("max", lambda v: max(v, key=compare_key) if v else None)

@@ -392,8 +392,8 @@ def is_empty(span: DateRange) -> bool:
 
 @function("DateRange.isUnbounded")
 def is_unbounded(span: DateRange) -> bool:
-    """Test whether an end is missing."""
-    return span.start is None or span.end is None
+    """Test whether the range is all of time."""
+    return span.start is None and span.end is None
 
 
 def iso(value: Date) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -88,7 +89,9 @@ def _in_range(container: Any, value: Any) -> bool:
 
 
 def _pair(
-    name: str, test: Callable[[Any, Any], bool]
+    name: str,
+    test: Callable[[Any, Any], bool],
+    measure: Callable[[Any, Any], float] | None = None,
 ) -> Callable[[str | None, Any, str | None, Any], Filter]:
     """Return a maker of filters with left and right fields or values."""
 
@@ -112,7 +115,13 @@ def _pair(
             b = right_value if right_field is None else field_value(right, right_field)
             return test(a, b)
 
-        return Filter(f"Filter.{name}", single, match)
+        def distance(left: Any, right: Any) -> float:
+            assert measure is not None
+            a = left_value if left_field is None else field_value(left, left_field)
+            b = right_value if right_field is None else field_value(right, right_field)
+            return measure(a, b)
+
+        return Filter(f"Filter.{name}", single, match, None if measure is None else distance)
 
     return make
 
@@ -122,17 +131,19 @@ def _register(names: tuple[str, ...], test: Callable[[Any, Any], bool]) -> None:
 
 
 _register(("eq", "equals"), _same)
-_register(("neq", "notEquals"), lambda a, b: a is not None and b is not None and not _same(a, b))
-_register(("lt", "lessThan"), _ordered(lambda a, b: a < b))
-_register(("lte", "lessThanOrEquals"), _ordered(lambda a, b: a <= b))
-_register(("gt", "greaterThan"), _ordered(lambda a, b: a > b))
-_register(("gte", "greaterThanOrEquals"), _ordered(lambda a, b: a >= b))
+# [A]: these three pass *unless* their opposite does, so also where a value is missing.
+_register(("neq", "notEquals"), lambda a, b: not _same(a, b))
+_LESS = _ordered(lambda a, b: a < b)
+_GREATER = _ordered(lambda a, b: a > b)
+_register(("lt", "lessThan"), _LESS)
+_register(("lte", "lessThanOrEquals"), lambda a, b: not _GREATER(a, b))
+_register(("gt", "greaterThan"), _GREATER)
+_register(("gte", "greaterThanOrEquals"), lambda a, b: not _LESS(a, b))
 _register(("stringStartsWith",), _text(lambda a, b: a.startswith(b)))
 _register(("stringEndsWith",), _text(lambda a, b: a.endswith(b)))
 _register(("stringContains",), _text(lambda a, b: b in a))
-# inList: the field is in the list on the right; listContains: the left list holds the right.
-_register(("inList",), lambda a, b: _holds(b, a))
-_register(("listContains",), _holds)
+# [A]: for both ids the left operand is the list.
+_register(("inList", "listContains"), _holds)
 _register(("dateRangeContains",), _in_range)
 
 
@@ -180,7 +191,11 @@ def within_distance(
         left, right = _shape(a), _shape(b)
         return left is not None and right is not None and distance_between(left, right) <= distance
 
-    return _pair("withinDistance", near)(left_field, right_value, right_field, left_value)
+    def far(a: Any, b: Any) -> float:
+        left, right = _shape(a), _shape(b)
+        return math.inf if left is None or right is None else distance_between(left, right)
+
+    return _pair("withinDistance", near, far)(left_field, right_value, right_field, left_value)
 
 
 @function("Filter.maxDifference")
@@ -198,7 +213,10 @@ def max_difference(
         numbers = isinstance(a, (int, float)) and isinstance(b, (int, float))
         return numbers and abs(a - b) <= difference
 
-    return _pair("maxDifference", near)(left_field, right_value, right_field, left_value)
+    def far(a: Any, b: Any) -> float:
+        return float(abs(_plain(a) - _plain(b)))
+
+    return _pair("maxDifference", near, far)(left_field, right_value, right_field, left_value)
 
 
 @function("Filter.always")
@@ -243,6 +261,7 @@ def every(filters: list[Filter]) -> Filter:
         "Filter.and",
         lambda item: all(f.test(item) for f in filters),
         lambda a, b: all(_matcher(f)(a, b) for f in filters),
+        next((f.measure for f in filters if f.measure is not None), None),
     )
 
 

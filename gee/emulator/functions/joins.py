@@ -13,6 +13,12 @@ from .registry import function
 __all__ = ["Join"]
 
 
+def _saved(
+    key: str, order: str | None, ascending: bool, measure: str | None, outer: bool
+) -> dict[str, Any]:
+    return {"key": key, "order": order, "up": ascending, "measure": measure, "outer": outer}
+
+
 @function("Join.simple")
 def simple() -> Join:
     """Keep what has a match."""
@@ -30,7 +36,7 @@ def save_all(
     key: str, ordering: str | None, ascending: bool, measure: str | None, outer: bool
 ) -> Join:
     """Save all matches in a property."""
-    return Join("saveAll", {"key": key, "order": ordering, "up": ascending, "outer": outer})
+    return Join("saveAll", _saved(key, ordering, ascending, measure, outer))
 
 
 @function("Join.saveFirst")
@@ -38,7 +44,7 @@ def save_first(
     key: str, ordering: str | None, ascending: bool, measure: str | None, outer: bool
 ) -> Join:
     """Save the first match in a property."""
-    return Join("saveFirst", {"key": key, "order": ordering, "up": ascending, "outer": outer})
+    return Join("saveFirst", _saved(key, ordering, ascending, measure, outer))
 
 
 @function("Join.saveBest")
@@ -86,6 +92,13 @@ def apply(join: Join, primary: Collection, secondary: Collection, condition: Fil
                          "system:index": index},
                     )  # fmt: skip
                 continue
+            measure = condition.measure
+            key = options.get("measure")
+            if measure is not None and (key is not None or join.kind == "saveBest"):
+                ranked = sorted(((measure(item, o), k) for k, o in enumerate(found)))
+                if join.kind == "saveBest":
+                    ranked = ranked[:1]
+                found = [_with(found[k], key, far) if key else found[k] for far, k in ranked]
             order = options.get("order")
             if order is not None:
                 found.sort(

@@ -52,6 +52,8 @@ def choose(evaluator: Any, condition: Any, when: Any, otherwise: Any) -> Any:
 def _true(value: Any) -> bool:
     if isinstance(value, Array):
         return bool(value.values.any())
+    if isinstance(value, float) and math.isnan(value):
+        return False
     if value is None or isinstance(value, (bool, int, float, str, list, dict)):
         return bool(value)
     return True
@@ -376,7 +378,8 @@ def dictionary(value: Any) -> dict[str, Any]:
 @function("Dictionary.combine")
 def combine(first: dict[str, Any], second: dict[str, Any], overwrite: bool) -> dict[str, Any]:
     """Return the keys of both."""
-    return {**first, **second} if overwrite else {**second, **first}
+    both = {**first, **second} if overwrite else {**second, **first}
+    return {k: v for k, v in both.items() if v is not None}
 
 
 @function("Dictionary.contains")

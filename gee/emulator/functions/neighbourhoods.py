@@ -164,11 +164,13 @@ def gaussian(radius: float, sigma: float, units: str, normalize: bool, magnitude
     ratio = sigma / radius if radius else 1.0
 
     def make(x: float, y: float) -> tuple[Array, tuple[int, int]]:
-        columns, rows, centre = _offsets(x, y)
+        # Cells at the radius itself count nothing: radius 3 makes 5 x 5 cells ([G]).
+        cells = max(math.ceil(x - 1e-9) - 1, 0)
+        columns, rows, centre = _offsets(cells, cells)
         spread = max(x * ratio, 1e-9)
         square = columns**2 + rows**2
         weights = np.exp(-square / (2 * spread**2)) / (2 * np.pi * spread**2)
-        return weights, centre
+        return np.where(square < x**2 if x > 0 else True, weights, 0.0), centre
 
     return Kernel("gaussian", make, radius, radius, _units(units), normalize, magnitude)
 
@@ -805,6 +807,113 @@ def connected_components(image: Image, kernel: Kernel, most: int) -> Image:
         "labels"
     )
     return image.with_bands([*image.bands, made])
+
+
+@function("Image.reduceConnectedComponents")
+def reduce_components(image: Image, reducer: Reducer, label: str | None, most: int) -> Image:
+    """Reduce every band over the patches of a label band; larger patches are masked ([A])."""
+    if reducer.inputs != 1:
+        raise EngineError("The reducer must have a single input.")
+    labels = image.band(label) if label is not None else image.bands[-1]
+    others = [b for b in image.bands if b.id != labels.id]
+    kinds = [k for b in others for k in reducer.types([b.type])]
+
+    def compute(window: Window, marks: Pixels, *rest: Pixels) -> list[Pixels]:
+        found, count = _labelled(marks.data, kernels.valid(marks.mask), _EIGHT)
+        flat = found.ravel()
+        sizes = np.bincount(flat, minlength=count + 1)
+        order = np.argsort(flat, kind="stable")
+        ends = np.cumsum(sizes)
+        inner = found[most:-most, most:-most]
+        keep = np.zeros(count + 1, bool)
+        keep[np.unique(inner)] = True
+        keep &= sizes <= most
+        keep[0] = False
+        out = []
+        for pixels in rest:
+            values, ok = pixels.data.ravel(), kernels.valid(pixels.mask)
+            good = None if ok is None else ok.ravel()
+            table = np.zeros((len(reducer.outputs), count + 1))
+            for number in np.nonzero(keep)[0]:
+                places = order[ends[number] - sizes[number] : ends[number]]
+                if good is not None:
+                    places = places[good[places]]
+                for k, value in enumerate(reducer.reduce([values[places]])):
+                    table[k, number] = np.nan if value is None else value
+            for row in table:
+                shown = row[inner]
+                out.append(Pixels(np.nan_to_num(shown), keep[inner] & np.isfinite(shown)))
+        return out
+
+    node = HaloNode(compute, [labels, *others], most)
+    bands = []
+    for i, b in enumerate(others):
+        for k, output in enumerate(reducer.outputs):
+            at = i * len(reducer.outputs) + k
+            name = b.id if len(reducer.outputs) == 1 else f"{b.id}_{output}"
+            bands.append(b.computed(kinds[at], node, at).renamed(name))
+    return image.with_bands(bands)
+
+
+@function("Image.cumulativeCost")
+def cumulative_cost(cost: Image, source: Image, most: float, geodetic: bool) -> Image:
+    """Return the least cost of a path to a source pixel, up to a distance in metres ([A]).
+
+    A step costs its length times the mean of the two pixels; masked pixels are no way.
+    Lengths are those of the pixels on the ellipsoid, or of the projection's plane. Earth
+    Engine's own rule for lengths (a sphere of 6378137 m) differs by up to 0.3 %.
+    """
+    from .sources import pixel_sizes
+
+    seeds = source.bands[0]
+
+    class CostNode(Node):
+        """Shortest paths within reach."""
+
+        __slots__ = ()
+        halo = 128
+
+        def compute(self, context: Context, window: Window) -> list[Pixels]:
+            from skimage.graph import MCP_Geometric
+
+            across, down = pixel_sizes(window)
+            wide_x, wide_y = float(across.mean()), float(down.mean())
+            if not geodetic:
+                wide_x = wide_y = window.projection.nominal_scale
+            reach = math.ceil(most / min(wide_x, wide_y)) + 1
+            if reach > 2048:
+                raise EngineError(
+                    f"maxDistance of {most:g} m is {reach} pixels at this scale; use a coarser "
+                    "scale or a smaller distance.",
+                    function="Image.cumulativeCost",
+                )
+            area = window.pad(reach)
+            price = full(context.read(self.inputs[0], area), area)
+            start = full(context.read(self.inputs[1], area), area)
+            values = price.data.astype(float)
+            ok = kernels.valid(price.mask)
+            # Negative costs mark what cannot be crossed.
+            values = np.where(np.isfinite(values) & (values >= 0), values, -1)
+            if ok is not None:
+                values = np.where(ok, values, -1)
+            on = start.data != 0
+            seen = kernels.valid(start.mask)
+            if seen is not None:
+                on = on & seen
+            on = on & (values >= 0)
+            inner = np.s_[reach:-reach, reach:-reach]
+            if not on.any():
+                return [Pixels(np.zeros((1, 1)), np.zeros((1, 1), bool))]
+            paths = MCP_Geometric(values, sampling=(wide_y, wide_x))
+            found, _ = paths.find_costs(np.argwhere(on))
+            near = np.sqrt(_squared(on, "squared_euclidean")) * min(wide_x, wide_y) <= most
+            mask = np.isfinite(found[inner]) & near[inner]
+            return [Pixels(np.where(mask, found[inner], 0), mask)]
+
+    bands = [
+        b.computed(DOUBLE, CostNode([b, seeds])).renamed("cumulative_cost") for b in cost.bands[:1]
+    ]
+    return cost.derived(bands)
 
 
 # ------------------------------------------------------------------ derivatives

@@ -132,8 +132,8 @@ def _whole(out: Number, like: Number) -> Number:
 
 @function("Number.unitScale")
 def unit_scale(value: Number, low: float, high: float) -> float:
-    """Scale a range to 0..1."""
-    return (value - low) / (high - low)
+    """Scale a range to 0..1; an empty range gives 0 ([A])."""
+    return 0.0 if low == high else (value - low) / (high - low)
 
 
 @function("Number.parse")

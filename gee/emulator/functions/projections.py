@@ -297,6 +297,46 @@ def clip_to_bounds_and_scale(
     return clipped.with_bands(bands)
 
 
+@function("Image.changeProj")
+def change_projection(image: Image, before: Projection, after: Projection) -> Image:
+    """Tell pixels of one projection to lie on the same pixels of another."""
+    return image.with_bands(
+        [b.computed(b.type, _RelocatedNode(b, before, after)) for b in image.bands]
+    )
+
+
+class _RelocatedNode(Node):
+    """Its input read at the pixels of another projection that have the same numbers."""
+
+    __slots__ = ("after", "before")
+
+    def __init__(self, band: Band, before: Projection, after: Projection) -> None:
+        super().__init__([band])
+        self.before, self.after = before, after
+
+    def compute(self, context: Context, window: Window) -> list[Pixels]:
+        a, b, c, d, e, f = window.projection.transform
+        if crs_of(window.projection.crs) != crs_of(self.after.crs):
+            raise EngineError(
+                f"The output must be in {self.after.crs}, the new projection.",
+                function="Image.changeProj",
+            )
+        corner = self.after.to_pixels(c, f)
+        right = self.after.to_pixels(c + a, f + d)
+        below = self.after.to_pixels(c + b, f + e)
+        points = [self.before.to_crs(*p) for p in (corner, right, below)]
+        (x0, y0), (x1, y1), (x2, y2) = points
+        source = Projection(self.before.crs, (x1 - x0, x2 - x0, x0, y1 - y0, y2 - y0, y0))
+        moved = Window(source, window.column, window.row, window.width, window.height)
+        return [context.read(self.inputs[0], moved)]
+
+
+@function("Image.retile")
+def retile(image: Image, size: int) -> Image:
+    """Return the image: tiles are the emulator's own affair."""
+    return image
+
+
 @function("Image.translate")
 def translate(image: Image, x: float, y: float, units: str, base: Projection | None) -> Image:
     """Move an image."""

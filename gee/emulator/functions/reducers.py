@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..errors import EngineError
 from ..image import Image
 from ..reducers import (
     SIMPLE_REDUCERS,
     Reducer,
     combined,
+    disaggregated,
     extremum,
     fixed_histogram,
     for_each,
     grouped,
     histogram,
     interval_mean,
+    kendalls,
     linear_regression,
     median,
     named_reducer,
@@ -22,6 +25,7 @@ from ..reducers import (
     renamed,
     repeated,
     split_weights,
+    to_collection,
     to_list,
     unweighted,
 )
@@ -29,7 +33,7 @@ from .registry import function
 
 __all__: list[str] = []
 
-_WITH_SETTINGS = {"min", "max", "median", "mode", "toList"}
+_WITH_SETTINGS = {"min", "max", "median", "mode", "toList", "kendallsCorrelation"}
 
 
 def _register(name: str, reducer: str) -> None:
@@ -163,3 +167,23 @@ def regression(x: int, y: int) -> Reducer:
 def ridge(x: int, y: int, penalty: float) -> Reducer:
     """Least squares with a penalty on the coefficients."""
     return linear_regression(x, y, penalty)
+
+
+@function("Reducer.kendallsCorrelation")
+def kendall(inputs: int) -> Reducer:
+    """Kendall's rank correlation of two inputs, or of one with its order."""
+    return kendalls(inputs)
+
+
+@function("Reducer.toCollection")
+def collected(names: list[str], optional: int) -> Reducer:
+    """All inputs as features."""
+    return to_collection(names, optional)
+
+
+@function("Reducer.disaggregate")
+def items_of(reducer: Reducer, axis: int | None) -> Reducer:
+    """A reducer over the items of lists."""
+    if axis is not None:
+        raise EngineError("Disaggregating along an axis needs arrays, which are not implemented.")
+    return disaggregated(reducer)

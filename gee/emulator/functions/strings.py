@@ -50,11 +50,8 @@ def cat(first: str, second: str) -> str:
 
 @function("String.compareTo")
 def compare(first: str, second: str) -> int:
-    """Compare as Java does: the difference of the first differing characters, or of lengths."""
-    for a, b in zip(first, second, strict=False):
-        if a != b:
-            return ord(a) - ord(b)
-    return len(first) - len(second)
+    """Return -1, 0 or 1 for before, equal or after ([A])."""
+    return (first > second) - (first < second)
 
 
 @function("String.equals")
