@@ -50,7 +50,7 @@ BANDS: dict[str, Band] = {
         Band("CART_LC_classified", "1", "CART land cover class", "S2", True),
         Band("dNDVI", "1", "NDVI after - NDVI before, greenest pixels", "S2"),
         Band("aspect", "degree", "direction the slope faces, clockwise from north", "terrain"),
-        Band("NDVI", "1", "NDVI after, greenest pixel", "S2"),
+        Band("NDVI", "1", "NDVI before, greenest pixel", "S2"),
     )
 }
 

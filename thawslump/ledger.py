@@ -181,7 +181,7 @@ class Ledger:
             values,
         )
         return [
-            Row(*r[:9], outputs=json.loads(r[9] or "{}"), facts=json.loads(r[10] or "{}"))
+            Row(*r[:9], json.loads(r[9] or "{}"), json.loads(r[10] or "{}"))
             for r in found
         ]
 
