@@ -60,8 +60,8 @@ class RunConfig(BaseModel):
         None,
         ge=3,
         le=5,
-        description="Stages of the encoder, each of half the resolution of the one before; none is "
-        "the architecture's own number (mostly 5). Fewer suit slumps of a few pixels, and are fast.",
+        description="Stages of the encoder, each of half the resolution of the one before; none: "
+        "the architecture's own number (mostly 5). Fewer suit slumps of a few pixels; faster.",
     )
     loss: Loss = Field("dice", description="Loss; pixels labelled 255 do not count in any of them.")
     learning_rate: float = Field(1e-3, gt=0, le=1, description="Highest learning rate of AdamW.")
