@@ -56,9 +56,10 @@ def caveats(workspace: Workspace, results: Results, bands: Bands) -> list[str]:
     for split, rule in bands.rule_splits.items():
         own = ensemble.f1(split) if ensemble else None
         if own is not None and own <= rule.f1.value:
+            how = "beats" if rule.f1.value - own > 0.02 else "does as well as"
             said.append(
                 f"On the {split} part one threshold on {bands.rule_band} (F1 {rule.f1.value:.2f}) "
-                f"does as well as the ensemble ({own:.2f})."
+                f"{how} the ensemble ({own:.2f})."
             )
     said += _careful_of_susceptibility(results)
     said += _careful_of_bands(bands)
@@ -156,8 +157,9 @@ def _careful_of_susceptibility(results: Results) -> list[str]:
         if real and ndvi is not None and model.spatial.value - ndvi > 0.02:
             said.append(
                 f"Without NDVI the susceptibility model “{model.name}” falls from AUC "
-                f"{model.spatial.value:.2f} to {ndvi:.2f} over spatial folds: old slumps changed "
-                "the vegetation, so part of the score is recognition, not prediction."
+                f"{model.spatial.value:.2f} to {ndvi:.2f} over spatial folds: slumps that were "
+                "there already changed the vegetation, so part of the score may be recognition, "
+                "not prediction."
             )
         if not real:
             said.append(
