@@ -180,10 +180,8 @@ class Ledger:
             f"FROM items {clause}",
             values,
         )
-        return [
-            Row(*r[:9], json.loads(r[9] or "{}"), json.loads(r[10] or "{}"))
-            for r in found
-        ]
+        rows = [[*r[:9], json.loads(r[9] or "{}"), json.loads(r[10] or "{}")] for r in found]
+        return [Row(*values) for values in rows]
 
     def _relative(self, path: Path) -> str:
         try:
