@@ -24,8 +24,9 @@ from scipy import ndimage
 from shapely.geometry import Polygon, box
 
 from thawslump import figures, results, scores
+from thawslump.caveats import caveats
 from thawslump.config import config_model, parse_model, save_yaml
-from thawslump.evaluation import band_table, with_test_scores
+from thawslump.evaluation import Bands, band_table, with_test_scores
 from thawslump.files import write_json
 from thawslump.grid import coarser, lonlat_bounds
 from thawslump.ledger import Ledger
@@ -487,6 +488,16 @@ def test_layers_and_outlines_are_switched_without_a_script(page, tmp_path):
         assert not line.is_visible()
         assert view.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+
+
+def test_a_test_site_inside_an_area_is_not_held_out_for_long(tmp_path):
+    workspace = make_workspace(tmp_path, size=32, upto="sites")
+    assert not any("overlaps" in said for said in caveats(workspace, results.Results(1), Bands()))
+    area = workspace.site("valley")
+    moved = area.model_copy(update={"bounds": workspace.site("lower").bounds})
+    save_yaml(tmp_path / "areas" / "valley.yaml", moved)
+    (said,) = [s for s in caveats(Workspace(tmp_path), results.Results(1), Bands()) if "lower" in s]
+    assert said.startswith("The test site lower overlaps valley; places decided there join")
 
 
 # Less than a whole workspace -------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from thawslump.results import Results, Score
+from thawslump.results import Model, Results, Score
 
 if TYPE_CHECKING:
     from thawslump.evaluation import Bands
@@ -109,7 +109,13 @@ def _careful_of_scores(results: Results) -> list[str]:
                 f"On the {split} part the ensemble (F1 {own.f1.value:.2f}) does not beat the mean "
                 f"of its members ({sum(values) / len(values):.2f})."
             )
-        if own.f1.low is not None and own.f1.high is not None:
+        blocks = _blocks(ensemble, split)
+        if blocks is not None and blocks < 5:
+            said.append(
+                f"The interval of the ensemble's F1 on the {split} part stands on "
+                f"{plural(blocks, 'block')} of ground: too few for one."
+            )
+        elif own.f1.low is not None and own.f1.high is not None:
             width = own.f1.high - own.f1.low
             if width > 0.15:
                 said.append(
@@ -140,6 +146,13 @@ def _careful_of_scores(results: Results) -> list[str]:
                 )
                 break
     return said
+
+
+def _blocks(model: Model, split: str) -> int | None:
+    """Return how many blocks of ground stand behind an interval, where the file says so."""
+    ends = model.facts.get(split, {}).get("f1_interval", {})
+    count = ends.get("blocks") if isinstance(ends, dict) else None
+    return count if isinstance(count, int) else None
 
 
 def _careful_of_susceptibility(results: Results) -> list[str]:
@@ -205,7 +218,16 @@ def _careful_of_places(workspace: Workspace, results: Results) -> list[str]:
     tests = [s for s in workspace.sites.values() if s.role == "test"]
     learnt = [s for s in workspace.sites.values() if s.role in ("train", "area")]
     for test in tests:
-        near = [(_distance_km(test, other), other.name) for other in learnt]
+        over = [other for other in learnt if _overlap(test, other)]
+        for other in over:
+            later = (
+                "; places decided there join the training from round 2 on, so that later scores "
+                "on it are not held out"
+                if other.role == "area"
+                else ": its scores are not held out"
+            )
+            said.append(f"The test site {test.name} overlaps {other.name}{later}.")
+        near = [(_distance_km(test, other), other.name) for other in learnt if other not in over]
         if near and min(near)[0] < 5.0:
             distance, name = min(near)
             where = "borders" if distance < 0.05 else f"lies {distance:.1f} km from"
@@ -217,6 +239,16 @@ def _careful_of_places(workspace: Workspace, results: Results) -> list[str]:
         said.append("There is no test site with labels: no score on this page is from ground that "
                     "was kept out of every choice.")
     return said
+
+
+def _overlap(left: Site, right: Site) -> bool:
+    """Return whether the boxes of two sites share more than a hundredth of the smaller one."""
+    a, b = left.bounds, right.bounds
+    shared = max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(
+        0.0, min(a[3], b[3]) - max(a[1], b[1])
+    )
+    smaller = min((s[2] - s[0]) * (s[3] - s[1]) for s in (a, b))
+    return shared > 0.01 * smaller
 
 
 def _distance_km(left: Site, right: Site) -> float:
