@@ -145,8 +145,12 @@ def test_a_graph_that_refers_to_itself_is_refused() -> None:
 
 def test_deep_graphs_are_evaluated(world: Earth) -> None:
     "iterate() nests as deep as its list is long."
-    image = ee.Image(ee.List.sequence(1, 400).iterate(lambda n, a: ee.Image(a).add(1), ee.Image(0)))
-    assert world.data(image, native(1, 1))[0, 0] == 400
+    image = ee.Image(
+        ee.List.sequence(1, 3000).iterate(
+            lambda n, a: ee.Image(a).add(1).updateMask(1), ee.Image(0)
+        )
+    )
+    assert world.data(image, native(1, 1))[0, 0] == 3000
 
 
 def test_defaults_are_applied_and_typed(world: Earth) -> None:

@@ -47,7 +47,7 @@ class Geometry:
     'Polygon'
     """
 
-    __slots__ = ("_cache", "crs", "geodesic", "shape", "unbounded")
+    __slots__ = ("_cache", "_pixels", "crs", "geodesic", "shape", "unbounded")
 
     def __init__(
         self,
@@ -61,6 +61,7 @@ class Geometry:
         self.geodesic = crs_of(crs).is_geographic if geodesic is None else geodesic
         self.unbounded = unbounded
         self._cache: dict[str, BaseGeometry] = {}
+        self._pixels: tuple[Projection, BaseGeometry] | None = None
 
     @staticmethod
     def everywhere() -> Geometry:
@@ -101,11 +102,17 @@ class Geometry:
 
     def in_pixels(self, projection: Projection) -> BaseGeometry:
         """Return the shape in continuous pixels of a projection."""
+        # Every tile of a request asks for the same projection.
+        known = self._pixels
+        if known is not None and known[0] == projection:
+            return known[1]
         moved = self.in_crs(projection.crs)
-        return shapely.transform(
+        made = shapely.transform(
             moved,
             lambda xy: np.column_stack(projection.to_pixels(xy[:, 0], xy[:, 1])),
         )
+        self._pixels = (projection, made)
+        return made
 
     def window(self, projection: Projection) -> Window:
         """Return the smallest window of whole pixels that holds the geometry."""

@@ -38,7 +38,7 @@ class Image(Element):
 
     Parameters
     ----------
-    bands : sequence of Band
+    bands : sequence of Band, or a function that makes them
     properties : dict, optional
     id : str, optional
         Of the asset that it was loaded from.
@@ -47,21 +47,29 @@ class Image(Element):
         ``None``: without bounds.
     """
 
-    __slots__ = ("_footprint", "bands", "id", "properties", "version")
+    __slots__ = ("_bands", "_footprint", "id", "properties", "version")
 
     def __init__(
         self,
-        bands: Sequence[Band],
+        bands: Sequence[Band] | Callable[[], Sequence[Band]],
         properties: dict[str, Any] | None = None,
         id: str | None = None,
         version: int | None = None,
         footprint: Footprint = None,
     ) -> None:
-        self.bands = tuple(bands)
+        self._bands: Any = bands if callable(bands) else tuple(bands)
         self.properties = {} if properties is None else properties
         self.id = id
         self.version = version
         self._footprint = footprint
+
+    @property
+    def bands(self) -> tuple[Band, ...]:
+        """The bands; of an asset, made when they are first asked for."""
+        if callable(self._bands):
+            self._bands = tuple(self._bands())
+        found: tuple[Band, ...] = self._bands
+        return found
 
     @property
     def footprint(self) -> Geometry | None:
@@ -101,11 +109,11 @@ class Image(Element):
 
     def with_footprint(self, footprint: Footprint) -> Image:
         """Return the image with another footprint."""
-        return Image(self.bands, self.properties, self.id, self.version, footprint)
+        return Image(self._bands, self.properties, self.id, self.version, footprint)
 
     def replaced(self, properties: dict[str, Any]) -> Image:
         """Return the image with other properties."""
-        return Image(self.bands, properties, self.id, self.version, self._footprint)
+        return Image(self._bands, properties, self.id, self.version, self._footprint)
 
     @property
     def projection(self) -> Projection:
@@ -238,16 +246,24 @@ def _nothing(window: Window, dtype: Any) -> Pixels:
     return Pixels(np.zeros((1, 1), dtype), np.zeros((1, 1), bool))
 
 
+def _asset_band(stored: BandAsset) -> Band:
+    kind = PixelType(stored.data_type.precision, stored.data_type.min, stored.data_type.max)
+    if kind.is_int:
+        kind = PixelType("int", int(kind.low or 0), int(kind.high or 0))
+    node = AssetNode(stored)
+    height, width = stored.shape
+    return Band(stored.id, kind, node.projection, node, 0, (width, height))
+
+
 def load_image(asset: Asset) -> Image:
-    """Return the lazy image of an asset of the catalogue."""
-    bands = []
-    for stored in asset.bands:
-        kind = PixelType(stored.data_type.precision, stored.data_type.min, stored.data_type.max)
-        if kind.is_int:
-            kind = PixelType("int", int(kind.low or 0), int(kind.high or 0))
-        node = AssetNode(stored)
-        height, width = stored.shape
-        bands.append(Band(stored.id, kind, node.projection, node, 0, (width, height)))
+    """Return the lazy image of an asset of the catalogue.
+
+    Bands are made when they are asked for: of thousands of images a filter keeps a few.
+    """
+
+    def bands() -> list[Band]:
+        return [_asset_band(stored) for stored in asset.bands]
+
     properties = dict(asset.properties)
     if asset.start_ms is not None:
         properties["system:time_start"] = asset.start_ms
@@ -271,6 +287,7 @@ def load_image(asset: Asset) -> Image:
 class MapNode(Node):
     """A function of the values of its inputs, pixel by pixel; valid where all inputs are."""
 
+    pixelwise = True
     __slots__ = ("function",)
 
     def __init__(self, function: Callable[..., Array], inputs: Sequence[Band]) -> None:
@@ -288,6 +305,7 @@ class MapNode(Node):
 class PixelsNode(Node):
     """A function of values and masks of its inputs, pixel by pixel, with several results."""
 
+    pixelwise = True
     __slots__ = ("function",)
 
     def __init__(self, function: Callable[..., Sequence[Pixels]], inputs: Sequence[Band]) -> None:
@@ -295,12 +313,14 @@ class PixelsNode(Node):
         self.function = function
 
     def compute(self, context: Context, window: Window) -> Sequence[Pixels]:
-        return self.function(*(context.read(b, window) for b in self.inputs))
+        # Lists, not generators: those would go through C, and deep graphs through its stack.
+        return self.function(*[context.read(b, window) for b in self.inputs])
 
 
 class WindowNode(Node):
     """A function of the place: coordinates, areas, painted shapes."""
 
+    pixelwise = True
     __slots__ = ("function",)
 
     def __init__(
@@ -310,7 +330,7 @@ class WindowNode(Node):
         self.function = function
 
     def compute(self, context: Context, window: Window) -> Sequence[Pixels]:
-        return self.function(window, *(context.read(b, window) for b in self.inputs))
+        return self.function(window, *[context.read(b, window) for b in self.inputs])
 
 
 class HaloNode(Node):
@@ -340,7 +360,7 @@ class HaloNode(Node):
     def compute(self, context: Context, window: Window) -> Sequence[Pixels]:
         reach = self.reach if isinstance(self.reach, int) else self.reach(window.projection)
         wide = window.pad(reach)
-        return self.function(window, *(full(context.read(b, wide), wide) for b in self.inputs))
+        return self.function(window, *[full(context.read(b, wide), wide) for b in self.inputs])
 
 
 def full(pixels: Pixels, window: Window) -> Pixels:
@@ -378,7 +398,7 @@ class ResampleNode(Node):
     Composites have no grid of their own: there it does nothing.
     """
 
-    __slots__ = ("band", "mode")
+    __slots__ = ("mode",)
 
     def __init__(self, band: Band, mode: str) -> None:
         super().__init__([band])

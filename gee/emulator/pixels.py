@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["Band", "Context", "Limits", "Node", "Pixels", "compute_pixels", "render"]
 
 Array = NDArray[Any]
+# Depth of recursion at which a chain of pixelwise nodes is computed from its far end.
+_CHAIN = 400
 
 
 class Pixels(NamedTuple):
@@ -87,6 +89,8 @@ class Node:
 
     halo = 0
     """Pixels that it reads beyond a window, on each side, where that is known."""
+    pixelwise = False
+    """Whether it reads its inputs on the very window that it is asked for."""
 
     def __init__(self, inputs: Sequence[Band] = ()) -> None:
         self.inputs: tuple[Band, ...] = tuple(inputs)
@@ -161,6 +165,8 @@ class Context:
         self.limits = limits
         self._results: OrderedDict[tuple[int, Window], Sequence[Pixels]] = OrderedDict()
         self._held = 0
+        self._depth = 0
+        self._ready: dict[tuple[int, Window], Sequence[Pixels]] = {}
 
     def read(self, band: Band, window: Window) -> Pixels:
         """Return a band on a window."""
@@ -169,19 +175,55 @@ class Context:
     def results(self, node: Node, window: Window) -> Sequence[Pixels]:
         """Return all results of a node on a window."""
         key = (id(node), window)
+        ready = self._ready.pop(key, None)
+        if ready is not None:
+            return ready
         if key[0] not in self.shared:
-            return node.compute(self, window)
+            return self._computed(node, window)
         found = self._results.get(key)
         if found is not None:
             self._results.move_to_end(key)
             return found
-        found = node.compute(self, window)
+        found = self._computed(node, window)
         self._results[key] = found
         self._held += _bytes(found)
         while self._held > self.limits.cache_bytes and len(self._results) > 1:
             _, dropped = self._results.popitem(last=False)
             self._held -= _bytes(dropped)
         return found
+
+    def _computed(self, node: Node, window: Window) -> Sequence[Pixels]:
+        self._depth += 1
+        try:
+            if self._depth % _CHAIN == 0:
+                self._climb(node, window)
+            return node.compute(self, window)
+        finally:
+            self._depth -= 1
+
+    def _climb(self, node: Node, window: Window) -> None:
+        """Compute a long chain of pixelwise nodes from its far end, so as not to recurse."""
+        below: list[Node] = []
+        seen = {id(node)}
+        while node.pixelwise:
+            # The first input that is pixelwise too leads on; the others are short branches.
+            onward = next(
+                (
+                    b.node
+                    for b in node.inputs
+                    if b.node.pixelwise and id(b.node) not in seen and b.node.inputs
+                ),
+                None,
+            )
+            if onward is None:
+                break
+            node = onward
+            seen.add(id(node))
+            below.append(node)
+        for step in reversed(below[_CHAIN // 2 :: _CHAIN // 2]):
+            key = (id(step), window)
+            if key not in self._results and key not in self._ready:
+                self._ready[key] = step.compute(self, window)
 
     def read_bounded(self, band: Band, window: Window) -> Pixels:
         """Return a band on a window that may be large: computed and joined by tiles."""
@@ -314,8 +356,13 @@ def compute_pixels(
         row0, row1, column0, column1 = place
         window = whole.part(row0, column0, row1 - row0, column1 - column0)
         context = Context(found.shared, limits)
-        with np.errstate(all="ignore"):
-            pixels = {b.id: finish(context.read(b, window), b.type, window.shape) for b in chosen}
+        try:
+            with np.errstate(all="ignore"):
+                pixels = {
+                    b.id: finish(context.read(b, window), b.type, window.shape) for b in chosen
+                }
+        except RecursionError:
+            raise EngineError("The computation is nested too deeply.") from None
         return *place, pixels
 
     workers = min(limits.workers, len(places))

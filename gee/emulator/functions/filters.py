@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import shapely
+
 from ..errors import EngineError
 from ..geometry import Geometry, parse_geojson
 from ..image import Element
@@ -157,6 +159,26 @@ def _shape(value: Any) -> Geometry | None:
     return None
 
 
+# Two shapes that share nothing, to ask a test about shapes that are known to share nothing.
+_HERE, _THERE = shapely.box(0, 0, 1, 1), shapely.box(5, 5, 6, 6)
+
+
+def apart(left: Geometry, right: Geometry) -> bool:
+    """Return whether boxes around two geometries show that they do not meet.
+
+    Cheap, for filters over thousands of images: geodesic edges bulge beyond the box of the
+    vertices by at most L^2 / 16 radians at high latitudes; a tenth of the span is more.
+    """
+    if not (left.is_geographic and right.is_geographic) or left.crs != right.crs:
+        return False
+    a, b = left.shape.bounds, right.shape.bounds
+    pad_x = 0.1 * max(a[2] - a[0], b[2] - b[0])
+    pad_y = 0.1 * max(a[2] - a[0], a[3] - a[1], b[2] - b[0], b[3] - b[1])
+    return bool(
+        a[2] + pad_x < b[0] or b[2] + pad_x < a[0] or a[3] + pad_y < b[1] or b[3] + pad_y < a[1]
+    )
+
+
 def _spatial(test: Callable[[Any, Any], bool], unbounded: bool) -> Callable[[Any, Any], bool]:
     def compare(a: Any, b: Any) -> bool:
         left, right = _shape(a), _shape(b)
@@ -164,6 +186,8 @@ def _spatial(test: Callable[[Any, Any], bool], unbounded: bool) -> Callable[[Any
             return False
         if left.unbounded or right.unbounded:
             return unbounded
+        if apart(left, right):
+            return bool(test(_HERE, _THERE))
         return bool(test(left.in_crs("EPSG:4326"), right.in_crs("EPSG:4326")))
 
     return compare
