@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +91,19 @@ def test_forest_file_gives_the_same_probabilities(tmp_path: Path) -> None:
     save_forest(tmp_path / "a.skops", model)
     again = load_forest(tmp_path / "a.skops").predict_proba(features)
     assert np.array_equal(again, model.predict_proba(features))
+
+
+def test_equal_forests_are_equal_files(tmp_path: Path) -> None:
+    "Fitted again in another process, the file is the same to the byte"
+    words = (
+        "import sys; from pathlib import Path; import numpy as np;"
+        "from trainer.susceptibility.models import build, save_forest;"
+        "x = np.random.default_rng(0).normal(size=(50, 2)).astype('float32');"
+        "save_forest(Path(sys.argv[1]), build('forest', trees=3).fit(x, x[:, 0] > 0))"
+    )
+    for name in ("a.skops", "b.skops"):
+        subprocess.run([sys.executable, "-c", words, str(tmp_path / name)], check=True)
+    assert (tmp_path / "a.skops").read_bytes() == (tmp_path / "b.skops").read_bytes()
 
 
 def test_a_file_with_foreign_types_is_not_read(tmp_path: Path) -> None:

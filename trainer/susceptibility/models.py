@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -203,11 +206,32 @@ def read_logistic(path: Path) -> Logistic:
 
 
 def save_forest(path: Path, model: Pipeline) -> None:
-    """Write a fitted forest pipeline with skops, atomically (no pickle)."""
+    """Write a fitted forest pipeline with skops, atomically (no pickle).
+
+    Equal models give equal bytes: the addresses by which skops names its parts are renumbered, and
+    no time is kept.
+    """
     import skops.io
 
-    with atomic(path) as temporary:
-        skops.io.dump(model, temporary)
+    held = zipfile.ZipFile(io.BytesIO(skops.io.dumps(model)))
+    numbers: dict[str, int] = {}
+
+    def renumbered(found: re.Match[str]) -> str:
+        number = numbers.setdefault(found["id"] or found["file"], len(numbers))
+        return f'"__id__": {number}' if found["id"] else f'"{number}.npy"'
+
+    schema = re.sub(
+        r'"__id__": (?P<id>\d+)|"(?P<file>\d+)\.npy"',
+        renumbered,
+        held.read("schema.json").decode("utf-8"),
+    )
+    with atomic(path) as temporary, zipfile.ZipFile(temporary, "w") as target:
+        parts = {"schema.json": schema.encode("utf-8")}
+        for name in held.namelist():
+            if name != "schema.json":
+                parts[f"{numbers[name.removesuffix('.npy')]}.npy"] = held.read(name)
+        for name, content in sorted(parts.items()):
+            target.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
 
 
 def load_forest(path: Path) -> Pipeline:
