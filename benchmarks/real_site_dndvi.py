@@ -35,9 +35,9 @@ PRE = (dt.date(2023, 3, 16), EVENT)
 POST = (dt.date(2023, 5, 17), dt.date(2023, 7, 17))
 SIZE = 128
 SITES = {  # name: (role, rows, columns) of the cube; 80 m lie between those with outlines
-    "emilia-train": ("train", (0, 128), (0, 60)),
-    "emilia-validation": ("validation", (0, 60), (68, 128)),
-    "emilia-test": ("test", (68, 128), (68, 128)),
+    "emilia-train": ("train", (0, 128), (68, 128)),
+    "emilia-validation": ("validation", (68, 128), (0, 60)),
+    "emilia-test": ("test", (0, 60), (0, 60)),
     "emilia": ("area", (0, 128), (0, 128)),
     "emilia-ascending": ("area", (0, 128), (0, 128)),
 }
