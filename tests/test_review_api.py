@@ -144,6 +144,7 @@ def test_both_dates_share_one_stretch(address: str, world: Workspace) -> None:
     gallery = Gallery(world)
     first = Inventory(world.inventory).candidates(1)[0]
     stretch = gallery.stretch(first, ("red", "green", "blue"))
+    gallery.close()
     both = np.concatenate([pre, post], axis=1).astype(float)
     both[both == 65535] = np.nan
     low, high = np.nanpercentile(both, [1, 98], axis=(1, 2))
@@ -319,3 +320,26 @@ def test_a_site_without_context_still_shows_what_there_is(tmp_path: Path) -> Non
         one = ask(where, f"/api/candidates/{first}")[1]
         assert list(one["panels"]) == ["ndvi_change", "probability", "disagreement"]
         assert ask(where, "/" + one["panels"]["ndvi_change"])[0] == 200
+
+
+def test_a_raster_that_was_closed_or_replaced_is_read_again(tmp_path: Path) -> None:
+    """A recomputed round replaces its map while the page is open: the new one is shown."""
+    from inventory.review.gallery import Gallery
+    from thawslump.raster import read, write_cog
+
+    workspace = make_world(tmp_path / "world", slumps=4, shape=(120, 120))
+    work_out(workspace, "candidates")
+    first = Inventory(workspace.inventory).candidates(1)[0]
+    gallery = Gallery(workspace)
+    before, version = gallery.chip(first, "probability"), gallery.version(first)
+    held = gallery._rasters.get(workspace.context("hills"))
+    gallery.close()
+    assert held is not None and held.square(("hillshade",), 3, 5, 16).shape == (1, 16, 16)
+    path = workspace.maps(1) / "hills.tif"
+    old = read(path)
+    write_cog(
+        path, 10_000 - old.array, old.grid, old.names, nodata=65535, scales=(1e-4,) * 3
+    )  # fmt: skip
+    assert gallery.version(first) != version
+    assert gallery.chip(first, "probability") != before
+    gallery.close()

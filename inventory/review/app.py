@@ -102,6 +102,7 @@ def create_app(
     inventory = Inventory(workspace.inventory)
     gallery = Gallery(workspace)
     app = FastAPI(title="thawslump review", docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.close = gallery.close
 
     @app.middleware("http")
     async def guard(request: Request, call_next: Next) -> Response:
@@ -452,7 +453,10 @@ def serve(
             ready(
                 f"http://{name}:{server.getsockname()[1]}/" + (f"?token={token}" if token else "")
             )
-        uvicorn.Server(_settings(app)).run(sockets=[server])
+        try:
+            uvicorn.Server(_settings(app)).run(sockets=[server])
+        finally:
+            app.state.close()
 
 
 def _settings(app: FastAPI) -> Any:
@@ -476,6 +480,7 @@ class Running:
     def __init__(self, app: FastAPI) -> None:
         import uvicorn
 
+        self._app = app
         self._socket = listen("127.0.0.1", 0)
         self._server = uvicorn.Server(_settings(app))
         self._thread = threading.Thread(
@@ -491,3 +496,6 @@ class Running:
         self._server.should_exit = True
         self._thread.join(timeout=10)
         self._socket.close()
+        close = getattr(self._app.state, "close", None)
+        if close is not None:
+            close()

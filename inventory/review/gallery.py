@@ -131,6 +131,10 @@ class Gallery:
         self._pictures: Kept[bytes] = Kept(_RENDERED)
         self._stretches: Kept[NDArray[np.float32]] = Kept(64)
 
+    def close(self) -> None:
+        """Close the files; they are opened again where a chip is asked for."""
+        self._rasters.close()
+
     def _paths(self, candidate: Candidate) -> tuple[Path, Path, Path]:
         return (
             self.workspace.context(candidate.site),

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-import rasterio
 from affine import Affine
 from numpy.typing import NDArray
 from pyproj import Transformer
@@ -57,6 +56,13 @@ class Kept(Generic[Value]):
                 gone.append(self._values.popitem(last=False)[1])
         return gone
 
+    def take_all(self) -> list[Value]:
+        """Return every value and keep none."""
+        with self._lock:
+            values = list(self._values.values())
+            self._values.clear()
+        return values
+
 
 class OpenRaster:
     """One open file: its grid, its bands, its windows.
@@ -71,6 +77,7 @@ class OpenRaster:
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._source = open_raster(path)
         if self._source.crs is None:
             self._source.close()
@@ -82,6 +89,9 @@ class OpenRaster:
         self.transform: Affine = self._source.transform
         self.crs: str = self._source.crs.to_wkt()
         self.shape: tuple[int, int] = self._source.shape
+        self._nodata = self._source.nodata
+        self._scales = np.array(self._source.scales, dtype="float32")[:, None, None]
+        self._offsets = np.array(self._source.offsets, dtype="float32")[:, None, None]
 
     def square(
         self, names: tuple[str, ...], column: int, row: int, side: int
@@ -131,15 +141,22 @@ class OpenRaster:
         return values[[self.names.index(name) for name in names]]
 
     def _floats(self, **options: Any) -> NDArray[np.float32]:
-        source: rasterio.io.DatasetReader = self._source
         with self._lock:
-            raw = source.read(**options)
+            if self._source.closed:
+                # It had to make room while this reader still held it.
+                with open_raster(self._path) as source:
+                    raw = source.read(**options)
+            else:
+                raw = self._source.read(**options)
         values = raw.astype("float32")
-        if source.nodata is not None and not np.isnan(source.nodata):
-            values[raw == source.nodata] = np.nan
-        scales = np.array(source.scales, dtype="float32")[:, None, None]
-        offsets = np.array(source.offsets, dtype="float32")[:, None, None]
-        return np.asarray(values * scales + offsets)
+        if self._nodata is not None and not np.isnan(self._nodata):
+            values[raw == self._nodata] = np.nan
+        return np.asarray(values * self._scales + self._offsets)
+
+    def close(self) -> None:
+        """Close the file; a reader that still holds this object opens it for itself."""
+        with self._lock:
+            self._source.close()
 
 
 class Rasters:
@@ -156,9 +173,14 @@ class Rasters:
         known = self._open.get((path, stamp))
         if known is None:
             known = OpenRaster(path)
-            # One that goes is closed when its last reader lets go of it.
-            self._open.put((path, stamp), known)
+            for gone in self._open.put((path, stamp), known):
+                gone.close()
         return known
+
+    def close(self) -> None:
+        """Close all files."""
+        for source in self._open.take_all():
+            source.close()
 
     @staticmethod
     def stamp(path: Path) -> str | None:
