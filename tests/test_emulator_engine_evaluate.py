@@ -248,3 +248,33 @@ def test_what_the_documentation_prints(data_dir: Path) -> None:
             wrong.append((case["source"], case["line"], got, case["expected"]))
     assert not wrong
     assert passed >= 105
+
+
+def test_kept_values_follow_the_catalogue(world: Earth) -> None:
+    "The same graph is evaluated once while the assets stay, anew when one changes."
+    world.catalog.put_collection("T/kept")
+    world.put("T/kept/a", band("v", np.full((4, 4), 1, np.uint8)), start=1)
+    total = ee.ImageCollection("T/kept").map(lambda i: i.add(0).multiply(1).unmask(0, False)).sum()
+    graph = world.graph(total.add(0).subtract(0).multiply(1).add(0))
+    first = world.engine.evaluate(graph)
+    assert world.engine.evaluate(graph) is first
+
+    def value() -> float:
+        from gee.emulator.pixels import render
+
+        return float(render(world.engine.evaluate(graph), native(1, 1))["v"][0][0, 0])
+
+    assert value() == 1
+    world.put("T/kept/b", band("v", np.full((4, 4), 5, np.uint8)), start=2)
+    assert value() == 6
+    world.put("T/kept/b", band("v", np.full((4, 4), 7, np.uint8)), start=2)
+    assert value() == 8
+    world.catalog.delete("T/kept/a")
+    assert value() == 7
+
+
+def test_whole_constants_are_integers(world: Earth) -> None:
+    "Constants are protobuf values: 5 and 5.0 are one number on the wire."
+    for constant in (5, 5.0):
+        found = world.info(ee.Image(constant))["bands"][0]["data_type"]
+        assert found == {"type": "PixelType", "precision": "int", "min": 5, "max": 5}

@@ -8,8 +8,13 @@ functions use the same argument names (guides, reference/rest/v1/Expression).
 from __future__ import annotations
 
 import base64
+import copy
+import hashlib
+import json
 import math
 import sys
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +47,7 @@ from .values import (
 )
 
 if TYPE_CHECKING:
-    from .catalog import Catalog
+    from .catalog import Asset, Catalog
 
 __all__ = ["Evaluator", "compute_pixels", "default_grid", "render"]
 
@@ -53,6 +58,9 @@ Code = Callable[[Env], Any]
 # is a guard against endless recursion, which a finite graph cannot have.
 _DEPTH = 20_000
 _KEPT = 4096
+# Graphs with fewer nodes are evaluated faster than they are looked up.
+_WORTH_KEEPING = 2
+_VALUES_KEPT = 32
 _MOST_ELEMENTS = 5000
 
 
@@ -76,6 +84,8 @@ class Evaluator:
     def __init__(self, catalog: Catalog, limits: Limits | None = None) -> None:
         self.catalog = catalog
         self.limits = limits or Limits()
+        self._kept: OrderedDict[bytes, tuple[Any, _Recorder]] = OrderedDict()
+        self._lock = threading.Lock()
         load_all()
         if sys.getrecursionlimit() < _DEPTH:
             sys.setrecursionlimit(_DEPTH)
@@ -102,8 +112,31 @@ class Evaluator:
         result = expression.get("result")
         if not isinstance(values, Mapping) or result not in values:
             raise EngineError("Expression: 'values' must hold the node that 'result' names.")
+        if len(values) < _WORTH_KEEPING or self.catalog is None:
+            return self._run(self, values, str(result))
+        # The same graph comes again for every chunk, map tile and page.
+        key = hashlib.blake2b(json.dumps(expression).encode()).digest()
+        with self._lock:
+            kept = self._kept.get(key)
+        if kept is not None and kept[1].current():
+            with self._lock:
+                if key in self._kept:
+                    self._kept.move_to_end(key)
+            return kept[0]
+        session = copy.copy(self)
+        recorder = _Recorder(self.catalog)
+        session.catalog = recorder  # type: ignore[assignment]
+        value = self._run(session, values, str(result))
+        with self._lock:
+            self._kept[key] = (value, recorder)
+            while len(self._kept) > _VALUES_KEPT:
+                self._kept.popitem(last=False)
+        return value
+
+    @staticmethod
+    def _run(session: Evaluator, values: Mapping[str, Any], result: str) -> Any:
         try:
-            return _Program(self, values).reference(str(result))[0]({})
+            return _Program(session, values).reference(result)[0]({})
         except RecursionError:
             raise EngineError("The expression is nested too deeply.") from None
 
@@ -155,6 +188,48 @@ class Evaluator:
         return load_table(self, asset_id, None, -1)
 
 
+class _Recorder:
+    """The catalogue, remembering what was read of it, to tell whether that still holds."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._seen: dict[tuple[str, str], Any] = {}
+
+    def get(self, asset_id: str) -> Asset | None:
+        """Return an asset."""
+        found = self._catalog.get(asset_id)
+        self._seen["get", asset_id] = _stamp(found)
+        return found
+
+    def children(self, asset_id: str = "") -> list[Asset]:
+        """Return the assets below one."""
+        found = self._catalog.children(asset_id)
+        self._seen["children", asset_id] = [_stamp(a) for a in found]
+        return found
+
+    def features(self, asset_id: str) -> list[dict[str, Any]]:
+        """Return the features of a table."""
+        self.get(asset_id)
+        return self._catalog.features(asset_id)
+
+    def current(self) -> bool:
+        """Return whether everything that was read is as it was."""
+        try:
+            for (how, asset_id), stamp in list(self._seen.items()):
+                if how == "get":
+                    if _stamp(self._catalog.get(asset_id)) != stamp:
+                        return False
+                elif [_stamp(a) for a in self._catalog.children(asset_id)] != stamp:
+                    return False
+        except ThawslumpError:
+            return False
+        return True
+
+
+def _stamp(asset: Asset | None) -> Any:
+    return None if asset is None else (asset.id, asset.type, asset.updated)
+
+
 class _Program:
     """The closures of one expression graph."""
 
@@ -182,7 +257,7 @@ class _Program:
     def node(self, node: Mapping[str, Any]) -> tuple[Code, frozenset[str]]:
         nothing: frozenset[str] = frozenset()
         if "constantValue" in node:
-            value = node["constantValue"]
+            value = _constant(node["constantValue"])
             return (lambda env: value), nothing
         if "functionInvocationValue" in node:
             return self.invocation(node["functionInvocationValue"])
@@ -291,6 +366,21 @@ class _Program:
                 ) from problem
 
         return run
+
+
+def _constant(value: Any) -> Any:
+    """Return a constant with whole floats as integers.
+
+    On the wire constants are protobuf values, whose numbers are doubles: 1 and 1.0 are the
+    same there, and both are integers ([G] ee_number).
+    """
+    if isinstance(value, float):
+        return int(value) if value.is_integer() and abs(value) < 2**53 else value
+    if isinstance(value, list):
+        return [_constant(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _constant(v) for k, v in value.items()}
+    return value
 
 
 def _once(code: Code) -> Code:

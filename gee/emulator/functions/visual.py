@@ -197,15 +197,12 @@ def visualize(
             base = np.ones((1, 1), np.float32) if mask is None else mask.astype(np.float32)
             mask = base * np.float32(opacity)
         if table is not None:
-            at = np.minimum((scaled(0, got[0].data) * len(table)).astype(int), len(table) - 1)
-            if len(table) > 1 and not picked[0].type.is_int:
-                # Colours are mixed between the entries of the palette.
-                x = scaled(0, got[0].data) * (len(table) - 1)
-                i = np.minimum(x.astype(int), len(table) - 2)
-                t = (x - i)[..., None]
-                rgb = table[i] * (1 - t) + table[i + 1] * t
-                return [Pixels(np.round(rgb[..., k]).astype(np.uint8), mask) for k in range(3)]
-            return [Pixels(table[at][..., k], mask) for k in range(3)]
+            # Colours are mixed between the entries of the palette.
+            x = scaled(0, got[0].data) * (len(table) - 1)
+            i = np.clip(x.astype(int), 0, max(len(table) - 2, 0))
+            t = (x - i)[..., None]
+            rgb = table[i] * (1 - t) + table[np.minimum(i + 1, len(table) - 1)] * t
+            return [Pixels(np.round(rgb[..., k]).astype(np.uint8), mask) for k in range(3)]
         out = [
             Pixels(np.minimum(scaled(i, p.data) * 256, 255).astype(np.uint8), mask)
             for i, p in enumerate(got)
