@@ -87,8 +87,15 @@ def plan_labels(workspace: Workspace, round: int) -> list[Item]:
 
 
 def plan_candidates(workspace: Workspace, round: int) -> list[Item]:
-    """Return one item: the outlines of all areas of the round, in the order of review."""
-    areas = [name for name, site in workspace.sites.items() if site.role == "area"]
+    """Return one item: the outlines of all areas of the round, in the order of review.
+
+    Areas without a map are left out: a run of one site alone (`--site`) has mapped only that one.
+    """
+    areas = [
+        name
+        for name, site in workspace.sites.items()
+        if site.role == "area" and (workspace.maps(round) / f"{name}.tif").exists()
+    ]
     if not areas:
         return []
     inventory = _inventory(workspace)

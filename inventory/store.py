@@ -558,6 +558,31 @@ class Inventory:
                 ).fetchall()
         return [_decision(row) for row in rows]
 
+    def changes(self, round: int, *, after: int) -> tuple[int, dict[str, str]]:
+        """Return what was decided in a round since a decision.
+
+        Parameters
+        ----------
+        round : int
+        after : int
+            Number of the last decision that is known; 0 for none.
+
+        Returns
+        -------
+        (int, dict of str to str)
+            Number of the last decision there is, and candidate -> state for those that a later
+            decision or undo is about.
+        """
+        with self._open() as db:
+            last = db.execute("SELECT coalesce(max(fid), 0) FROM decisions").fetchone()[0]
+            rows = db.execute(
+                "SELECT DISTINCT candidate_id, state FROM candidates JOIN decisions "
+                "USING (candidate_id) WHERE candidates.round = ? AND decisions.fid > ? "
+                "AND decisions.fid <= ? ORDER BY candidate_id",
+                (round, after, last),
+            ).fetchall()
+        return last, {row["candidate_id"]: row["state"] for row in rows}
+
     def standing(self, candidate_id: str) -> Decision | None:
         """Return the decision that stands for a candidate, None where it is open."""
         with self._open() as db:

@@ -257,6 +257,12 @@ def candidates(item: Item, workspace: Workspace, progress: Progress) -> dict[str
         raster = read_float(
             workspace.maps(round) / f"{site}.tif", ["probability", "disagreement", "filled"]
         )
+        if not np.isfinite(raster.array[0]).any():
+            raise DataError(
+                f"{workspace.maps(round) / site}.tif: every pixel is nodata, so no outline can "
+                "be drawn.",
+                hint="Look at the tile that it was predicted from: its bands are all missing.",
+            )
         pixel = metres_per_pixel(raster.grid) ** 2
         found = outlines(
             raster.array[0],

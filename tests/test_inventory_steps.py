@@ -286,6 +286,21 @@ def test_a_map_without_a_threshold_is_refused(world: Workspace) -> None:
         work_out(world, "candidates")
 
 
+def test_a_map_without_data_is_refused(world: Workspace) -> None:
+    path = world.maps(1) / "hills.tif"
+    old = read(path)
+    write_cog(path, np.full_like(old.array, 65535), old.grid, old.names, nodata=65535)
+    with pytest.raises(DataError, match="every pixel is nodata"):
+        work_out(world, "candidates")
+
+
+def test_areas_that_were_not_mapped_are_left_out(world: Workspace) -> None:
+    """`--site` maps one area: the others have no map and no candidates yet."""
+    text = (world.root / "areas" / "hills.yaml").read_text()
+    (world.root / "areas" / "plains.yaml").write_text(text.replace("name: hills", "name: plains"))
+    assert plan_candidates(Workspace(world.root), 1)[0].settings["areas"] == ["hills"]
+
+
 class Driver:
     """Stands for the pipeline's driver; candidates are accepted as each round says."""
 

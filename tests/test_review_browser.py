@@ -178,6 +178,28 @@ def test_an_outline_is_corrected_by_drawing(page: Any, world: Workspace) -> None
     assert inventory.slumps().geometry.iloc[0].contains(first.geometry.centroid)
 
 
+def test_what_another_reviewer_decides_shows(page: Any, world: Workspace) -> None:
+    """Two reviewers at once: the list follows, and nobody is asked what is decided already."""
+    inventory = Inventory(world.inventory)
+    names = [c.candidate_id for c in inventory.candidates(1)]
+    with Server(world.root) as server:
+        begin(page, server.address)
+        inventory.decide(names[0], "reject", "Ben")
+        inventory.decide(names[1], "accept", "Ben")
+        page.wait_for_selector("#queue li:nth-child(2).accepted")
+        assert page.locator("#state").inner_text() == "rejected"
+        press(page, "n")
+        assert page.evaluate("document.body.dataset.painted") == names[2]
+        page.route("**/api/changes*", lambda route: route.abort())
+        # Decided by Ben in the seconds before the page knows: Ada is told, and overrules nobody.
+        inventory.decide(names[2], "accept", "Ben")
+        page.keyboard.press("r")
+        page.get_by_text("The candidate is accepted by now").wait_for()
+        settle(page)
+    assert inventory.candidate(names[2]).state == "accepted"
+    assert {d.reviewer for d in inventory.decisions()} == {"Ben"}
+
+
 def test_closed_before_the_server_came_back_nothing_is_lost(page: Any, world: Workspace) -> None:
     """A decision that was never acknowledged is sent when the page is opened the next time."""
     inventory = Inventory(world.inventory)

@@ -172,8 +172,11 @@ def create_app(
     @app.get("/api/queue")
     def queue(round: int | None = None) -> dict[str, Any]:
         number = round or shown_round()
+        # Before the candidates are read: a decision in between is then told twice, never missed.
+        last, _ = inventory.changes(number, after=0)
         return {
             "round": number,
+            "last": last,
             "candidates": [
                 {
                     "id": c.candidate_id,
@@ -187,6 +190,11 @@ def create_app(
             ],
             "counts": inventory.counts(number),
         }
+
+    @app.get("/api/changes")
+    def changes(after: int, round: int | None = None) -> dict[str, Any]:
+        last, states = inventory.changes(round or shown_round(), after=after)
+        return {"last": last, "states": states}
 
     @app.get("/api/candidates/{candidate_id}")
     def candidate(candidate_id: str, zoom: float = 1.0) -> dict[str, Any]:

@@ -174,9 +174,12 @@ class Gallery:
 
     def panels(self, candidate: Candidate) -> list[str]:
         """Return the names of the panels that the site's files can give, in order."""
+        sources = [self._rasters.get(path) for path in self._paths(candidate)]
+        place = next((source.place for source in sources if source is not None), None)
+        # A file on another grid would show another place: better no panel than a wrong one.
         context, stack, chart = (
-            set() if source is None else set(source.names)
-            for source in map(self._rasters.get, self._paths(candidate))
+            set() if source is None or source.place != place else set(source.names)
+            for source in sources
         )
         both = {f"{date}_{band}" for date in ("pre", "post") for band in ("nir", "red")}
         there = {

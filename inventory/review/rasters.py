@@ -74,6 +74,8 @@ class OpenRaster:
     crs : str
         WKT.
     shape : (int, int)
+    place : tuple
+        Equal for files on one grid.
     """
 
     def __init__(self, path: Path) -> None:
@@ -89,6 +91,7 @@ class OpenRaster:
         self.transform: Affine = self._source.transform
         self.crs: str = self._source.crs.to_wkt()
         self.shape: tuple[int, int] = self._source.shape
+        self.place = (self.shape, tuple(round(v, 6) for v in self.transform[:6]), self.crs)
         self._nodata = self._source.nodata
         self._scales = np.array(self._source.scales, dtype="float32")[:, None, None]
         self._offsets = np.array(self._source.offsets, dtype="float32")[:, None, None]

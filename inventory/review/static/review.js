@@ -9,6 +9,7 @@ const LARGE = ["before", "after"];
 
 let session = null;
 let queue = []; // {id, site, rank, state, ...} in the order of review
+let last = 0; // number of the last decision that the queue knows
 let position = -1;
 let zoom = 1;
 let shownAt = 0;
@@ -461,11 +462,34 @@ function answered(answer, note) {
   }
 }
 
+async function take() {
+  const fresh = await ask(`api/queue?round=${session.round}`);
+  queue = fresh.candidates;
+  last = fresh.last;
+}
+
+// What other reviewers decide meanwhile shows in the list, and on the page if it is about this one.
+async function follow() {
+  if (document.hidden || outbox.length || !queue.length) return;
+  const fresh = await ask(`api/changes?round=${session.round}&after=${last}`).catch(() => null);
+  if (!fresh || outbox.length) return;
+  last = fresh.last;
+  for (const [id, state] of Object.entries(fresh.states)) {
+    const known = queue.find((c) => c.id === id);
+    if (!known || known.state === state) continue;
+    forget(id);
+    setState(id, state);
+    if (id === shown?.detail.id && id === queue[position]?.id) {
+      toast(`Somebody else decided meanwhile: ${WORD_OF[state]}.`);
+      if (!ring) show(position);
+    }
+  }
+}
+
 async function reload() {
   try {
-    const fresh = await ask(`api/queue?round=${session.round}`);
     const here = queue[position]?.id;
-    queue = fresh.candidates;
+    await take();
     loaded.clear();
     listed();
     const index = queue.findIndex((c) => c.id === here);
@@ -637,7 +661,7 @@ async function begin() {
     // A reload stays in the round that was chosen.
     const chosen = Number(location.hash.slice(1));
     if (session.rounds.includes(chosen)) session.round = chosen;
-    queue = (await ask(`api/queue?round=${session.round}`)).candidates;
+    await take();
   } catch (error) {
     banner(`The server does not answer: ${error.message}`);
     setTimeout(begin, 1000);
@@ -661,7 +685,7 @@ async function begin() {
     const idle = new Promise((done) => resolveIdle.push(done));
     send();
     await idle;
-    queue = (await ask(`api/queue?round=${session.round}`)).candidates;
+    await take();
     listed();
   }
   if (!queue.length) {
@@ -673,6 +697,7 @@ async function begin() {
   if (open >= 0 && !$("reviewer").value) who();
   await show(open >= 0 ? open : 0);
   if (open < 0) finished();
+  setInterval(follow, 5000);
 }
 
 begin();
