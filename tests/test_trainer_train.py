@@ -326,6 +326,9 @@ def test_items_are_stac_with_the_machine_learning_extension(workspace: Workspace
     for path in (items[0].outputs[0].with_name("item.json"), one.outputs[0]):
         stac = pystac.Item.from_dict(json.loads(path.read_text()))
         assert stac.properties["mlm:framework"] == "PyTorch"
+        # The extension asks that the names of the inputs are bands of the item.
+        named = {band["name"] for band in stac.properties["bands"]}
+        assert all(set(entry["bands"]) <= named for entry in stac.properties["mlm:input"])
         assert stac.bbox is not None
         assert -180 <= stac.bbox[0] < stac.bbox[2] <= 180
         assert stac.properties["start_datetime"] == "2019-06-15T00:00:00Z"

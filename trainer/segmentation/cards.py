@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from thawslump.bands import BANDS
 from thawslump.errors import DataError
 
 __all__ = ["MLM_SCHEMA", "ensemble_item", "model_card", "model_item", "read_item"]
@@ -73,6 +74,16 @@ def _input(bands: Sequence[str], mean: Sequence[float], std: Sequence[float]) ->
     }
 
 
+def _bands(bands: Sequence[str]) -> list[dict[str, str]]:
+    """Return STAC's common band objects, which the names in mlm:input refer to."""
+    found = []
+    for name in bands:
+        known = BANDS.get(name)
+        words = {} if known is None else {"description": known.description, "unit": known.unit}
+        found.append({"name": name, **words})
+    return found
+
+
 def _output(kind: str) -> dict[str, Any]:
     return {
         "name": "slump",
@@ -135,6 +146,7 @@ def model_item(
         "description": "Segmentation of retrogressive thaw slumps."
         + (" Trained on made-up data." if made_up else ""),
         "thawslump:made_up": made_up,
+        "bands": _bands(bands),
         "mlm:name": name,
         "mlm:architecture": f"{hyperparameters['architecture']} on {hyperparameters['encoder']}",
         "mlm:tasks": ["semantic-segmentation"],
@@ -219,6 +231,9 @@ def ensemble_item(
         "thawslump:made_up": made_up,
         "thawslump:weights": dict(weights),
         "thawslump:threshold": threshold,
+        "bands": list(
+            {band["name"]: band for item in items for band in item["properties"]["bands"]}.values()
+        ),
         "mlm:name": name,
         "mlm:architecture": f"ensemble of {len(items)}",
         "mlm:tasks": ["semantic-segmentation"],

@@ -356,8 +356,8 @@ def write_strips(
     return {
         "pixels": int(pixels),
         "nodata_pixels": int(pixels - valid),
-        "mean_probability": round(probability / max(valid, 1), 6),
-        "filled_share": round(filled / max(valid, 1), 6),
+        "mean_probability": round(float(probability / valid), 6),
+        "filled_share": round(float(filled / valid), 6),
     }
 
 
