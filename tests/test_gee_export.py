@@ -607,9 +607,7 @@ def test_an_emulator_that_stops_in_the_middle(
             server.wait()
 
     try:
-        with pytest.raises(
-            BackendError, match=rf"No answer from the emulator at {url} after 2"
-        ):
+        with pytest.raises(BackendError, match=rf"No answer from the emulator at {url} after 2"):
             run(item, workspace, stop_early)
     finally:
         stopped(server)
