@@ -1,1 +1,1 @@
-"""Earth Engine side: scripts, exports, the emulator and the made-up valley (nothing here needs torch)."""
+"""Earth Engine side: scripts, exports, the emulator, the made-up valley; nothing needs torch."""
