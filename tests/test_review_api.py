@@ -88,8 +88,8 @@ def test_the_page_and_all_it_needs_come_from_the_package(address: str) -> None:
 
 
 def test_queue_and_candidate(address: str, world: Workspace) -> None:
-    _, session, _ = ask(address, "/api/session")
-    assert (session["round"], session["kind"], session["made_up"]) == (1, "people", True)
+    _, info, _ = ask(address, "/api/info")
+    assert (info["round"], info["kind"], info["made_up"]) == (1, "people", True)
     _, queue, _ = ask(address, "/api/queue")
     kept = Inventory(world.inventory).candidates(1)
     assert [c["id"] for c in queue["candidates"]] == [c.candidate_id for c in kept]
@@ -296,7 +296,7 @@ def test_the_command_says_where_the_page_is_and_that_a_port_is_taken(world: Work
     assert first.stdout is not None
     try:
         where = json.loads(first.stdout.readline())["address"]
-        assert ask(where.rstrip("/"), "/api/session")[1]["workspace"] == "painted hills"
+        assert ask(where.rstrip("/"), "/api/info")[1]["workspace"] == "painted hills"
         port = str(urlsplit(where).port)
         second = subprocess.run(
             [*command, "--port", port], cwd=ROOT, capture_output=True, text=True, timeout=60

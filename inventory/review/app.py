@@ -147,8 +147,8 @@ def create_app(
         rounds = inventory.rounds()
         return rounds[-1] if rounds else 1
 
-    @app.get("/api/session")
-    def session() -> dict[str, Any]:
+    @app.get("/api/info")
+    def info() -> dict[str, Any]:
         sites = workspace.sites
         return {
             # Names the place for decisions that a browser keeps while the server is away.

@@ -7,7 +7,7 @@ const STATE_OF = { accept: "accepted", reject: "rejected", unsure: "unsure" };
 const WORD_OF = { open: "open", accepted: "accepted", rejected: "rejected", unsure: "not sure" };
 const LARGE = ["before", "after"];
 
-let session = null;
+let info = null;
 let queue = []; // {id, site, rank, state, ...} in the order of review
 let last = 0; // number of the last decision that the queue knows
 let position = -1;
@@ -86,7 +86,7 @@ async function load(id) {
   const images = new Map();
   await Promise.all(Object.entries(detail.panels).map(async ([panel, address]) => {
     const image = new Image();
-    image.alt = session.panels[panel].title;
+    image.alt = info.panels[panel].title;
     image.draggable = false;
     image.src = address;
     // A chip that cannot be drawn leaves its square hatched; the others still show.
@@ -141,8 +141,8 @@ function scaleBar(metres) {
 }
 
 function figure(panel, part, large) {
-  const about = session.panels[panel];
-  const site = session.sites[part.detail.site] || {};
+  const about = info.panels[panel];
+  const site = info.sites[part.detail.site] || {};
   const dates = panel === "before" ? site.pre : panel === "after" ? site.post : null;
   const caption = make("figcaption", { title: about.legend }, make("b", {}, about.title));
   if (dates) caption.append(make("span", {}, dates.replace(" .. ", " – ")));
@@ -191,7 +191,7 @@ function describe(detail) {
   });
   $("history").hidden = told.length === 0;
   $("history").querySelector("ol").replaceChildren(...told);
-  $("scripted").hidden = session.kind !== "scripted"
+  $("scripted").hidden = info.kind !== "scripted"
     && !detail.history.some((d) => d.kind === "scripted");
 }
 
@@ -319,7 +319,7 @@ async function show(index, since = performance.now()) {
   shown = part;
   const there = (panel) => panel in part.detail.panels;
   $("pair").replaceChildren(...LARGE.filter(there).map((p) => figure(p, part, true)));
-  const small = Object.keys(session.panels).filter((p) => there(p) && !LARGE.includes(p));
+  const small = Object.keys(info.panels).filter((p) => there(p) && !LARGE.includes(p));
   $("strip").replaceChildren(...small.map((p) => figure(p, part, false)));
   describe(part.detail);
   $("note").value = "";
@@ -375,7 +375,8 @@ function counted() {
   const decided = queue.length - number.open;
   const saving = outbox.length ? ` · ${outbox.length} being saved` : "";
   $("progress-words").textContent = `${decided} of ${queue.length} decided${saving}`;
-  $("queue-count").textContent = number.open ? `${number.open} open` : "all decided";
+  $("queue-count").textContent = number.open ? `${number.open} open`
+    : queue.length ? "all decided" : "none";
   for (const state of ["accepted", "rejected", "unsure"]) {
     const bar = document.querySelector(`.meter i.${state}`);
     bar.style.width = `${queue.length ? (100 * number[state]) / queue.length : 0}%`;
@@ -400,7 +401,7 @@ let sending = false;
 let resolveIdle = [];
 
 function keep() {
-  localStorage.setItem(`thawslump.outbox.${session.id}`, JSON.stringify(outbox));
+  localStorage.setItem(`thawslump.outbox.${info.id}`, JSON.stringify(outbox));
 }
 
 function post(message) {
@@ -463,7 +464,7 @@ function answered(answer, note) {
 }
 
 async function take() {
-  const fresh = await ask(`api/queue?round=${session.round}`);
+  const fresh = await ask(`api/queue?round=${info.round}`);
   queue = fresh.candidates;
   last = fresh.last;
 }
@@ -471,7 +472,7 @@ async function take() {
 // What other reviewers decide meanwhile shows in the list, and on the page if it is about this one.
 async function follow() {
   if (document.hidden || outbox.length || !queue.length) return;
-  const fresh = await ask(`api/changes?round=${session.round}&after=${last}`).catch(() => null);
+  const fresh = await ask(`api/changes?round=${info.round}&after=${last}`).catch(() => null);
   if (!fresh || outbox.length) return;
   last = fresh.last;
   for (const [id, state] of Object.entries(fresh.states)) {
@@ -539,10 +540,11 @@ function unique() {
 }
 
 function undo() {
+  if (!queue.length) return;
   const reviewer = $("reviewer").value.trim();
   if (!reviewer) { who(); return; }
   if ($("done").open) $("done").close();
-  const body = { reviewer, round: session.round, request: crypto.randomUUID?.() ?? unique() };
+  const body = { reviewer, round: info.round, request: crypto.randomUUID?.() ?? unique() };
   post({ path: "api/undo", body, note: "undo" });
 }
 
@@ -557,13 +559,13 @@ function finished() {
   const number = counted();
   if (position >= 0 && queue[position]) show(position);
   const unsure = number.unsure ? `, ${number.unsure} not sure` : "";
-  $("done-title").textContent = `Round ${session.round} is decided`;
+  $("done-title").textContent = `Round ${info.round} is decided`;
   $("done-words").textContent = `${number.accepted} accepted, ${number.rejected} rejected${unsure}.`;
   if (!$("done").open) $("done").showModal();
 }
 
 function who() {
-  $("who-name").value = $("reviewer").value || session.reviewer || "";
+  $("who-name").value = $("reviewer").value || info.reviewer || "";
   if (!$("who").open) $("who").showModal();
   $("who-name").select();
 }
@@ -657,10 +659,10 @@ $("reviewer").addEventListener("change", () => {
 
 async function begin() {
   try {
-    session = await ask("api/session");
+    info = await ask("api/info");
     // A reload stays in the round that was chosen.
     const chosen = Number(location.hash.slice(1));
-    if (session.rounds.includes(chosen)) session.round = chosen;
+    if (info.rounds.includes(chosen)) info.round = chosen;
     await take();
   } catch (error) {
     banner(`The server does not answer: ${error.message}`);
@@ -668,17 +670,17 @@ async function begin() {
     return;
   }
   banner("");
-  document.title = `${session.workspace} · thawslump review`;
-  $("workspace").textContent = session.workspace;
-  $("round").replaceChildren(...session.rounds.map((n) => {
+  document.title = `${info.workspace} · thawslump review`;
+  $("workspace").textContent = info.workspace;
+  $("round").replaceChildren(...info.rounds.map((n) => {
     const option = make("option", { value: n }, `round ${n}`);
-    option.selected = n === session.round;
+    option.selected = n === info.round;
     return option;
   }));
-  $("round").disabled = session.rounds.length < 2;
-  $("made-up").hidden = !session.made_up;
+  $("round").disabled = info.rounds.length < 2;
+  $("made-up").hidden = !info.made_up;
   $("reviewer").value = localStorage.getItem("thawslump.reviewer") || "";
-  outbox = JSON.parse(localStorage.getItem(`thawslump.outbox.${session.id}`) || "[]");
+  outbox = JSON.parse(localStorage.getItem(`thawslump.outbox.${info.id}`) || "[]");
   listed();
   if (outbox.length) {
     // Decisions of an earlier visit that the server never answered.
