@@ -223,14 +223,18 @@ def _close(a: Any, b: Any) -> bool:
     return a == b
 
 
-# The pages show a list where the function returns a number, and text where it returns a list.
-PAGE_SLIPS = {("ee_number_bitcount", n) for n in (1, 2, 3, 4, 5, 8, 9, 10)} | {
-    ("ee_string_match", n) for n in (2, 6, 7)
-}
+# The pages show a list where the function returns a number, text where it returns a list, and
+# a number where it returns an array of one, unlike the other lines of the same pages.
+PAGE_SLIPS = (
+    {("ee_number_bitcount", n) for n in (1, 2, 3, 4, 5, 8, 9, 10)}
+    | {("ee_string_match", n) for n in (2, 6, 7)}
+    | {("ee_array_eq", n) for n in (4, 5, 7, 8, 9, 11, 12)}
+    | {("ee_array_cbrt", 6)}
+)
 
 
 def test_what_the_documentation_prints(data_dir: Path) -> None:
-    "Python samples of google/earthengine-community; arrays are not implemented."
+    "Python samples of google/earthengine-community; a blob of the network is not to be had."
     path = data_dir.parent / "reference" / "ee_documented_results.json"
     if not path.is_file():
         pytest.skip(f"no documented results: {path} does not exist")
@@ -247,7 +251,7 @@ def test_what_the_documentation_prints(data_dir: Path) -> None:
         elif (case["source"], case["line"]) not in PAGE_SLIPS:
             wrong.append((case["source"], case["line"], got, case["expected"]))
     assert not wrong
-    assert passed >= 105
+    assert passed >= 259
 
 
 def test_kept_values_follow_the_catalogue(world: Earth) -> None:

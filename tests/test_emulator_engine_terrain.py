@@ -255,3 +255,14 @@ def test_components_are_reduced(world: Earth) -> None:
     else:
         assert np.isnan(found[patch]).all()
     assert count
+
+
+def test_directional_distance_looks_from_shadow_to_cloud(world: Earth) -> None:
+    "[A]: towards an angle; scripts pass 90 minus the azimuth of the sun."
+    cloud = np.zeros((SIZE, SIZE), np.uint8)
+    cloud[20, 40] = 1
+    world.put("T/cloud", band("c", cloud))
+    for azimuth, shadow in ((90, (20, 30)), (0, (30, 40)), (180, (10, 40)), (270, (20, 50))):
+        found = ee.Image("T/cloud").directionalDistanceTransform(90 - azimuth, 20)
+        data = world.data(found.select("distance"), native(SIZE, SIZE))
+        assert data[shadow] == pytest.approx(10), azimuth

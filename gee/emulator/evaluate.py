@@ -684,7 +684,9 @@ def _array(value: Any, of: str, evaluator: Evaluator) -> Array:
     if isinstance(value, Array):
         return value
     if isinstance(value, list) or _is_number(value):
-        return Array(np.asarray(value, float))
+        from .functions.arrays import as_array
+
+        return as_array(value)
     if isinstance(value, ConfusionMatrix):
         return Array(value.values)
     raise _Mismatch

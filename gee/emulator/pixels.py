@@ -66,7 +66,7 @@ class Limits:
 
     tile: int = 512
     threads: int = 0
-    cache_bytes: int = 256 * 2**20
+    cache_bytes: int = 128 * 2**20
     stack_bytes: int = 128 * 2**20
     max_pixels: int = 2**26
 

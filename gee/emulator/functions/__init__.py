@@ -10,6 +10,7 @@ __all__ = ["REGISTRY", "Entry", "function", "load_all"]
 
 _FAMILIES = (
     "arithmetic",
+    "arrays",
     "bands",
     "classifiers",
     "collections",

@@ -636,6 +636,7 @@ def fast_distance_transform(image: Image, size: int, units: str, metric: str) ->
         raise EngineError(f"Unknown metric '{metric}': squared_euclidean, manhattan or chebyshev.")
     if units != "pixels":
         raise EngineError("Only 'pixels' are supported as units.")
+    size = max(size, 1)
     most = float(size) ** 2 if metric == "squared_euclidean" else float(size)
 
     def compute(window: Window, pixels: Pixels) -> list[Pixels]:
@@ -705,12 +706,12 @@ def _distance_shape(measure: Callable[[Array, Array], Array]) -> Callable[..., A
 def directional(image: Image, angle: float, most: int, label: str | None) -> Image:
     """Return the distance to the nearest non-zero pixel in a direction ([A]).
 
-    The angle counts clockwise from the top, as cloud-shadow scripts use it; Earth Engine
-    does not document it.
+    The angle counts counter-clockwise from the right: cloud-shadow scripts pass 90 minus the
+    azimuth of the sun to look from a shadow towards its cloud.
     """
     source = image.band(label) if label is not None else image.bands[0]
     others = list(image.bands) if label is not None else []
-    dx, dy = math.sin(math.radians(angle)), -math.cos(math.radians(angle))
+    dx, dy = math.cos(math.radians(angle)), -math.sin(math.radians(angle))
 
     def compute(window: Window, seen: Pixels, *rest: Pixels) -> list[Pixels]:
         on = seen.data != 0
