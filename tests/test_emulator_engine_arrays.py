@@ -21,8 +21,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Earth]:
 
 
 TABLES = st.integers(1, 4).flatmap(
-    lambda n: st.lists(st.lists(st.integers(-20, 20), min_size=n, max_size=n), min_size=1, max_size=4)
-)  # fmt: skip
+    lambda n: st.lists(
+        st.lists(st.integers(-20, 20), min_size=n, max_size=n), min_size=1, max_size=4
+    )
+)
 
 
 @given(TABLES)

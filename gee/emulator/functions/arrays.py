@@ -251,9 +251,10 @@ def pad(item: Array, lengths: list[int], value: float) -> Array:
 @function("Array.mask")
 def mask(item: Array, wanted: Array) -> Array:
     """Keep what is parallel to elements of a mask other than 0."""
-    values, on = item.values, wanted.values
+    values: Values = item.values
+    on: Values = wanted.values
     on = on.reshape(on.shape + (1,) * (values.ndim - on.ndim))
-    axes = [k for k, n in enumerate(on.shape) if n != 1]
+    axes = [k for k in range(on.ndim) if on.shape[k] != 1]
     if len(axes) > 1:
         raise EngineError("The mask must have more than one element along one axis only.")
     axis = axes[0] if axes else 0
