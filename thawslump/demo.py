@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from thawslump.config import config_model, parse_model, save_yaml, target
 from thawslump.errors import ConfigError
 from thawslump.site import Site
 from thawslump.workspace import Workspace
+
+if TYPE_CHECKING:
+    from thawslump.results import Model
 
 __all__ = ["prepare", "summary"]
 
@@ -100,29 +102,21 @@ def prepare(
     return workspace
 
 
-def _json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
 def summary(workspace: Workspace) -> str:
     """Return the closing lines: the numbers, the report, and how to open the review page."""
+    from thawslump.evaluation import with_test_scores
+    from thawslump.results import read
+
     lines = ["", f"{workspace.config.name} (made-up data, decisions by a SCRIPTED reviewer)"]
     counts = target("inventory.statistics:summary")(workspace.inventory)
     lines += [f"  {words}" for words in counts]
-    rounds = sorted(int(p.name) for p in workspace.root.glob("rounds/*") if p.name.isdigit())
-    for number in rounds:
-        found = _json(workspace.models(number) / "ensemble" / "metrics.json")
-        if found:
-            lines.append(f"  round {number}: {_scores(found)}")
-    for number in reversed(rounds):
-        found = _json(workspace.round(number) / "susceptibility.json")
-        if found:
-            lines += [
-                f"  susceptibility, {name}: AUC {m['auc_spatial']:.2f} in spatial folds, "
-                f"{m['auc_random']:.2f} in random ones"
-                for name, m in found["models"].items()
-            ]
-            break
+    results = with_test_scores(workspace, read(workspace))
+    lines += [f"  {_scores(ensemble)}" for ensemble in results.ensembles]
+    lines += [
+        f"  susceptibility, {model.name}: AUC {model.spatial.value:.2f} in spatial folds, "
+        f"{model.random.value:.2f} in random ones"
+        for model in results.susceptibility
+    ]
     shown = workspace.root
     if shown.is_relative_to(Path.cwd()):
         shown = shown.relative_to(Path.cwd())
@@ -133,9 +127,11 @@ def summary(workspace: Workspace) -> str:
     return "\n".join(lines)
 
 
-def _scores(found: dict[str, Any]) -> str:
-    parts = []
-    for name in ("f1_validation", "f1_test"):
-        if isinstance(found.get(name), int | float):
-            parts.append(f"{name.removeprefix('f1_')} F1 {found[name]:.2f}")
-    return f"ensemble of {len(found.get('members', []))}, " + ", ".join(parts)
+def _scores(ensemble: Model) -> str:
+    parts = [
+        f"F1 {split.f1.value:.2f} on {name}"
+        for name, split in ensemble.splits.items()
+        if split.f1 is not None
+    ]
+    members = len(ensemble.members)
+    return f"round {ensemble.round}: ensemble of {members} runs, " + ", ".join(parts)
