@@ -204,6 +204,7 @@ def test_dictionaries(world: Earth) -> None:
         (table.get("c", 9), 9),
         (table.combine({"a": 5, "c": 3}), {"a": 5, "b": 2, "c": 3}),
         (table.combine({"a": 5}, False), {"a": 1, "b": 2}),
+        (ee.Dictionary({"a": None}).combine({"a": 0}, False), {"a": 0}),
         (table.remove(["a"]), {"b": 2}),
         (table.select(["a.*"]), {"a": 1}),
         (table.rename(["a"], ["z"]), {"b": 2, "z": 1}),

@@ -377,9 +377,10 @@ def dictionary(value: Any) -> dict[str, Any]:
 
 @function("Dictionary.combine")
 def combine(first: dict[str, Any], second: dict[str, Any], overwrite: bool) -> dict[str, Any]:
-    """Return the keys of both."""
-    both = {**first, **second} if overwrite else {**second, **first}
-    return {k: v for k, v in both.items() if v is not None}
+    """Return the keys of both; nulls are left out of either ([A])."""
+    a = {k: v for k, v in first.items() if v is not None}
+    b = {k: v for k, v in second.items() if v is not None}
+    return {**a, **b} if overwrite else {**b, **a}
 
 
 @function("Dictionary.contains")
