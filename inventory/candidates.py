@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from shapely.geometry import Polygon, shape
 from shapely.geometry.base import BaseGeometry
 
-__all__ = ["Outline", "is_known", "outlines", "teaching_score"]
+__all__ = ["Collector", "Outline", "is_known", "outlines", "teaching_score"]
 
 
 @dataclass(frozen=True)
@@ -78,55 +78,175 @@ def outlines(
     >>> [(o.pixels, o.geometry.area, round(o.probability_mean, 3)) for o in found]
     [(6, 600.0, 0.8)]
     """
-    from rasterio.features import shapes
+    collector = Collector(
+        transform,
+        threshold=threshold,
+        minimum_pixels=minimum_pixels,
+        hole_pixels=hole_pixels,
+        smoothing=smoothing,
+    )
+    collector.add(probability, disagreement, filled)
+    return collector.finish()
+
+
+class Collector:
+    """Outlines of a map that comes strip by strip; what crosses a seam is joined.
+
+    The result does not depend on how the map is cut, so a map larger than the memory gives the
+    outlines that it would give as a whole.
+
+    Parameters
+    ----------
+    transform, threshold, minimum_pixels, hole_pixels, smoothing
+        As for `outlines`.
+
+    Examples
+    --------
+    >>> p = np.ones((4, 3), "float32")
+    >>> collector = Collector(Affine.scale(10, -10), threshold=0.5, hole_pixels=0)
+    >>> collector.add(p[:2], p[:2], p[:2])
+    >>> collector.add(p[2:], p[2:], p[2:])
+    >>> [(o.pixels, o.geometry.area) for o in collector.finish()]
+    [(12, 1200.0)]
+    """
+
+    def __init__(
+        self,
+        transform: Affine,
+        *,
+        threshold: float,
+        minimum_pixels: int = 5,
+        hole_pixels: int = 4,
+        smoothing: float = 0.0,
+    ) -> None:
+        self._transform = transform
+        self._threshold = threshold
+        self._minimum = minimum_pixels
+        self._holes = hole_pixels
+        self._smoothing = smoothing
+        self._row = 0
+        self._seam: NDArray[np.int64] | None = None
+        self._parent: list[int] = [0]
+        self._sums: list[NDArray[np.float64]] = [np.zeros((1, 8))]
+        self._polygons: dict[int, list[Polygon]] = {}
+
+    @property
+    def halo(self) -> int:
+        """Rows beyond a strip that decide whether a gap in it is a small hole."""
+        return self._holes + 1 if self._holes > 0 else 0
+
+    def add(
+        self,
+        probability: NDArray[np.float32],
+        disagreement: NDArray[np.float32],
+        filled: NDArray[np.float32],
+        *,
+        above: int = 0,
+        below: int = 0,
+    ) -> None:
+        """Add the next strip.
+
+        Parameters
+        ----------
+        probability, disagreement, filled : ndarray of float32, shape (y, x)
+            The strip, with up to `halo` rows of its neighbours.
+        above, below : int
+            How many rows are the neighbours'.
+        """
+        from rasterio.features import shapes
+        from scipy import ndimage
+
+        if probability.size == 0:
+            return
+        data = np.isfinite(probability)
+        inside = data & (np.nan_to_num(probability, nan=-1.0) >= self._threshold)
+        if self._holes > 0:
+            inside |= _small(~inside & data, self._holes) & ~_touches_border_or_nodata(inside, data)
+        core = slice(above, probability.shape[0] - below)
+        labels, count = ndimage.label(inside[core])
+        sums = _sums((probability[core], disagreement[core], filled[core]), labels, count)
+        offset = len(self._parent) - 1
+        self._parent.extend(range(offset + 1, offset + count + 1))
+        self._sums.append(sums)
+        first, last = labels[0].astype("int64"), labels[-1].astype("int64")
+        if self._seam is not None:
+            both = (self._seam > 0) & (first > 0)
+            for left, right in set(zip(self._seam[both], first[both] + offset, strict=True)):
+                self._join(int(left), int(right))
+        self._seam = np.where(last > 0, last + offset, 0)
+        # What is too small is dropped at once, unless it may go on beyond the strip.
+        wanted = np.concatenate([[False], sums[:, 0] >= self._minimum])
+        wanted[np.union1d(first, last)] = True
+        wanted[0] = False
+        shift = self._transform @ Affine.translation(0, self._row)
+        for geometry, value in shapes(labels.astype("int32"), mask=wanted[labels], transform=shift):
+            self._polygons.setdefault(int(value) + offset, []).append(shape(geometry))
+        self._row += labels.shape[0]
+
+    def _root(self, number: int) -> int:
+        while self._parent[number] != number:
+            self._parent[number] = self._parent[self._parent[number]]
+            number = self._parent[number]
+        return number
+
+    def _join(self, left: int, right: int) -> None:
+        left, right = sorted((self._root(left), self._root(right)))
+        self._parent[right] = left
+
+    def finish(self) -> list[Outline]:
+        """Return the outlines of all strips, from the upper left row by row."""
+        sums = np.concatenate(self._sums)
+        groups: dict[int, list[int]] = {}
+        for number in sorted(self._polygons):
+            groups.setdefault(self._root(number), []).append(number)
+        result = []
+        for members in groups.values():
+            parts = sums[members]
+            if parts[:, 0].sum() < self._minimum:
+                continue
+            polygons = [polygon for number in members for polygon in self._polygons[number]]
+            polygon = shapely.union_all(polygons)
+            if len(polygons) > 1:
+                # Along a seam a union keeps points that are no corners.
+                polygon = shapely.normalize(polygon).simplify(0)
+            if self._smoothing > 0:
+                tolerance = self._smoothing * abs(self._transform.a)
+                smooth = polygon.simplify(tolerance, preserve_topology=True)
+                if smooth.geom_type == "Polygon" and smooth.area > 0:
+                    polygon = smooth
+            total = parts.sum(axis=0)
+            means = total[2:5] / np.maximum(total[5:8], 1)
+            result.append(
+                Outline(
+                    geometry=polygon,
+                    pixels=int(total[0]),
+                    probability_mean=float(means[0]),
+                    probability_max=float(parts[:, 1].max()),
+                    disagreement=float(means[1]),
+                    filled=float(means[2]),
+                )
+            )
+        return result
+
+
+def _sums(
+    layers: tuple[NDArray[np.float32], ...], labels: NDArray[np.int32], count: int
+) -> NDArray[np.float64]:
+    """Return per label: pixels, highest of the first layer, sums of the layers, their counts."""
     from scipy import ndimage
 
-    if probability.size == 0:
-        return []
-    data = np.isfinite(probability)
-    inside = data & (np.nan_to_num(probability, nan=-1.0) >= threshold)
-    if hole_pixels > 0:
-        inside |= _small(~inside & data, hole_pixels) & ~_touches_border_or_nodata(inside, data)
-    labels, count = ndimage.label(inside)
+    out = np.zeros((count, 8))
     if count == 0:
-        return []
-    index = np.arange(1, count + 1)
-    pixels = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-    kept = pixels >= minimum_pixels
-    means = [_mean(values, labels, count) for values in (probability, disagreement, filled)]
-    highest = ndimage.maximum(np.nan_to_num(probability, nan=-1.0), labels, index)
-    mask = np.concatenate([[False], kept])[labels]
-    found: dict[int, list[Polygon]] = {}
-    for geometry, value in shapes(labels.astype("int32"), mask=mask, transform=transform):
-        found.setdefault(int(value), []).append(shape(geometry))
-    result = []
-    for number in sorted(found):
-        polygon = shapely.union_all(found[number])
-        if smoothing > 0:
-            smooth = polygon.simplify(smoothing * abs(transform.a), preserve_topology=True)
-            polygon = smooth if smooth.geom_type == "Polygon" and smooth.area > 0 else polygon
-        i = number - 1
-        result.append(
-            Outline(
-                geometry=polygon,
-                pixels=int(pixels[i]),
-                probability_mean=float(means[0][i]),
-                probability_max=float(highest[i]),
-                disagreement=float(means[1][i]),
-                filled=float(means[2][i]),
-            )
-        )
-    return result
-
-
-def _mean(
-    values: NDArray[np.float32], labels: NDArray[np.int32], count: int
-) -> NDArray[np.float64]:
-    finite = np.isfinite(values)
-    flat = labels[finite].ravel()
-    total = np.bincount(flat, weights=values[finite].astype("float64"), minlength=count + 1)[1:]
-    number = np.bincount(flat, minlength=count + 1)[1:]
-    return np.asarray(total / np.maximum(number, 1))
+        return out
+    out[:, 0] = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    out[:, 1] = ndimage.maximum(np.nan_to_num(layers[0], nan=-1.0), labels, np.arange(1, count + 1))
+    for i, values in enumerate(layers):
+        finite = np.isfinite(values) & (labels > 0)
+        flat = labels[finite]
+        weights = values[finite].astype("float64")
+        out[:, 2 + i] = np.bincount(flat, weights=weights, minlength=count + 1)[1:]
+        out[:, 5 + i] = np.bincount(flat, minlength=count + 1)[1:]
+    return out
 
 
 def _small(mask: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import shapely
+from rasterio.windows import Window
 
-from inventory.candidates import is_known, outlines, teaching_score
+from inventory.candidates import Collector, Outline, is_known, teaching_score
 from inventory.labels import reviewed_labels, whole_labels
 from inventory.records import Candidate, areas, as_feature, canonical_geometry, stable_id, with_rank
 from inventory.store import Inventory
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["bring_outlines", "candidates", "export_slumps", "import_outlines", "labels"]
 
+_MAP = ("probability", "disagreement", "filled")
+_STRIP = 4_000_000  # pixels that are worked on at a time, about 70 bytes each
 Progress = Callable[[float, str], None]
 
 
@@ -254,41 +257,22 @@ def candidates(item: Item, workspace: Workspace, progress: Progress) -> dict[str
     found_count = 0
     for number, site in enumerate(item.settings["areas"]):
         progress(number / len(item.settings["areas"]), site)
-        raster = read_float(
-            workspace.maps(round) / f"{site}.tif", ["probability", "disagreement", "filled"]
-        )
-        if not np.isfinite(raster.array[0]).any():
-            raise DataError(
-                f"{workspace.maps(round) / site}.tif: every pixel is nodata, so no outline can "
-                "be drawn.",
-                hint="Look at the tile that it was predicted from: its bands are all missing.",
-            )
-        pixel = metres_per_pixel(raster.grid) ** 2
-        found = outlines(
-            raster.array[0],
-            raster.array[1],
-            raster.array[2],
-            raster.grid.transform,
-            threshold=threshold,
-            minimum_pixels=max(1, math.ceil(config["minimum_area"] / pixel - 1e-9)),
-            hole_pixels=int(config["hole_area"] / pixel + 1e-9),
-            smoothing=config["smoothing"],
-        )
+        grid, found = _outlines_of(workspace.maps(round) / f"{site}.tif", threshold, config)
         found_count += len(found)
         shapes = [outline.geometry for outline in found]
         old = is_known(
             shapes,
-            _on(slumps, raster.grid),
+            _on(slumps, grid),
             covered=config["covered"],
             contains=config["contains"],
         ) | is_known(
             shapes,
-            _projected([c.geometry for c in decided], raster.grid),
+            _projected([c.geometry for c in decided], grid),
             covered=config["rejected"],
             contains=np.inf,
         )
         new = [outline for outline, known in zip(found, old, strict=True) if not known]
-        lonlat = [canonical_geometry(g) for g in _lonlat([o.geometry for o in new], raster.grid)]
+        lonlat = [canonical_geometry(g) for g in _lonlat([o.geometry for o in new], grid)]
         for outline, shape, area in zip(new, lonlat, areas(lonlat), strict=True):
             drafts.append(
                 Candidate(
@@ -322,6 +306,36 @@ def candidates(item: Item, workspace: Workspace, progress: Progress) -> dict[str
         "known": found_count - len(ranked),
         "threshold": threshold,
     }
+
+
+def _outlines_of(
+    path: Path, threshold: float, config: Mapping[str, Any]
+) -> tuple[GeoBox, list[Outline]]:
+    """Read a map strip by strip and return its grid and its outlines."""
+    grid = grid_of(path)
+    height, width = grid.shape
+    pixel = metres_per_pixel(grid) ** 2
+    collector = Collector(
+        grid.transform,
+        threshold=threshold,
+        minimum_pixels=max(1, math.ceil(config["minimum_area"] / pixel - 1e-9)),
+        hole_pixels=int(config["hole_area"] / pixel + 1e-9),
+        smoothing=config["smoothing"],
+    )
+    rows = max(64, _STRIP // width)
+    seen = False
+    for top in range(0, height, rows):
+        bottom = min(height, top + rows)
+        first, last = max(0, top - collector.halo), min(height, bottom + collector.halo)
+        strip = read_float(path, _MAP, Window(0, first, width, last - first)).array
+        seen = seen or bool(np.isfinite(strip[0]).any())
+        collector.add(*strip, above=top - first, below=last - bottom)
+    if not seen:
+        raise DataError(
+            f"{path}: every pixel is nodata, so no outline can be drawn.",
+            hint="Look at the tile that it was predicted from: its bands are all missing.",
+        )
+    return grid, collector.finish()
 
 
 def _lonlat(shapes: list[Any], grid: GeoBox) -> list[BaseGeometry]:

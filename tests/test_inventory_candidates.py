@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from odc.geo.geobox import GeoBox
 from skimage import measure
 
-from inventory.candidates import is_known, outlines, teaching_score
+from inventory.candidates import Collector, is_known, outlines, teaching_score
 from inventory.labels import reviewed_labels, whole_labels
 from inventory.scripted import are_slumps, errs
 from inventory.statistics import power_law, sizes
@@ -75,6 +75,31 @@ def test_holes_are_filled_as_scikit_image_does(probability: np.ndarray, size: in
     found = drawn(probability, hole_pixels=size)
     burned = rasterize([o.geometry for o in found], grid(probability.shape)).astype(bool)
     np.testing.assert_array_equal(burned, expected)
+
+
+@settings(max_examples=80, deadline=None)
+@given(maps, st.integers(1, 4), st.integers(0, 3), st.integers(1, 3))
+def test_a_map_cut_in_strips_has_the_same_outlines(
+    probability: np.ndarray, rows: int, holes: int, minimum: int
+) -> None:
+    """Holes, small outlines and shapes that cross a seam come out as from the whole map."""
+    rng = np.random.default_rng(probability.size)
+    spread = rng.uniform(0, 0.5, probability.shape).astype("float32")
+    options = {"threshold": 0.5, "minimum_pixels": minimum, "hole_pixels": holes}
+    whole = outlines(probability, spread, spread, TRANSFORM, **options)
+    collector = Collector(TRANSFORM, **options)
+    for top in range(0, len(probability), rows):
+        bottom = min(top + rows, len(probability))
+        first, last = max(0, top - collector.halo), min(len(probability), bottom + collector.halo)
+        parts = (layer[first:last] for layer in (probability, spread, spread))
+        collector.add(*parts, above=top - first, below=last - bottom)
+    cut = collector.finish()
+    assert [o.pixels for o in cut] == [o.pixels for o in whole]
+    for one, other in zip(cut, whole, strict=True):
+        assert shapely.normalize(one.geometry).wkt == shapely.normalize(other.geometry).wkt
+        assert one.probability_mean == pytest.approx(other.probability_mean, rel=1e-12)
+        assert one.probability_max == other.probability_max
+        assert one.disagreement == pytest.approx(other.disagreement, rel=1e-12)
 
 
 def test_attributes_are_those_of_the_pixels() -> None:

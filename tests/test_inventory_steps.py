@@ -91,6 +91,17 @@ def test_candidates_again_are_equal_to_the_byte(world: Workspace) -> None:
     assert canonical_dump(world.inventory) == dump
 
 
+def test_a_map_read_in_strips_gives_the_same_candidates(
+    world: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory is bounded by the strip; names, order and attributes do not depend on it."""
+    work_out(world, "candidates")
+    whole = json.loads((world.round(1) / "candidates.geojson").read_text())
+    monkeypatch.setattr("inventory.work._STRIP", 1)
+    work_out(world, "candidates")
+    assert json.loads((world.round(1) / "candidates.geojson").read_text()) == whole
+
+
 def test_known_and_rejected_places_are_not_asked_again(world: Workspace) -> None:
     """The map of round 2 shows the same: accepted, imported and rejected ones stay away."""
     work_out(world, "candidates")
