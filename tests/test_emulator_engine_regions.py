@@ -104,6 +104,37 @@ def test_reducers_over_a_region(world: World, make, oracle) -> None:  # type: ig
     assert found == pytest.approx(oracle(world.values[:50, :50][world.mask[:50, :50]]))
 
 
+@pytest.mark.parametrize("tile", [16, 512])
+def test_streamed_and_collected_reductions_agree(world: World, tile: int) -> None:
+    "Moments merged tile by tile equal the reduction of all pixels at once."
+    from gee.emulator.evaluate import Evaluator
+    from gee.emulator.pixels import Limits
+
+    engine = Evaluator(world.earth.catalog, Limits(tile=tile))
+    reducers = [
+        ee.Reducer.mean(), ee.Reducer.sum(), ee.Reducer.stdDev(), ee.Reducer.sampleVariance(),
+        ee.Reducer.count(), ee.Reducer.minMax(), ee.Reducer.mean().unweighted(),
+    ]  # fmt: skip
+    every = reducers[0]
+    for number, reducer in enumerate(reducers[1:]):
+        every = every.combine(reducer, f"r{number}_", True)
+    region = box(3.3, 41.2, 2.2, 37.7)
+    streamed = engine.evaluate(
+        world.earth.graph(ee.Image("T/v").reduceRegion(every, region, maxPixels=10**12))
+    )
+    # A percentile beside them makes the engine collect the pixels.
+    collected = engine.evaluate(
+        world.earth.graph(
+            ee.Image("T/v").reduceRegion(
+                every.combine(ee.Reducer.percentile([50]), "", True), region
+            )
+        )
+    )
+    assert set(streamed) == set(collected) - {"v_p50"}
+    for key, value in streamed.items():
+        assert value == pytest.approx(collected[key], rel=1e-12), key
+
+
 def test_histograms_and_groups(world: World) -> None:
     region = box(0, SIZE, 0, SIZE)
     counts = np.bincount(world.kinds.ravel())

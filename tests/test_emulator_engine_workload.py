@@ -307,7 +307,8 @@ def corrected(image: ee.Image) -> ee.Image:
     names = image.bandNames().remove("angle")
     return (
         flat.select(names).addBands(image.select("angle")).updateMask(buffered.mask(mask))
-        .updateMask(surface).copyProperties(image).set("system:time_start", image.get("system:time_start"))
+        .updateMask(surface).copyProperties(image)
+        .set("system:time_start", image.get("system:time_start"))
     )  # fmt: skip
 
 

@@ -1,4 +1,27 @@
-"""Earth Engine's functions, one module per family, each registered under its id."""
+"""Earth Engine's functions, one module per family, each registered under its id.
+
+Names, arguments and defaults are those of the list in the installed client. What the
+documentation says is followed; where it is silent these rules stand, and none of them was
+compared with Earth Engine:
+
+- Types: ranges follow by interval arithmetic; a quotient of integers is float (double beyond
+  24 bits); functions of one number give double for integers, else the precision of the input;
+  means, medians and percentiles of integers are double.
+- Masks: a result of two images has the lesser of the two masks; a composite the greatest.
+- Pyramids: the level is chosen by nominal scales, also in projections that stretch.
+- ``resample``: a masked pixel that contributes masks the result; within half a pixel of the
+  image's edge the edge is repeated; bicubic is Catmull-Rom; integers become float.
+- ``convolve``: a masked pixel under a weight masks the result.
+- Terrain: central differences over the output's pixels, whose sizes in degrees are arcs of the
+  WGS84 ellipsoid; flat ground faces 0.
+- ``fastDistanceTransform`` beyond its neighbourhood: the distance of its rim.
+- ``qualityMosaic``: the first of equal images.
+- Percentiles interpolate linearly between values; no histogram stands in for many values.
+- ``default projection`` of a constant with an image: that of the image.
+- Random numbers (``random``, ``randomColumn``, samples): repeatable by seed, place and index,
+  equal to Earth Engine's in distribution only.
+- Classifiers are scikit-learn's: alike, not identical.
+"""
 
 from __future__ import annotations
 

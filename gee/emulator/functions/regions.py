@@ -161,10 +161,96 @@ class _Gather:
             self.values[band].append(part.values[band][ok])
 
 
+class _Moments:
+    """Sums of one band, tile after tile: what means, spreads and extremes need.
+
+    Spreads are merged about their means (Chan et al. 1979), so large values keep their digits.
+    """
+
+    def __init__(self) -> None:
+        self.weight = self.total = 0.0
+        self.count = 0
+        self.mean = self.spread = 0.0
+        self.low: Any = None
+        self.high: Any = None
+
+    def add(self, values: Array, weights: Array, inside: Array) -> None:
+        """Take the valid pixels of a tile; ``inside``: those whose centre counts."""
+        self.weight += float(weights.sum(dtype=float))
+        self.total += float(np.dot(values.astype(float), weights.astype(float)))
+        plain = values[inside]
+        n = len(plain)
+        if not n:
+            return
+        wide = plain.astype(float)
+        mean = float(wide.mean())
+        step = mean - self.mean
+        whole = self.count + n
+        self.spread += float(((wide - mean) ** 2).sum()) + step**2 * self.count * n / whole
+        self.mean += step * n / whole
+        self.count = whole
+        low, high = plain.min().item(), plain.max().item()
+        self.low = low if self.low is None else min(self.low, low)
+        self.high = high if self.high is None else max(self.high, high)
+
+    def output(self, name: str, weighted: bool) -> Any:
+        """Return what the reducer of a name gives."""
+        if name == "count":
+            return self.count
+        if name in ("min", "max"):
+            return self.low if name == "min" else self.high
+        if name == "sum":
+            return self.total if weighted else self.mean * self.count
+        if name == "mean":
+            if weighted:
+                return self.total / self.weight if self.weight > 0 else None
+            return self.mean if self.count else None
+        less = 1 if name.startswith("sample") else 0
+        if self.count <= less:
+            return None
+        variance = self.spread / (self.count - less)
+        return math.sqrt(variance) if name.lower().endswith("stddev") else variance
+
+
+_BY_MOMENTS = {
+    "mean", "sum", "count", "min", "max", "stdDev", "variance", "sampleStdDev", "sampleVariance",
+}  # fmt: skip
+
+
+def _leaves(reducer: Reducer) -> list[Reducer]:
+    if not reducer.parts:
+        return [reducer]
+    return [leaf for part in reducer.parts for leaf in _leaves(part)]
+
+
+def _streams(reducer: Reducer) -> bool:
+    """Return whether a reducer needs no more than moments, whatever the number of pixels."""
+    return (
+        reducer.inputs == 1
+        and "collect" not in reducer.options
+        and all(leaf.name in _BY_MOMENTS and leaf.inputs == 1 for leaf in _leaves(reducer))
+    )
+
+
+def _reduce_moments(image: Image, parts: Iterator[Sampled], reducer: Reducer) -> list[list[Any]]:
+    moments = [_Moments() for _ in image.bands]
+    for part in parts:
+        share = np.where(part.share > 0, part.share, 1)
+        for band, found in enumerate(moments):
+            mask = part.masks[band]
+            ok = mask > 0
+            found.add(part.values[band][ok], (mask * share)[ok], part.inside[ok])
+    return [
+        [found.output(leaf.name, leaf.weighted) for leaf in _leaves(reducer)] for found in moments
+    ]
+
+
 def _reduce(
     image: Image, parts: Iterator[Sampled], reducer: Reducer
 ) -> tuple[list[list[Any]], bool]:
     """Return the outputs per group of bands, and whether groups are single bands."""
+    if _streams(reducer):
+        return _reduce_moments(image, parts, reducer), True
     single = reducer.inputs == 1
     n = len(image.bands)
     if not single and reducer.inputs != n:
