@@ -52,6 +52,9 @@ class Layer:
     classes : tuple of (colour, words)
         For images of classes.
     pixelated : bool
+        Shown without smoothing.
+    dates : str
+        Window of the images; empty where there is none.
     """
 
     key: str
@@ -63,6 +66,7 @@ class Layer:
     high: str = ""
     classes: tuple[tuple[str, str], ...] = ()
     pixelated: bool = False
+    dates: str = ""
 
 
 @dataclass(frozen=True)
@@ -209,7 +213,7 @@ def site_map(workspace: Workspace, site: Site, results: Results) -> SiteMap:
     backgrounds = tuple(
         key for key in ("after", "before", "relief", "dndvi", "band", "probability") if key in keys
     )
-    side, chips = _chips([o for o in outlines if o.chip], rows, columns)
+    side, chips = _chips([o for o in outlines if o.chip], rows, columns, _metres(grid))
     return SiteMap(
         name=name,
         role=site.role,
@@ -224,8 +228,7 @@ def site_map(workspace: Workspace, site: Site, results: Results) -> SiteMap:
         bar_words=bar_words,
         bar_length=bar_length,
         round=number,
-        # On relief the outlines stand out most.
-        background=next((k for k in ("relief", "after", *backgrounds) if k in backgrounds), ""),
+        background=backgrounds[0] if backgrounds else "",
         positions={key: place for place, key in enumerate(keys)},
         chips=chips if {"before", "after"} & set(backgrounds) else (),
         chip_metres=f"{side * _metres(grid):.0f}",
@@ -237,20 +240,28 @@ _CHIPS = 24
 _STATES = {"open": "waiting"}
 
 
-def _chips(outlines: Sequence[Outline], rows: int, columns: int) -> tuple[float, tuple[Chip, ...]]:
-    """Return the side in pixels and the windows of the first candidates, all of one size."""
+def _chips(
+    outlines: Sequence[Outline], rows: int, columns: int, metres: float
+) -> tuple[float, tuple[Chip, ...]]:
+    """Return the usual side in pixels, and the windows of the first candidates."""
     if not outlines:
         return 0.0, ()
     shown = outlines[:_CHIPS]
     sizes = sorted(max(o.box[2], o.box[3]) for o in shown)
-    # Room for nine in ten; the largest outlines reach beyond their chip.
+    # Room for nine in ten.
     side = min(float(max(24, math.ceil(2.0 * sizes[int(0.9 * (len(sizes) - 1))]))), rows, columns)
     chips = []
     for outline in shown:
-        x = outline.box[0] + outline.box[2] / 2 - side / 2
-        y = outline.box[1] + outline.box[3] / 2 - side / 2
-        x, y = min(max(x, 0.0), columns - side), min(max(y, 0.0), rows - side)
-        chips.append(Chip(outline, f"{x:.1f} {y:.1f} {side:g} {side:g}", outline.chip))
+        # The few that are larger than the others get a wider chip, which is said below it.
+        size = max(outline.box[2], outline.box[3])
+        own = side if size < 0.9 * side else min(float(math.ceil(1.25 * size)), rows, columns)
+        x = outline.box[0] + outline.box[2] / 2 - own / 2
+        y = outline.box[1] + outline.box[3] / 2 - own / 2
+        x, y = min(max(x, 0.0), columns - own), min(max(y, 0.0), rows - own)
+        words = outline.chip
+        if own != side:
+            words += f"; chip {own * metres:.0f}\u00a0m wide"
+        chips.append(Chip(outline, f"{x:.1f} {y:.1f} {own:g} {own:g}", words))
     return side, tuple(chips)
 
 
@@ -283,9 +294,9 @@ def _true_colour(workspace: Workspace, site: Site) -> list[Layer]:
                 Layer(
                     key,
                     f"{title}, true colour",
-                    f"{window}; same contrast stretch before and after." if window else
                     "Same contrast stretch before and after.",
                     _uri(jpeg(stretch(known[when], low, high, gamma=0.75)), "jpeg"),
+                    dates=str(window) if window else "",
                 )
             )
     relief = _read_small(path, ["hillshade"])
