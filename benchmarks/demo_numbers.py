@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import shutil
 import sys
 import tempfile
@@ -35,9 +36,14 @@ EDITS: tuple[tuple[str, str, Any], ...] = (
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the demo."""
+    """One run of the demo.
+
+    `cpu_seconds` is the processor time of all its processes: unlike `seconds`, it hardly changes
+    when other work shares the machine.
+    """
 
     seconds: float
+    cpu_seconds: float
     exit_code: int
     peak_pss: int
     peak_rss: int
@@ -66,8 +72,10 @@ def measured(command: Sequence[str], ledger: Path, log: Path, pause: float = 0.2
 
         watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()
+        before_it = resource.getrusage(resource.RUSAGE_CHILDREN)
         code = process.wait()
         seconds = time.monotonic() - begun
+        after_it = resource.getrusage(resource.RUSAGE_CHILDREN)
         ended.set()
         watcher.join()
     computed = tuple(
@@ -75,7 +83,8 @@ def measured(command: Sequence[str], ledger: Path, log: Path, pause: float = 0.2
         for r in ledger_rows(ledger)
         if r.started != before.get((r.step, r.round, r.name))
     )
-    return Run(seconds, code, peak.pss, peak.rss, most, at, computed)
+    cpu = (after_it.ru_utime + after_it.ru_stime) - (before_it.ru_utime + before_it.ru_stime)
+    return Run(seconds, cpu, code, peak.pss, peak.rss, most, at, computed)
 
 
 def edit(path: Path, section: str, key: str, value: Any) -> None:
@@ -120,10 +129,12 @@ def main() -> int:
     finally:
         if arguments.keep is None:
             shutil.rmtree(root, ignore_errors=True)
-    print(f"{'run':34} {'exit':>4} {'seconds':>8} {'PSS GiB':>8} {'RSS GiB':>8} {'items':>6}")
+    print(
+        f"{'run':34} {'exit':>4} {'seconds':>8} {'CPU s':>7} {'PSS GiB':>8} {'RSS GiB':>8} {'items':>6}"
+    )
     for name, run in runs.items():
         print(
-            f"{name:34} {run.exit_code:4d} {run.seconds:8.1f} {run.peak_pss / GIB:8.2f} "
+            f"{name:34} {run.exit_code:4d} {run.seconds:8.1f} {run.cpu_seconds:7.1f} {run.peak_pss / GIB:8.2f} "
             f"{run.peak_rss / GIB:8.2f} {len(run.computed):6d}"
         )
     for name, run in list(runs.items())[1:]:
@@ -146,6 +157,7 @@ def main() -> int:
         Path(__file__).parent / "results" / "demo_numbers.json",
         {
             "cores": os.cpu_count(),
+            "load_at_the_end": os.getloadavg(),
             "words": arguments.words,
             "runs": {name: asdict(run) for name, run in runs.items()},
             "steps_seconds": steps,
