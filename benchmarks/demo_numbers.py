@@ -130,7 +130,8 @@ def main() -> int:
         if arguments.keep is None:
             shutil.rmtree(root, ignore_errors=True)
     print(
-        f"{'run':34} {'exit':>4} {'seconds':>8} {'CPU s':>7} {'PSS GiB':>8} {'RSS GiB':>8} {'items':>6}"
+        f"{'run':34} {'exit':>4} {'seconds':>8} {'CPU s':>7} "
+        f"{'PSS GiB':>8} {'RSS GiB':>8} {'items':>6}"
     )
     for name, run in runs.items():
         print(
