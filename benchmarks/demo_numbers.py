@@ -135,8 +135,8 @@ def main() -> int:
     )
     for name, run in runs.items():
         print(
-            f"{name:34} {run.exit_code:4d} {run.seconds:8.1f} {run.cpu_seconds:7.1f} {run.peak_pss / GIB:8.2f} "
-            f"{run.peak_rss / GIB:8.2f} {len(run.computed):6d}"
+            f"{name:34} {run.exit_code:4d} {run.seconds:8.1f} {run.cpu_seconds:7.1f} "
+            f"{run.peak_pss / GIB:8.2f} {run.peak_rss / GIB:8.2f} {len(run.computed):6d}"
         )
     for name, run in list(runs.items())[1:]:
         print(f"computed by {name}: {', '.join(run.computed) or 'nothing'}")
