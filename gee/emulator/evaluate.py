@@ -352,7 +352,11 @@ class _Program:
                 else:
                     values.append(convert(value))
             try:
-                return call(*first, *values)
+                made = call(*first, *values)
+                if type(made) is Collection and made.origin is None:
+                    # Elements are made later; what goes wrong then is this function's too.
+                    made.origin = name
+                return made
             except EngineError as problem:
                 problem.locate(name)
                 raise

@@ -75,8 +75,8 @@ class Collection(Element):
     """
 
     __slots__ = (
-        "_done", "_items", "_iterator", "_lock", "_size", "_source", "id", "kind", "properties",
-        "version",
+        "_done", "_error", "_items", "_iterator", "_lock", "_size", "_source", "id", "kind",
+        "origin", "properties", "version",
     )  # fmt: skip
 
     def __init__(
@@ -89,6 +89,7 @@ class Collection(Element):
         size: Callable[[], int] | None = None,
     ) -> None:
         self.kind = kind
+        self.origin: str | None = None
         self.properties = {} if properties is None else properties
         self.id = id
         self.version = version
@@ -98,6 +99,7 @@ class Collection(Element):
         self._iterator: Iterator[Element] | None = None
         self._items: list[Element] = []
         self._done = False
+        self._error: EngineError | None = None
         if isinstance(source, list):
             self._items, self._done = source, True
 
@@ -117,6 +119,9 @@ class Collection(Element):
                 return True
             if self._done:
                 return False
+            if self._error is not None:
+                # An iterator that failed is over: asking again must not look like an end.
+                raise self._error
             if self._iterator is None:
                 made = self._source() if callable(self._source) else self._source
                 self._iterator = iter(made)
@@ -126,6 +131,18 @@ class Collection(Element):
                 self._done = True
                 self._iterator = self._source = None
                 return False
+            except EngineError as problem:
+                if self.origin is not None:
+                    problem.locate(self.origin)
+                self._error = problem
+                raise
+            except (RecursionError, MemoryError):
+                raise
+            except Exception as problem:
+                self._error = EngineError(
+                    f"Internal error: {type(problem).__name__}: {problem}", function=self.origin
+                )
+                raise self._error from problem
             return True
 
     def items(self) -> list[Element]:
@@ -299,6 +316,10 @@ class Join:
 
     kind: str
     options: dict[str, Any]
+
+    def json(self) -> dict[str, Any]:
+        """Return the form that ``getInfo`` shows."""
+        return {"type": f"Join.{self.kind}", **self.options}
 
 
 class Function:

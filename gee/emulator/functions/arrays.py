@@ -205,7 +205,7 @@ def repeat(item: Array, axis: int, copies: int) -> Array:
 @function("Array.reshape")
 def reshape(item: Array, shape: Array) -> Array:
     """Return the elements in another shape."""
-    wanted = [int(v) for v in np.atleast_1d(shape.values)]
+    wanted = [int(v) for v in shape.values.ravel()]
     try:
         return Array(item.values.reshape(wanted), item.type)
     except ValueError:

@@ -341,7 +341,9 @@ def error_matrix(
 @function("ConfusionMatrix")
 def confusion_matrix(array: Any, order: list[int] | None) -> ConfusionMatrix:
     """Return a matrix of counts."""
-    table = array.values if isinstance(array, Array) else np.asarray(array, float)
+    from .arrays import as_array
+
+    table = as_array(array).values.astype(float)
     if table.ndim != 2 or table.shape[0] != table.shape[1]:
         raise EngineError("A confusion matrix must be square.")
     return ConfusionMatrix(table, tuple(order or range(len(table))))

@@ -77,7 +77,11 @@ def to_array(element: Element, names: list[str]) -> Array:
     """Return numeric properties as an array."""
     import numpy as np
 
-    return Array(np.asarray([float(element.properties[n]) for n in names]))
+    values = [element.properties.get(n) for n in names]
+    for name, value in zip(names, values, strict=True):
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise EngineError(f"Property '{name}' is missing or not a number.")
+    return Array(np.asarray(values, float))
 
 
 def _get(element: Element, name: str) -> Any:

@@ -373,6 +373,9 @@ def cut_lines(
     def change(s: BaseGeometry) -> BaseGeometry:
         parts = []
         for line in shapely.get_parts(s):
+            # [A]: everything but lines becomes an empty MultiLineString.
+            if line.geom_type not in ("LineString", "LinearRing"):
+                continue
             ends = [0.0, *sorted(d for d in distances if 0 < d < line.length), line.length]
             parts += [substring(line, a, b) for a, b in itertools.pairwise(ends)]
         return shapely.MultiLineString(parts)

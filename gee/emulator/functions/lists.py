@@ -353,6 +353,8 @@ def zipped(items: list[Any], other: list[Any]) -> list[list[Any]]:
 @function("List.unzip")
 def unzipped(items: list[Any]) -> list[list[Any]]:
     """Return columns of a list of rows."""
+    if not all(isinstance(row, list) for row in items):
+        raise EngineError("List.unzip needs a list of lists.")
     return [list(column) for column in zip(*items, strict=False)]
 
 
