@@ -102,8 +102,12 @@ def test_queue_and_candidate(address: str, world: Workspace) -> None:
 
 
 def picture(content: bytes) -> np.ndarray:
+    """Decode with GDAL; shape (channel, y, x)."""
     with MemoryFile(content) as memory, memory.open() as source:
-        return source.read()
+        if source.count > 1:
+            return source.read()
+        table = np.array([source.colormap(1)[i] for i in range(256)], dtype="uint8")
+        return np.moveaxis(table[source.read(1)], -1, 0)
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -117,7 +121,7 @@ def test_chips_show_the_pixels_under_the_outline(address: str, world: Workspace)
         assert status == 200 and headers["content-type"] == "image/png"
         assert "immutable" in headers["cache-control"]
         images[name] = picture(content)
-        assert images[name].shape == (4, one["pixels"], one["pixels"])
+        assert images[name].shape[1:] == (one["pixels"], one["pixels"])
     assert not np.array_equal(images["before"], images["after"])
     rings = [
         [tuple(map(float, pair.split(","))) for pair in part.strip("MZ").split()]

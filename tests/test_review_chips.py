@@ -10,22 +10,36 @@ from hypothesis.extra.numpy import arrays
 from rasterio.io import MemoryFile
 
 from inventory.review.chips import (
-    colours,
-    diverging,
-    grey,
     limits,
     png,
+    png_of_shades,
+    shades,
     square_window,
     true_colour,
 )
 
 
-@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def seen(content: bytes) -> np.ndarray:
+    """Decode a PNG with GDAL: red, green, blue, opacity, shape (y, x, 4)."""
+    with MemoryFile(content) as memory, memory.open() as source:
+        bands = source.read()
+        if source.count == 1:
+            table = np.array([source.colormap(1)[i] for i in range(256)], dtype="uint8")
+            return table[bands[0]]
+        if source.count == 3:
+            bands = np.concatenate([bands, np.full_like(bands[:1], 255)])
+        return np.moveaxis(bands, 0, -1)
+
+
+pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+
+
 @settings(max_examples=30, deadline=None)
-@given(arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9), st.just(4))))
-def test_png_is_read_back_by_gdal(picture: np.ndarray) -> None:
-    with MemoryFile(png(picture)) as memory, memory.open() as source:
-        np.testing.assert_array_equal(np.moveaxis(source.read(), 0, -1), picture)
+@given(arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9), st.just(4))), st.booleans())
+def test_png_is_read_back_by_gdal(picture: np.ndarray, opaque: bool) -> None:
+    if opaque:
+        picture[..., 3] = 255
+    np.testing.assert_array_equal(seen(png(picture)), picture)
 
 
 @given(
@@ -66,12 +80,13 @@ def test_equal_reflectance_has_an_equal_colour_on_both_dates() -> None:
 
 def test_nodata_is_transparent_everywhere() -> None:
     values = np.array([[0.2, np.nan]], "float32")
-    for picture in (
-        colours(values, 0, 1, "sequential"),
-        diverging(values, 0.5),
-        grey(values, 0, 1),
-        true_colour(np.repeat(values[None], 3, 0), np.array([[0, 1]] * 3, "float32")),
-    ):
+    pictures = [
+        seen(png_of_shades(shades(values, 0, 1), table))
+        for table in ("sequential", "diverging", "grey")
+    ]
+    flat = np.repeat(values[None], 3, 0)
+    pictures.append(true_colour(flat, np.array([[0, 1]] * 3, "float32")))
+    for picture in pictures:
         assert picture[..., 3].tolist() == [[255, 0]]
 
 
@@ -84,7 +99,15 @@ def test_a_band_without_data_has_some_stretch() -> None:
 
 def test_signs_of_change_differ_in_hue_and_zero_is_light() -> None:
     """Brown below, green above; also apart in lightness from zero."""
-    loss, none, gain = diverging(np.array([[-0.5, 0, 0.5]], "float32"), 0.5)[0, :, :3].astype(int)
+    numbers = shades(np.array([[-0.5, 0, 0.5]], "float32"), -0.5, 0.5)
+    loss, none, gain = seen(png_of_shades(numbers, "diverging"))[0, :, :3].astype(int)
     assert loss[0] > loss[2] + 60
     assert gain[1] > gain[0] + 40
     assert none.min() > 225
+
+
+def test_probability_grows_lighter() -> None:
+    """Read without colour, more is still more."""
+    numbers = shades(np.linspace(0, 1, 64, dtype="float32")[None], 0, 1)
+    light = seen(png_of_shades(numbers, "sequential"))[0, :, :3] @ [0.299, 0.587, 0.114]
+    assert (np.diff(light) > 0).all()

@@ -42,6 +42,8 @@ _COLOUR: dict[str, tuple[str, tuple[str, ...]]] = {
     "infrared_after": ("post", _CIR),
 }
 _RENDERED = 512
+_LARGE = ("before", "after")
+_SMALL = 256
 
 
 @dataclass(frozen=True)
@@ -214,32 +216,38 @@ class Gallery:
                     f"there are {', '.join(there) or 'none'}.",
                     hint="Export the tile with that band.",
                 )
-            picture = chips.png(self._render(candidate, panel, self.frame(candidate, zoom)))
+            picture = self._render(candidate, panel, self.frame(candidate, zoom))
             self._pictures.put(key, picture)
         return picture
 
-    def _render(self, candidate: Candidate, panel: str, frame: Frame) -> NDArray[np.uint8]:
+    def _render(self, candidate: Candidate, panel: str, frame: Frame) -> bytes:
         context, stack, chart = map(self._rasters.get, self._paths(candidate))
-        square = (frame.column, frame.row, frame.side)
+        # The row of small images needs no more pixels than it shows.
+        step = 1 if panel in _LARGE else max(1, frame.side // _SMALL)
 
         def band(source: OpenRaster | None, *names: str) -> NDArray[np.float32]:
             assert source is not None
-            return source.square(names, *square)
+            square = source.square(names, frame.column, frame.row, frame.side)
+            return square[:, ::step, ::step]
 
         if panel in _COLOUR:
             stretch = self.stretch(candidate, _COLOUR[panel][1])
-            return chips.true_colour(band(context, *_colour_bands(panel)), stretch)
+            return chips.png(chips.true_colour(band(context, *_colour_bands(panel)), stretch))
         if panel == "hillshade":
             low, high = self.stretch(candidate, ("hillshade",))[0]
-            return chips.grey(band(context, "hillshade")[0], low, high)
+            numbers = chips.shades(band(context, "hillshade")[0], low, high)
+            return chips.png_of_shades(numbers, "grey")
         if panel != "ndvi_change":
             high = 0.5 if panel == "disagreement" else 1.0
-            return chips.colours(band(chart, panel)[0], 0, high, "sequential")
+            numbers = chips.shades(band(chart, panel)[0], 0.0, high)
+            return chips.png_of_shades(numbers, "sequential")
         if stack is not None and "dNDVI" in stack.names:
-            return chips.diverging(band(stack, "dNDVI")[0], 0.5)
-        a, b, c, d = band(context, "pre_nir", "pre_red", "post_nir", "post_red")
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return chips.diverging((c - d) / (c + d) - (a - b) / (a + b), 0.5)
+            change = band(stack, "dNDVI")[0]
+        else:
+            a, b, c, d = band(context, "pre_nir", "pre_red", "post_nir", "post_red")
+            with np.errstate(divide="ignore", invalid="ignore"):
+                change = (c - d) / (c + d) - (a - b) / (a + b)
+        return chips.png_of_shades(chips.shades(change, -0.5, 0.5), "diverging")
 
     def stretch(self, candidate: Candidate, bands: tuple[str, ...]) -> NDArray[np.float32]:
         """Return the stretch of a site: the same for all of its chips and for both dates.
