@@ -181,10 +181,10 @@ def insert(db: sqlite3.Connection, table: str, **values: Any) -> None:
     if isinstance(geometry, BaseGeometry):
         west, south, east, north = geometry.bounds
         db.execute(
-            "UPDATE gpkg_contents SET min_x = min(coalesce(min_x, ?1), ?1), "
-            "min_y = min(coalesce(min_y, ?2), ?2), max_x = max(coalesce(max_x, ?3), ?3), "
-            "max_y = max(coalesce(max_y, ?4), ?4) WHERE table_name = ?5",
-            (west, south, east, north, table),
+            "UPDATE gpkg_contents SET min_x = min(coalesce(min_x, :w), :w), "
+            "min_y = min(coalesce(min_y, :s), :s), max_x = max(coalesce(max_x, :e), :e), "
+            "max_y = max(coalesce(max_y, :n), :n) WHERE table_name = :table",
+            {"w": west, "s": south, "e": east, "n": north, "table": table},
         )
         values["geom"] = to_blob(geometry)
     names = ", ".join(values)
