@@ -53,7 +53,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--candidates", type=int, default=100)
     parser.add_argument("--size", type=int, default=3000, help="side of the area in pixels")
-    parser.add_argument("--pause", type=float, default=0.3, help="seconds a reviewer looks")
+    parser.add_argument("--pause", type=float, default=0.5, help="seconds a reviewer looks")
     options = parser.parse_args()
     if find_chromium() is None:
         print("no Chromium on this machine: only the server's part is measured", file=sys.stderr)
@@ -77,6 +77,7 @@ def main() -> int:
                 gallery.chip(candidate, panel)
                 chips.append(1000 * (time.perf_counter() - begun))
         told("one chip, not rendered before", chips)
+        gallery.close()
 
         decisions = []
         for candidate in kept[:40]:
