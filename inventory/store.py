@@ -271,9 +271,9 @@ class Inventory:
         """Return whether a site has slumps or decided candidates of rounds below `before`."""
         with self._open() as db:
             row = db.execute(
-                "SELECT EXISTS (SELECT 1 FROM slumps WHERE site = ?1 AND round < ?2) OR EXISTS "
-                "(SELECT 1 FROM candidates WHERE site = ?1 AND round < ?2 AND state <> 'open')",
-                (site, before),
+                "SELECT EXISTS (SELECT 1 FROM slumps WHERE site = :s AND round < :r) OR EXISTS "
+                "(SELECT 1 FROM candidates WHERE site = :s AND round < :r AND state <> 'open')",
+                {"s": site, "r": before},
             ).fetchone()
         return bool(row[0])
 
