@@ -409,3 +409,34 @@ def test_grid_of_a_request_is_read_and_checked() -> None:
         PixelGrid.from_request({"crsCode": "EPSG:4326"})
     with pytest.raises(EngineError, match="could not be parsed"):
         PixelGrid.from_request({"dimensions": {"width": 1, "height": 1}, "crsCode": "EPSG:0"})
+
+
+def test_reduce_resolution_averages_what_a_pixel_covers(world: Earth) -> None:
+    "guides/resample: aggregated at the next reprojection, weighted by the covered area."
+    raw = world.data(ee.Image("T/noise"), native(90, 90))
+    image = ee.Image("T/noise").reduceResolution(ee.Reducer.mean(), False, 64)
+    found = world.data(image, at_scale(30, 30, 30))
+    blocks = raw.reshape(30, 3, 30, 3).transpose(0, 2, 1, 3).reshape(30, 30, 9)
+    np.testing.assert_allclose(found, np.nanmean(blocks, axis=2), rtol=1e-5)
+    # 25 m: half of the third pixel counts.
+    ramp = ee.Image("T/ramp").select("x").reduceResolution(ee.Reducer.mean(), False, 64)
+    weights = np.array([1, 1, 0.5])
+    assert world.data(ramp, at_scale(25, 2, 2))[0, 0] == pytest.approx(
+        np.average([0, 1, 2], weights=weights)
+    )
+    with pytest.raises(EngineError, match=r"Image.reduceResolution: Too many input pixels"):
+        world.data(image, at_scale(300, 2, 2))
+
+
+def test_translate_moves_pixels(world: Earth) -> None:
+    ramp = ee.Image("T/ramp").select("x")
+    moved = world.data(ramp.translate(30, 0, "meters"), native(5, 20))
+    assert np.isnan(moved[:, :3]).all()
+    np.testing.assert_array_equal(moved[:, 3:], world.data(ramp, native(5, 17)))
+
+
+def test_change_projection_keeps_pixel_numbers(world: Earth) -> None:
+    old = ee.Projection(UTM, list(NATIVE))
+    new = ee.Projection(UTM, [20, 0, WEST, 0, -20, NORTH])
+    found = world.data(ee.Image("T/ramp").select("x").changeProj(old, new), at_scale(20, 4, 9))
+    np.testing.assert_array_equal(found[0], np.arange(9))

@@ -305,3 +305,21 @@ def test_random_column_is_even_and_repeatable(world: World) -> None:
     assert 0.42 < np.mean(first) < 0.58
     assert min(first) >= 0
     assert max(first) < 1
+
+
+def test_tables_and_rectangles_of_pixels(world: World) -> None:
+    "getRegion lists id, longitude, latitude, time and bands; sampleRectangle gives arrays."
+    images = ee.ImageCollection([ee.Image("T/k").set("system:time_start", 5)])
+    table = world.info(images.getRegion(box(2, 4, 3, 6), 10, ee.Projection(UTM)))
+    assert table[0] == ["id", "longitude", "latitude", "time", "k"]
+    assert [row[4] for row in table[1:]] == world.kinds[2:4, 3:6].ravel().tolist()
+    assert all(row[3] == 5 for row in table[1:])
+    found = world.info(ee.Image("T/k").sampleRectangle(box(2, 4, 3, 6)).get("k"))
+    assert found == world.kinds[2:4, 3:6].tolist()
+
+
+def test_random_points_lie_inside(world: World) -> None:
+    region = ee.Geometry.Point([15.0, 60.4]).buffer(500)
+    points = ee.FeatureCollection.randomPoints(region, 40, 7)
+    inside = points.filterBounds(region)
+    assert world.info(points.size()) == world.info(inside.size()) == 40
