@@ -166,8 +166,22 @@ def average_precision(found: Counts) -> float:
     return float((precision * steps).sum())
 
 
-def best_threshold(found: Counts) -> float:
-    """Return the threshold of the best F1; the middle one where several are equally good.
+def best_threshold(found: Counts, tolerance: float = 0.02) -> float:
+    """Return the middle of the thresholds whose F1 is as good as the best.
+
+    Parameters
+    ----------
+    found : ndarray
+        From `histogram`.
+    tolerance : float
+        How far below the best F1 a threshold may be to count as equally good. F1 over a
+        validation site is uncertain by more than that, and the single best threshold jumps
+        about on a flat top; the middle of the top does not.
+
+    Returns
+    -------
+    float
+        In whole ten-thousandths, above 0. Only the unbroken range around the best one counts.
 
     Examples
     --------
@@ -175,13 +189,14 @@ def best_threshold(found: Counts) -> float:
     >>> best_threshold(histogram(probability, np.array([0, 0, 1, 1], dtype="uint8")))
     0.4501
     """
-    f1 = curve(found)[2]
     # Level 0 maps everything; it is no threshold.
-    best = np.flatnonzero(f1[1:] == f1[1:].max()) + 1
-    # Only the first run of equal levels: the middle of two separate ones may be worse.
-    gap = np.flatnonzero(np.diff(best) > 1)
-    run = best[: gap[0] + 1] if gap.size else best
-    return float(round((run[0] + run[-1]) / 2 / LEVELS, 4))
+    f1 = curve(found)[2][1:]
+    best = int(f1.argmax())
+    worse = np.flatnonzero(f1 < f1[best] - tolerance)
+    below, above = worse[worse < best], worse[worse > best]
+    first = below[-1] + 1 if below.size else 0
+    last = above[0] - 1 if above.size else len(f1) - 1
+    return float(round(((first + last) / 2 + 1) / LEVELS, 4))
 
 
 def block_counts(

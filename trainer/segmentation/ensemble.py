@@ -184,7 +184,7 @@ def run(
             words=f"Mean probability of the {size} best of {len(order)} runs on validation.",
             facts={
                 **{f"member {i}": name for i, name in enumerate(chosen, start=1)},
-                "threshold": f"{threshold} (best F1 of the mean on validation)",
+                "threshold": f"{threshold} (middle of the best F1 of the mean on validation)",
             },
             scores={
                 "f1": best.f1,

@@ -102,7 +102,7 @@ def reproducible(seed: int, threads: int) -> Iterator[None]:
     The same machine then gives the same bits for the same seed and thread count.
     """
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(True)
         torch.manual_seed(seed)
