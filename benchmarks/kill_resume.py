@@ -147,14 +147,23 @@ def moments(
 
 
 def kill_in(
-    command: Sequence[str], ledger: Path, moment: Moment, log: Path, timeout: float
+    command: Sequence[str],
+    ledger: Path,
+    moment: Moment,
+    later: frozenset[Place],
+    log: Path,
+    timeout: float,
 ) -> Kill | None:
-    """Start the command, kill it at a moment; None where it ended before."""
+    """Start the command, kill it at a moment; None where it ended before.
+
+    A step that is done already cannot be waited for: the first of the `later` ones is taken then,
+    before the command does the work of the kills to come.
+    """
     known = {(row.step, row.round, row.name): row.started for row in ledger_rows(ledger)}
 
     def begun() -> bool:
         return any(
-            (row.step, row.round) == moment.place
+            ((row.step, row.round) == moment.place or (row.step, row.round) in later)
             and row.started != known.get((row.step, row.round, row.name))
             for row in ledger_rows(ledger)
         )
@@ -261,6 +270,7 @@ def trial(
     say(f"undisturbed: {outcome.seconds_undisturbed:.1f} s, {len(outcome.spans)} steps")
     left = moments(outcome.spans, kills, rng, only=only)
     wanted = {moment.place for moment in left}
+    places = [span.place for span in outcome.spans]
     while left and outcome.workspaces < most_workspaces:
         outcome.workspaces += 1
         folder = root / f"killed-{outcome.workspaces}"
@@ -268,7 +278,8 @@ def trial(
         log = root / f"killed-{outcome.workspaces}.log"
         command = demo_command(folder, words)
         for moment in left:
-            kill = kill_in(command, folder / "ledger.sqlite", moment, log, timeout)
+            later = frozenset(places[places.index(moment.place) + 1 :])
+            kill = kill_in(command, folder / "ledger.sqlite", moment, later, log, timeout)
             if kill is not None:
                 outcome.kills.append(kill)
                 hit = ", ".join(f"{step} {number}" for step, number in kill.running) or "between"
