@@ -115,7 +115,9 @@ def make_workspace(folder: Path, data: Path) -> None:
             orbit_pass="ASCENDING" if name.endswith("ascending") else "DESCENDING",
         )
         save_yaml(folder / ("areas" if role == "area" else "sites") / f"{name}.yaml", site)
-    write_text(folder / "thawslump.yaml", "name: Emilia-Romagna, slides of 2023-05-16\n")
+    # The parts are 60 pixels wide: larger crops would be mostly padding.
+    settings = "name: Emilia-Romagna, slides of 2023-05-16\nsegmentation: {crop: 64, iterations: 40}\n"
+    write_text(folder / "thawslump.yaml", settings)
 
 
 def _part(grid: GeoBox, rows: tuple[int, int], cols: tuple[int, int]) -> GeoBox:

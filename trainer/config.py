@@ -120,10 +120,10 @@ class SegmentationConfig(BaseModel):
         description="The grid of runs; each is trained by itself.",
     )
     crop: int = Field(
-        64, ge=32, le=2048, multiple_of=32, description="Side of a training crop in pixels."
+        128, ge=32, le=2048, multiple_of=32, description="Side of a training crop in pixels."
     )
     batch: int = Field(8, ge=2, le=1024, description="Crops in one iteration.")
-    iterations: int = Field(40, ge=1, le=100_000, description="Iterations in one epoch.")
+    iterations: int = Field(25, ge=1, le=100_000, description="Iterations in one epoch.")
     epochs: int = Field(8, ge=1, le=10_000, description="Epochs at most.")
     patience: int = Field(
         50, ge=1, le=10_000, description="Stop after this many epochs without a better F1."
@@ -157,7 +157,7 @@ class SegmentationConfig(BaseModel):
         description="Share of crops around places that reviewers rejected, once there are any.",
     )
     ensemble_size: int = Field(
-        6,
+        5,
         ge=1,
         le=1000,
         description="Members: the best so many runs on validation (or all there are).",
