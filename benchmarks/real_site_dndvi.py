@@ -116,8 +116,11 @@ def make_workspace(folder: Path, data: Path) -> None:
         )
         save_yaml(folder / ("areas" if role == "area" else "sites") / f"{name}.yaml", site)
     # The parts are 60 pixels wide: larger crops would be mostly padding.
-    settings = "name: Emilia-Romagna, slides of 2023-05-16\nsegmentation: {crop: 64, iterations: 40}\n"
-    write_text(folder / "thawslump.yaml", settings)
+    write_text(
+        folder / "thawslump.yaml",
+        "name: Emilia-Romagna, slides of 2023-05-16\n"
+        "segmentation: {crop: 64, iterations: 40}\n",
+    )
 
 
 def _part(grid: GeoBox, rows: tuple[int, int], cols: tuple[int, int]) -> GeoBox:
