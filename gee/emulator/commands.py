@@ -60,7 +60,8 @@ def serve(
     def ready(url: str) -> None:
         _say(
             f"The emulator answers at {url}\n"
-            f"  ee.Initialize(url={url!r}, project='local-project', credentials=AnonymousCredentials())\n"
+            f"  ee.Initialize(url={url!r}, project='local-project',\n"
+            f"                credentials=AnonymousCredentials())\n"
             f"  catalogue {folder}; stop with Ctrl-C",
             url=url,
             catalog=str(folder),
