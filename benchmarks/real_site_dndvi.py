@@ -118,8 +118,7 @@ def make_workspace(folder: Path, data: Path) -> None:
     # The parts are 60 pixels wide: larger crops would be mostly padding.
     write_text(
         folder / "thawslump.yaml",
-        "name: Emilia-Romagna, slides of 2023-05-16\n"
-        "segmentation: {crop: 64, iterations: 40}\n",
+        "name: Emilia-Romagna, slides of 2023-05-16\nsegmentation: {crop: 64, iterations: 40}\n",
     )
 
 

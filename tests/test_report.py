@@ -372,9 +372,7 @@ def test_the_numbers_of_the_inventory(workspace, page):
     found = results.read(workspace)
     text = Page(page).text
     assert [r.number for r in found.rounds] == [1, 2]
-    assert all(
-        r.proposed == r.accepted + r.rejected + r.unsure + r.open for r in found.rounds
-    )
+    assert all(r.proposed == r.accepted + r.rejected + r.unsure + r.open for r in found.rounds)
     assert found.rounds[1].open == 1
     last = found.rounds[-1]
     assert last.slumps == found.known + sum(r.accepted for r in found.rounds)

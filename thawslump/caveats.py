@@ -73,8 +73,10 @@ def caveats(workspace: Workspace, results: Results, bands: Bands) -> list[str]:
         )
     failed = [cost for cost in results.cost if cost.failed]
     for cost in failed:
-        said.append(f"{plural(cost.failed, 'item')} of the step {cost.step} failed and "
-                    "are missing from everything on this page.")
+        said.append(
+            f"{plural(cost.failed, 'item')} of the step {cost.step} failed and "
+            "are missing from everything on this page."
+        )
     return said
 
 
@@ -239,8 +241,10 @@ def _careful_of_places(workspace: Workspace, results: Results) -> list[str]:
                 "same landscape, season and sensor, so scores elsewhere will be lower."
             )
     if results.ensemble and not any("test" in m.splits for m in results.ensembles):
-        said.append("There is no test site with labels: no score on this page is from ground that "
-                    "was kept out of every choice.")
+        said.append(
+            "There is no test site with labels: no score on this page is from ground that "
+            "was kept out of every choice."
+        )
     return said
 
 

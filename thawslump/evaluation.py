@@ -91,9 +91,7 @@ def band_table(workspace: Workspace, results: Results) -> Bands:
             for band in CHANGE_STACK:
                 if band not in present:
                     found.absent.setdefault(band, []).append(name)
-        path = newest(
-            [workspace.labels(number, name) for number in range(results.round, 0, -1)]
-        )
+        path = newest([workspace.labels(number, name) for number in range(results.round, 0, -1)])
         if path is None or site.role == "area":
             continue
         # Large sites are thinned to about four million pixels: a ranking needs no more.
