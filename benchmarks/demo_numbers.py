@@ -52,7 +52,7 @@ class Run:
     computed: tuple[str, ...]
 
 
-def measured(command: Sequence[str], ledger: Path, log: Path, pause: float = 0.25) -> Run:
+def measured(command: Sequence[str], ledger: Path, log: Path, pause: float = 1.0) -> Run:
     """Run a command; weigh its whole family of processes all the time."""
     before = {(r.step, r.round, r.name): r.started for r in ledger_rows(ledger)}
     peak, most, at = Weight(0, 0, 0), 0, 0.0
