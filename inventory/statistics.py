@@ -106,7 +106,7 @@ def summary(path: Path) -> list[str]:
         made_up = " (made up)" if bool(slumps["made_up"].all()) else ""
         kinds = slumps["kind"].value_counts()
         words = {
-            "import": "brought",
+            "import": "known at the start",
             "people": "accepted by people",
             "scripted": "accepted by the scripted reviewer",
         }
