@@ -17,6 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
     ids=["lint", "format", "types"],
 )
 def test_checker_finds_nothing(words: tuple[str, ...]) -> None:
+    if words == ("mypy",) and sys.version_info[:2] != (3, 11):
+        pytest.skip("types are checked with the pins of Python 3.11: numpy's own differ by version")
     out = subprocess.run([sys.executable, "-m", *words], cwd=ROOT, capture_output=True, text=True)
     assert out.returncode == 0, out.stdout[-4000:] + out.stderr[-1000:]
 

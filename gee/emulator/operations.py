@@ -16,6 +16,7 @@ import secrets
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,6 +136,8 @@ class Store:
                 ) from error
             self._secret = bytes.fromhex(row["value"])
             self._connection = connection
+            # An endpoint that is dropped without `close` must not leave its database open.
+            weakref.finalize(self, connection.close)
         return self._connection
 
     def close(self) -> None:
