@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -320,27 +321,26 @@ def _only(*types: type) -> Callable[[Any, str, Evaluator], Any]:
     return check
 
 
-def _lazy_types() -> dict[str, Callable[[Any, str, Evaluator], Any]]:
-    from .functions.classifiers import Classifier
-    from .functions.joins import Join
-    from .functions.neighbourhoods import Kernel
+def _reducer(value: Any, of: str, evaluator: Evaluator) -> Any:
     from .reducers import Reducer, named_reducer
 
-    def reducer(value: Any, of: str, evaluator: Evaluator) -> Reducer:
-        if isinstance(value, Reducer):
+    if isinstance(value, Reducer):
+        return value
+    if isinstance(value, str):
+        return named_reducer(value)
+    raise _Mismatch
+
+
+def _only_a(module: str, name: str) -> Callable[[Any, str, Evaluator], Any]:
+    """Take only values of a class whose module is imported when a value is to be converted."""
+
+    def convert(value: Any, of: str, evaluator: Evaluator) -> Any:
+        load_all()
+        if isinstance(value, getattr(importlib.import_module(module, __package__), name)):
             return value
-        if isinstance(value, str):
-            return named_reducer(value)
         raise _Mismatch
 
-    return {
-        "Reducer": reducer,
-        "Kernel": _only(Kernel),
-        "Classifier": _only(Classifier),
-        "Join": _only(Join),
-        "ConfusionMatrix": _only(ConfusionMatrix),
-        "Blob": _only(Blob),
-    }
+    return convert
 
 
 _CONVERTERS: dict[str, Callable[[Any, str, Evaluator], Any]] = {
@@ -366,6 +366,10 @@ _CONVERTERS: dict[str, Callable[[Any, str, Evaluator], Any]] = {
     "Algorithm": _algorithm,
     "PixelType": _pixel_type,
     "Array": _array,
+    "Reducer": _reducer,
+    "Kernel": _only_a(".functions.neighbourhoods", "Kernel"),
+    "Classifier": _only_a(".functions.classifiers", "Classifier"),
+    "Join": _only_a(".functions.joins", "Join"),
+    "ConfusionMatrix": _only(ConfusionMatrix),
+    "Blob": _only(Blob),
 }
-load_all()
-_CONVERTERS |= _lazy_types()

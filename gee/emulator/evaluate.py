@@ -15,7 +15,6 @@ from thawslump.errors import ThawslumpError
 
 from .conversion import coerce
 from .errors import EngineError
-from .functions import load_all
 from .grids import default_grid
 from .image import Image
 from .jsonvalues import to_json
@@ -58,7 +57,6 @@ class Evaluator:
         self.limits = limits or Limits()
         self._kept: OrderedDict[bytes, tuple[Any, _Recorder]] = OrderedDict()
         self._lock = threading.Lock()
-        load_all()
         if sys.getrecursionlimit() < _DEPTH:
             sys.setrecursionlimit(_DEPTH)
 

@@ -5,27 +5,38 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import shapely
 from numpy.typing import NDArray
-from pyproj import Geod
-from shapely.geometry import mapping, shape
-from shapely.geometry.base import BaseGeometry
 
 from .errors import EngineError
+from .later import later
 from .projection import Projection, Window, crs_of, plain, transformer
+
+if TYPE_CHECKING:
+    import shapely
+    from pyproj import Geod
+    from shapely.geometry.base import BaseGeometry
+else:
+    # Many values have no place: the library is imported with the first that has one.
+    shapely = later("shapely")
 
 __all__ = ["Geometry", "covered", "fractions", "parse_geojson"]
 
 Floats = NDArray[Any]
 
-_GEOD = Geod(ellps="WGS84")
 # Edges are cut to pieces of at most this many degrees (or metres) before they are bent.
 _PIECE_DEGREES = 0.02
 _PIECE_METRES = 2000.0
 _MOST_PIECES = 256
+
+
+@lru_cache(maxsize=1)
+def _geod() -> Geod:
+    from pyproj import Geod
+
+    return Geod(ellps="WGS84")
 
 
 class Geometry:
@@ -131,9 +142,9 @@ class Geometry:
         if self.is_geographic:
             # pyproj signs rings by direction; polygons here may run either way.
             return sum(
-                abs(_GEOD.geometry_area_perimeter(shapely.geometry.Polygon(p.exterior))[0])
+                abs(_geod().geometry_area_perimeter(shapely.geometry.Polygon(p.exterior))[0])
                 - sum(
-                    abs(_GEOD.geometry_area_perimeter(shapely.geometry.Polygon(hole))[0])
+                    abs(_geod().geometry_area_perimeter(shapely.geometry.Polygon(hole))[0])
                     for hole in p.interiors
                 )
                 for p in polygons(self.shape)
@@ -148,7 +159,7 @@ class Geometry:
                 continue
             if self.is_geographic:
                 lines = part.boundary if part.geom_type == "Polygon" else part
-                total += abs(float(_GEOD.geometry_length(lines)))
+                total += abs(float(_geod().geometry_length(lines)))
             else:
                 total += float(part.length)
         return total
@@ -181,7 +192,7 @@ class Geometry:
 def parse_geojson(value: dict[str, Any]) -> Geometry:
     """Read GeoJSON, with Earth Engine's ``geodesic`` and ``crs`` members."""
     try:
-        made = shape(value)
+        made = shapely.geometry.shape(value)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as problem:
         raise EngineError(f"Invalid GeoJSON geometry: {problem}") from None
     crs = "EPSG:4326"
@@ -198,7 +209,7 @@ def _geojson(made: BaseGeometry) -> dict[str, Any]:
         return {"type": "GeometryCollection", "geometries": [_geojson(g) for g in made.geoms]}
     if made.is_empty:
         return {"type": made.geom_type, "coordinates": []}
-    raw = mapping(made)
+    raw = shapely.geometry.mapping(made)
     return {"type": raw["type"], "coordinates": _plain(raw["coordinates"])}
 
 

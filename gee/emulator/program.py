@@ -15,7 +15,7 @@ from thawslump.errors import ThawslumpError, nearest
 
 from .conversion import coerce, converter
 from .errors import EngineError
-from .functions import REGISTRY
+from .functions import find
 from .signatures import Argument, signatures
 from .values import Collection, Function
 
@@ -119,7 +119,7 @@ class Program:
     def builtin(self, name: str, codes: dict[str, Code]) -> Code:
         known = signatures()
         signature = known.get(name)
-        entry = REGISTRY.get(name)
+        entry = find(name)
         if signature is None:
             raise EngineError(f"'{name}' is not a function.{nearest(name, known)}")
         if entry is None:

@@ -12,14 +12,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pyproj import CRS, Transformer
-from pyproj.exceptions import CRSError
 
 from .errors import EngineError
+
+if TYPE_CHECKING:
+    # Imported where it is first used: many values have no place, and it takes 20 ms.
+    from pyproj import CRS, Transformer
 
 __all__ = [
     "WGS84",
@@ -61,6 +63,9 @@ def crs_of(code: str) -> CRS:
     EngineError
         The text names none.
     """
+    from pyproj import CRS
+    from pyproj.exceptions import CRSError
+
     try:
         return CRS.from_user_input(_ALIASES.get(code, code))
     except CRSError:
@@ -70,6 +75,8 @@ def crs_of(code: str) -> CRS:
 @lru_cache(maxsize=256)
 def transformer(source: str, target: str) -> Transformer:
     """Return a cached transformer with (x, y) order; safe to use from many threads."""
+    from pyproj import Transformer
+
     return Transformer.from_crs(crs_of(source), crs_of(target), always_xy=True)
 
 

@@ -193,9 +193,12 @@ class Endpoint:
 
     def start(self) -> None:
         """Load what the first request would load, and continue exports that were cut off."""
+        from .functions import load_all
+
         self.operations.resume()
         algorithms()
         self.evaluator  # noqa: B018 (its import is the work)
+        load_all()
 
     def close(self) -> None:
         """Stop exports and close files; exports under way continue at the next start."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -65,8 +66,44 @@ def algorithms_document() -> dict[str, Any]:
     return found
 
 
+class _Signatures(Mapping[str, Signature]):
+    """The functions by id, each read from the list when it is first asked for."""
+
+    def __init__(self, entries: Iterable[dict[str, Any]]) -> None:
+        self._entries = {entry["name"].removeprefix("algorithms/"): entry for entry in entries}
+        self._read: dict[str, Signature] = {}
+
+    def __getitem__(self, name: str) -> Signature:
+        found = self._read.get(name)
+        if found is None:
+            found = self._read[name] = _signature(name, self._entries[name])
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+def _signature(name: str, entry: dict[str, Any]) -> Signature:
+    arguments = []
+    for item in entry.get("arguments", ()):
+        kind, _, rest = item.get("type", "Object").partition("<")
+        arguments.append(
+            Argument(
+                item["argumentName"],
+                kind,
+                rest[:-1].partition("<")[0],
+                bool(item.get("optional", False)),
+                item.get("defaultValue"),
+            )
+        )
+    return Signature(name, tuple(arguments), entry["returnType"].partition("<")[0])
+
+
 @lru_cache(maxsize=1)
-def signatures() -> dict[str, Signature]:
+def signatures() -> Mapping[str, Signature]:
     """Return the functions by id.
 
     Examples
@@ -74,20 +111,4 @@ def signatures() -> dict[str, Signature]:
     >>> [a.name for a in signatures()["Image.add"].arguments]
     ['image1', 'image2']
     """
-    out = {}
-    for entry in algorithms_document()["algorithms"]:
-        name = entry["name"].removeprefix("algorithms/")
-        arguments = []
-        for item in entry.get("arguments", ()):
-            kind, _, rest = item.get("type", "Object").partition("<")
-            arguments.append(
-                Argument(
-                    item["argumentName"],
-                    kind,
-                    rest[:-1].partition("<")[0],
-                    bool(item.get("optional", False)),
-                    item.get("defaultValue"),
-                )
-            )
-        out[name] = Signature(name, tuple(arguments), entry["returnType"].partition("<")[0])
-    return out
+    return _Signatures(algorithms_document()["algorithms"])

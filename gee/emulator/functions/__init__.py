@@ -26,10 +26,11 @@ compared with Earth Engine:
 from __future__ import annotations
 
 import importlib
+import threading
 
 from .registry import REGISTRY, Entry, function
 
-__all__ = ["REGISTRY", "Entry", "function", "load_all"]
+__all__ = ["REGISTRY", "Entry", "find", "function", "load_all"]
 
 _FAMILIES = (
     "arithmetic",
@@ -60,8 +61,33 @@ _FAMILIES = (
 )
 
 
+# Families that need none of the others: a first number or date does not wait for all of them.
+_ALONE = {"Number": "numbers", "String": "strings", "Date": "dates", "DateRange": "dates"}
+# One thread loads at a time: the modules import each other, and two threads that met halfway
+# would see them unfinished.
+_loading = threading.RLock()
+_complete = False
+
+
+def find(name: str) -> Entry | None:
+    """Return the function of an id, or None; its family is imported when it is first needed."""
+    entry = REGISTRY.get(name)
+    if entry is not None or _complete:
+        return entry
+    family = _ALONE.get(name.partition(".")[0])
+    if family is not None:
+        with _loading:
+            importlib.import_module(f".{family}", __name__)
+        entry = REGISTRY.get(name)
+    return load_all().get(name) if entry is None else entry
+
+
 def load_all() -> dict[str, Entry]:
     """Import every family and return the registry."""
-    for family in _FAMILIES:
-        importlib.import_module(f".{family}", __name__)
+    global _complete
+    if not _complete:
+        with _loading:
+            for family in _FAMILIES:
+                importlib.import_module(f".{family}", __name__)
+            _complete = True
     return REGISTRY
