@@ -367,7 +367,7 @@ _CONVERTERS: dict[str, Callable[[Any, str, Evaluator], Any]] = {
     "PixelType": _pixel_type,
     "Array": _array,
     "Reducer": _reducer,
-    "Kernel": _only_a(".functions.neighbourhoods", "Kernel"),
+    "Kernel": _only_a(".functions.kernels", "Kernel"),
     "Classifier": _only_a(".functions.classifiers", "Classifier"),
     "Join": _only_a(".functions.joins", "Join"),
     "ConfusionMatrix": _only(ConfusionMatrix),

@@ -16,7 +16,7 @@ from ..kernels import valid
 from ..pixels import Array, Band, Pixels
 from ..projection import Window
 from ..types import BYTE, FLOAT, PixelType
-from .neighbourhoods import _central
+from .derivatives import central
 from .registry import function
 from .sources import pixel_sizes
 
@@ -37,7 +37,7 @@ def _elevation(image: Image) -> Band:
 
 def _gradient(window: Window, pixels: Pixels) -> tuple[Array, Array, Array | None]:
     """Return the rise per metre towards grid east and grid north."""
-    dx, dy = _central(pixels, pixel_sizes(window))
+    dx, dy = central(pixels, pixel_sizes(window))
     a, e = window.projection.transform[0], window.projection.transform[4]
     return (
         dx.data * math.copysign(1, a),

@@ -257,9 +257,9 @@ def reduce_to_vectors(
         if not on.any():
             return []
         structure = np.ones((3, 3), int) if eight else np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]])
-        from .neighbourhoods import _labelled
+        from .connected import labelled
 
-        patches, count = _labelled(labels, on, structure)
+        patches, count = labelled(labels, on, structure)
         outlines: dict[int, list[Any]] = {}
         for shape, number in shapes(
             patches.astype(np.int32), mask=on, connectivity=8 if eight else 4
