@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from thawslump.errors import BackendError
 
-__all__ = ["EngineError"]
+__all__ = ["EngineError", "LimitError"]
 
 
 class EngineError(BackendError):
@@ -46,3 +46,14 @@ class EngineError(BackendError):
 
     def __str__(self) -> str:
         return self.message
+
+
+class LimitError(EngineError):
+    """A request that took too long or too much memory, in Earth Engine's words alone.
+
+    It says nothing about a value, so no result that is kept between requests may hold it.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.located = True

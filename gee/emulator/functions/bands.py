@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import EngineError
 from ..image import Element, Image, constant, unique_names
+from ..patterns import pattern
 from ..pixels import Band
 from ..types import PixelType
 from ..values import Array, Date
@@ -35,10 +36,9 @@ def chosen(image: Image, selectors: Sequence[Any]) -> list[Band]:
             out.append(by_name[selector])
             continue
         try:
-            pattern = re.compile(selector)
-        except re.error:
-            pattern = None
-        found = [b for b in image.bands if pattern is not None and pattern.fullmatch(b.id)]
+            found = [b for b in image.bands if pattern(selector).fullmatch(b.id)]
+        except EngineError:
+            found = []
         if not found:
             raise EngineError(
                 f"Band pattern '{selector}' did not match any bands. Available bands: "
@@ -91,7 +91,7 @@ def rename(image: Image, names: list[str]) -> Image:
 def regexp_rename(image: Image, regex: str, replacement: str, every: bool) -> Image:
     """Rename bands by a regular expression."""
     new = re.sub(r"\$(\d)", r"\\\1", replacement)
-    names = [re.sub(regex, new, n, count=0 if every else 1) for n in image.names]
+    names = [pattern(regex).sub(new, n, 0 if every else 1) for n in image.names]
     return rename(image, names)
 
 

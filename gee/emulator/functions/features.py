@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from ..errors import EngineError
 from ..geometry import Geometry
 from ..image import Element, Image
+from ..patterns import pattern
 from ..projection import Projection
 from ..values import Array, Collection, Date, ErrorMargin, Feature, as_feature, geometry_of
 from .registry import function
@@ -59,8 +59,8 @@ def select(
         if selector in element.properties:
             names.append(selector)
             continue
-        pattern = re.compile(selector)
-        names += [k for k in element.properties if pattern.fullmatch(k) and k not in names]
+        wanted = pattern(selector)
+        names += [k for k in element.properties if wanted.fullmatch(k) and k not in names]
     shown = names if new is None else new
     if len(shown) != len(names):
         raise EngineError("The number of new properties must match the number selected.")

@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import EngineError
 from ..geometry import Geometry
 from ..image import Element
+from ..patterns import pattern
 from ..reducers import Reducer
 from ..values import Array, Collection, Feature, Filter, Function, type_name
 from .collections import compare_key
@@ -452,14 +453,12 @@ def map_values(items: dict[str, Any], algorithm: Function) -> dict[str, Any]:
 
 
 def _picked(items: dict[str, Any], selectors: list[str], ignore: bool) -> list[str]:
-    import re
-
     out: list[str] = []
     for selector in selectors:
         if selector in items:
             out.append(selector)
             continue
-        found = [k for k in items if re.fullmatch(selector, k)]
+        found = [k for k in items if pattern(selector).fullmatch(k)]
         if not found and not ignore:
             raise _missing(items, selector)
         out += found

@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from ..errors import EngineError
+from ..patterns import Pattern, pattern
 from ..values import Date
 from .numbers import java_text
 from .registry import function
@@ -14,18 +15,15 @@ from .registry import function
 __all__: list[str] = []
 
 
-def _pattern(regex: str, flags: str) -> re.Pattern[str]:
+def _pattern(regex: str, flags: str) -> Pattern:
     known = {"i": re.IGNORECASE, "m": re.MULTILINE, "s": re.DOTALL, "g": re.NOFLAG}
     bits = re.NOFLAG
     for flag in flags:
         if flag not in known:
             raise EngineError(f"Invalid regular expression flag '{flag}'.")
         bits |= known[flag]
-    try:
-        # RE2 and Java write named groups as (?<name>...); Python as (?P<name>...).
-        return re.compile(re.sub(r"\(\?<(?![=!])", "(?P<", regex), bits)
-    except re.error as problem:
-        raise EngineError(f"Invalid regular expression '{regex}': {problem}.") from None
+    # RE2 and Java write named groups as (?<name>...); Python as (?P<name>...).
+    return pattern(re.sub(r"\(\?<(?![=!])", "(?P<", regex), bits)
 
 
 @function("String")
@@ -81,19 +79,18 @@ def length(text: str) -> int:
 @function("String.match")
 def match(text: str, regex: str, flags: str) -> list[str | None]:
     """Return the first match and its groups, or with flag g all matches ([G])."""
-    pattern = _pattern(regex, flags)
+    compiled = _pattern(regex, flags)
     if "g" in flags:
-        return [m[0] for m in pattern.finditer(text)]
-    found = pattern.search(text)
-    return [] if found is None else [found[0], *found.groups()]
+        return [*compiled.findall(text)]
+    return compiled.search(text) or []
 
 
 @function("String.replace")
 def replace(text: str, regex: str, replacement: str, flags: str) -> str:
     """Replace the first match, or with flag g all; ``$1`` is the first group."""
-    pattern = _pattern(regex, flags)
+    compiled = _pattern(regex, flags)
     new = re.sub(r"\$(\d+)", r"\\g<\1>", replacement.replace("\\", "\\\\"))
-    return pattern.sub(new, text, count=0 if "g" in flags else 1)
+    return compiled.sub(new, text, 0 if "g" in flags else 1)
 
 
 @function("String.slice")
