@@ -262,8 +262,7 @@ def test_geometry_agrees_with_vectors(earth: World) -> None:
             math.cos(theta),
         ]
         local = math.degrees(math.acos(float(normal @ sight)))
-        # The paper multiplies two cosines where the exact form has one root: 0.3 degrees here.
-        assert found["lia"] == pytest.approx(local, abs=0.4)
+        assert found["lia"] == pytest.approx(local, abs=1e-6)
         assert (found["layover"], found["shadow"]) == (0, 0)
 
 

@@ -16,7 +16,7 @@ import ee
 
 from gee.grids import crs_code
 from gee.scripts import terrain
-from gee.scripts.place import in_window, region, source
+from gee.scripts.place import in_window, pinned, region, source, terrain_grid
 from thawslump.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -26,15 +26,19 @@ __all__ = [
     "BANDS",
     "POLARISATIONS",
     "Orbit",
+    "cast_shadow",
     "change",
     "collection",
     "composite",
+    "despeckled",
     "look_direction",
     "orbit_look",
     "slope_corrected",
     "terrain_geometry",
     "to_db",
     "to_power",
+    "vegetated",
+    "vegetated_share",
 ]
 
 POLARISATIONS = ("VV", "VH")
@@ -177,15 +181,18 @@ def terrain_geometry(theta: ee.Image, gradient: ee.Image, look: ee.Number) -> ee
     -------
     ee.Image
         Bands ``range`` and ``azimuth`` (steepness towards the radar and along its track, radians,
-        equations 2 and 3), ``lia`` (local incidence angle, degrees, equation 4), ``layover`` and
-        ``shadow`` (1 where it is so, equations 7 and 8).
+        equations 2 and 3), ``lia`` (angle between the line of sight and the normal of the ground,
+        degrees; exact, where equation 4 multiplies two cosines and is off by up to half a degree),
+        ``layover`` and ``shadow`` (1 where it is so, equations 7 and 8).
     """
     north, east = gradient.select("north"), gradient.select("east")
     cos, sin = ee.Image.constant(look.cos()), ee.Image.constant(look.sin())
     # tan(slope) cos(look - aspect) and tan(slope) sin(look - aspect), written without the aspect.
-    in_range = north.multiply(cos).add(east.multiply(sin)).atan()
-    in_azimuth = north.multiply(sin).subtract(east.multiply(cos)).atan()
-    local = in_azimuth.cos().multiply(theta.subtract(in_range).cos()).acos()
+    towards = north.multiply(cos).add(east.multiply(sin))
+    along = north.multiply(sin).subtract(east.multiply(cos))
+    in_range, in_azimuth = towards.atan(), along.atan()
+    upright = towards.multiply(towards).add(along.multiply(along)).add(1).sqrt()
+    local = theta.cos().add(towards.multiply(theta.sin())).divide(upright).acos()
     layover = in_range.gte(theta)
     shadow = in_range.lte(theta.subtract(math.pi / 2))
     return ee.Image.cat(
@@ -200,7 +207,10 @@ def terrain_geometry(theta: ee.Image, gradient: ee.Image, look: ee.Number) -> ee
 
 
 def slope_corrected(
-    power: ee.Image, theta: ee.Image, geometry: ee.Image, model: Literal["volume", "surface"]
+    power: ee.Image,
+    theta: ee.Image,
+    geometry: ee.Image,
+    model: Literal["volume", "surface"] | ee.Image,
 ) -> ee.Image:
     """Return the backscatter that level ground would show, in linear power.
 
@@ -212,8 +222,10 @@ def slope_corrected(
         Incidence angle on the ellipsoid, radians.
     geometry : ee.Image
         From `terrain_geometry`.
-    model : {"volume", "surface"}
-        Scattering by a volume (vegetation; equation 5) or by a surface (bare ground; equation 6).
+    model : {"volume", "surface"} or ee.Image
+        Scattering by a volume (vegetation; equation 5) or by a surface (bare ground; equation 6),
+        or an image that is 1 where a volume scatters and 0 where a surface does (`vegetated`).
+        Both dates of a change need the same one, or its edges look like change.
 
     Returns
     -------
@@ -222,12 +234,101 @@ def slope_corrected(
     """
     upright = theta.multiply(-1).add(math.pi / 2)
     tilted = upright.add(geometry.select("range"))
-    if model == "volume":
-        factor = tilted.tan().divide(upright.tan())
+    volume = tilted.tan().divide(upright.tan())
+    surface = upright.cos().divide(geometry.select("azimuth").cos().multiply(tilted.cos()))
+    if isinstance(model, str):
+        factor = volume if model == "volume" else surface
     else:
-        factor = upright.cos().divide(geometry.select("azimuth").cos().multiply(tilted.cos()))
+        factor = surface.where(model, volume)
     seen = geometry.select("layover").Or(geometry.select("shadow")).Not()
     return power.divide(theta.cos()).divide(factor).updateMask(seen)
+
+
+def vegetated(site: Site, reference: str = "ESA/WorldCover/v200") -> ee.Image:
+    """Return 1 where plants scatter the radar's waves as a volume does, else 0.
+
+    From one fixed map, the same for both dates of a change: tree cover, shrubs, grass, crops,
+    wetlands, mangroves, moss and lichen are volumes; built-up and bare ground, snow and water are
+    surfaces. Where the map has nothing: 1, as for most ground.
+    """
+    classes = ee.ImageCollection(reference).filterBounds(region(site)).mosaic().select([0])
+    volumes = {10: 1, 20: 1, 30: 1, 40: 1, 50: 0, 60: 0, 70: 0, 80: 0, 90: 1, 95: 1, 100: 1}
+    image = classes.remap(list(volumes), list(volumes.values())).unmask(1, False)
+    return image.rename("vegetated")
+
+
+def vegetated_share(site: Site, reference: str = "ESA/WorldCover/v200") -> ee.Number:
+    """Return the share of a site's land that is `vegetated`; over one half speaks for "volume"."""
+    grid = site.grid()
+    mean = vegetated(site, reference).reduceRegion(
+        reducer=ee.Reducer.mean(),
+        geometry=region(site),
+        crs=crs_code(grid),
+        scale=max(100.0, site.resolution),
+        maxPixels=1e9,
+    )
+    return ee.Number(mean.get("vegetated"))
+
+
+def cast_shadow(site: Site, theta: ee.Number, look: ee.Number, reach: int = 100) -> ee.Image:
+    """Return 1 where higher ground towards the satellite hides a pixel, band ``shadow``.
+
+    Unlike the ``shadow`` of `terrain_geometry`, which only knows the slope of the pixel itself,
+    this follows the beam over the terrain: the shadow of a light that stands where the satellite
+    does.
+
+    Parameters
+    ----------
+    theta : ee.Number
+        Incidence angle on the ellipsoid, degrees.
+    look : ee.Number
+        Direction from the ground to the satellite, degrees from grid north.
+    reach : int
+        Pixels of the terrain grid over which shadows are followed.
+    """
+    grid = terrain_grid(site)
+    heights = pinned(terrain.elevation(site), grid)
+    lit = ee.Terrain.hillShadow(heights, look, theta, reach)
+    return pinned(lit.Not(), grid).rename("shadow")
+
+
+def despeckled(images: ee.ImageCollection, window: int = 7) -> ee.ImageCollection:
+    """Return images of one viewing geometry with less speckle, in linear power.
+
+    Multi-temporal filter: every image becomes its local mean times the mean over all images of
+    (value / local mean), so edges that stand for long stay sharp (S. Quegan and J. J. Yu, IEEE
+    Transactions on Geoscience and Remote Sensing 39(11), 2001, doi 10.1109/36.964973, equation 2
+    with equal weights). A change within the series is smoothed by `window`.
+
+    Parameters
+    ----------
+    images : ee.ImageCollection
+        Bands `POLARISATIONS`, linear power.
+    window : int
+        Side of the square of the local mean, pixels of the output; odd.
+
+    Raises
+    ------
+    ConfigError
+        `window` is even or below 3.
+    """
+    if window < 3 or window % 2 == 0:
+        raise ConfigError(
+            f"A speckle filter of {window} pixels has no middle or no neighbours.",
+            hint="Give an odd number from 3 on; 7 is usual.",
+        )
+    kernel = ee.Kernel.square(window // 2)
+    bands = list(POLARISATIONS)
+
+    def local(image: ee.Image) -> ee.Image:
+        return image.reduceNeighborhood(ee.Reducer.mean(), kernel).rename(bands)
+
+    texture = images.map(lambda image: ee.Image(image).divide(local(ee.Image(image)))).mean()
+    return images.map(
+        lambda image: local(ee.Image(image)).multiply(texture).copyProperties(
+            image, ["system:time_start"]
+        )
+    )  # fmt: skip
 
 
 def _prepared(image: ee.Image, site: Site, linear: bool, borders: bool) -> ee.Image:
