@@ -9,6 +9,7 @@ millions of steps runs in a process of its own, which is ended after two seconds
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import re
 import subprocess
@@ -38,6 +39,12 @@ elif how == "split":
     out = p.split(text)
 elif how == "findall":
     out = [m[0] for m in p.finditer(text)]
+elif how == "spans":
+    out = []
+    for m in p.finditer(text):
+        out.append([m.start(), m.end(), m[0], *m.groups()])
+        if len(out) == count:
+            break
 else:
     out = shown(getattr(p, how)(text))
 json.dump(out, sys.stdout)
@@ -180,6 +187,22 @@ class Pattern:
             return [m[0] for m in self._compiled.finditer(text)]
         out: list[str] = self._apart("findall", text)
         return out
+
+    @property
+    def names(self) -> dict[str, int]:
+        """Numbers of the groups that have names."""
+        return dict(self._compiled.groupindex)
+
+    def spans(self, text: str, count: int = 0) -> list[list[Any]]:
+        """Return start, end, text and groups of all matches, or of the first ``count``."""
+        if not self._safe(text):
+            apart: list[list[Any]] = self._apart("spans", text, count=count)
+            return apart
+        found = self._compiled.finditer(text)
+        return [
+            [m.start(), m.end(), m[0], *m.groups()]
+            for m in (itertools.islice(found, count) if count else found)
+        ]
 
     def sub(self, new: str, text: str, count: int = 0) -> str:
         """Replace matches, at most ``count`` of them if that is not 0.

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal, localcontext
+from fractions import Fraction
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -135,8 +139,9 @@ def _shifted(left: bool) -> Callable[[np.dtype[Any]], Callable[[Values, Values],
     def make(dtype: np.dtype[Any]) -> Callable[[Values, Values], Values]:
         def apply(a: Values, b: Values) -> Values:
             wide = a.astype(np.int64, copy=False)
-            by = b.astype(np.int64, copy=False)
-            # A negative shift goes the other way, as in Java's wrapped shifts it would not.
+            # Java, whose longs these are, shifts by the lowest six bits of the distance (Java
+            # Language Specification, 15.19): by 64 not at all, by -1 as by 63.
+            by = b.astype(np.int64, copy=False) & 63
             out = np.left_shift(wide, by) if left else np.right_shift(wide, by)
             return out.astype(dtype, copy=False)
 
@@ -156,8 +161,9 @@ def _special(name: str) -> Callable[[Values, Values], Values]:
 
 
 def _regular_gamma(a: Values, b: Values) -> Values:
-    # Number.gammainc(x, a): the page's first argument is the upper limit.
-    return _special("gammainc")(b, a)
+    # Number.gammainc(x, a): the page's first argument is the upper limit. As in Commons Math
+    # (Gamma.regularizedGammaP), there is none for a <= 0 or x < 0.
+    return np.where((b <= 0) | (a < 0), np.nan, _special("gammainc")(b, a)).astype(a.dtype)
 
 
 def _first(a: Values, b: Values) -> Values:
@@ -257,26 +263,87 @@ def _from_scipy(name: str) -> Callable[[Values], Values]:
     return apply
 
 
+def _gamma(a: Values) -> Values:
+    from scipy import special
+
+    # Not a number at every pole, as in Commons Math (Gamma.gamma); scipy gives infinity at 0.
+    return np.where((a <= 0) & (a == np.floor(a)), np.nan, special.gamma(a)).astype(a.dtype)
+
+
+def _digamma(a: Values) -> Values:
+    from scipy import special
+
+    # psi(x) = psi(x + 1) - 1 / x up to the first positive x (Commons Math, Gamma.digamma):
+    # -infinity at every pole, where scipy has no number.
+    return np.where((a <= 0) & (a == np.floor(a)), -np.inf, special.psi(a)).astype(a.dtype)
+
+
 def _trigamma(a: Values) -> Values:
     from scipy import special
 
     found: Values = special.polygamma(1, a)
-    return found
+    return found.astype(a.dtype)
+
+
+_LANCZOS_G = Fraction(607, 128)
+_LANCZOS_TERMS = 15
+
+
+@cache
+def _lanczos_coefficients() -> tuple[float, ...]:
+    """Return c of ``c[0] + sum(c[i] / (x + i))``, exact for gamma at the first whole numbers.
+
+    Lanczos's series, cut after n terms, has no error at 0, 1, ..., n - 1 (C. Lanczos, 1964,
+    SIAM J. Numer. Anal. B 1, 86): these n equations are solved, in 80 digits.
+    """
+    with localcontext() as context:
+        context.prec = 80
+        g = Decimal(_LANCZOS_G.numerator) / _LANCZOS_G.denominator
+        root = (2 * _pi(context.prec)).sqrt()
+        rows = []
+        for k in range(_LANCZOS_TERMS):
+            t = k + g + Decimal("0.5")
+            value = math.factorial(k) * t.exp() / t ** (k + Decimal("0.5")) / root
+            terms = [1 / Decimal(k + i) for i in range(1, _LANCZOS_TERMS)]
+            rows.append([Decimal(1), *terms, value])
+        for column in range(_LANCZOS_TERMS):
+            best = max(range(column, _LANCZOS_TERMS), key=lambda r: abs(rows[r][column]))
+            rows[column], rows[best] = rows[best], rows[column]
+            rows[column] = [v / rows[column][column] for v in rows[column]]
+            for r in range(_LANCZOS_TERMS):
+                if r != column:
+                    factor = rows[r][column]
+                    rows[r] = [v - factor * p for v, p in zip(rows[r], rows[column], strict=True)]
+        return tuple(float(row[-1]) for row in rows)
+
+
+def _pi(digits: int) -> Decimal:
+    """Return pi by Machin's formula."""
+
+    def arctan(inverse: int) -> Decimal:
+        total, term, n = Decimal(0), Decimal(1) / inverse, 1
+        while abs(term) > Decimal(10) ** -(digits + 2):
+            total += term / n
+            term, n = -term / inverse**2, n + 2
+        return total
+
+    return 16 * arctan(5) - 4 * arctan(239)
 
 
 def _lanczos(a: Values) -> Values:
-    from scipy import special
-
-    # The Lanczos sum without its prefix: gamma(x + 1) e^(x + g + 1/2) / (x + g + 1/2)^(x + 1/2).
-    g = 607.0 / 128.0
-    t = a + g + 0.5
-    found: Values = special.gamma(a + 1) * np.exp(t) / np.power(t, a + 0.5) / np.sqrt(2 * np.pi)
-    return found
+    first, *rest = _lanczos_coefficients()
+    wide = a.astype(np.float64, copy=False)
+    total = first + sum(c / (wide + i) for i, c in enumerate(rest, 1))
+    return np.asarray(total).astype(a.dtype)
 
 
 def _round(a: Values) -> Values:
-    # Half up, as Java's Math.round; numpy rounds halves to even.
-    return np.floor(a + 0.5) if a.dtype.kind == "f" else a
+    # Half up, as Java's Math.round; numpy rounds halves to even. Adding a half first would
+    # round up the number before 0.5.
+    if a.dtype.kind != "f":
+        return a
+    whole = np.floor(a)
+    return np.where(a - whole >= 0.5, whole + 1, whole)
 
 
 def _bit_count(a: Values) -> Values:
@@ -317,8 +384,8 @@ UNARY: dict[str, Unary] = {
     "exp": Unary(_real(), _plain(np.exp)),
     "log": Unary(_real(), _plain(np.log)),
     "log10": Unary(_real(), _plain(np.log10)),
-    "gamma": Unary(_real(), _plain(_from_scipy("gamma"))),
-    "digamma": Unary(_real(), _plain(_from_scipy("psi"))),
+    "gamma": Unary(_real(), _plain(_gamma)),
+    "digamma": Unary(_real(), _plain(_digamma)),
     "trigamma": Unary(_real(), _plain(_trigamma)),
     "erf": Unary(_real(), _plain(_from_scipy("erf"))),
     "erfc": Unary(_real(), _plain(_from_scipy("erfc"))),
@@ -340,7 +407,9 @@ def cast_values(values: Values, kind: PixelType) -> Values:
     if values.dtype == dtype:
         return values
     if not kind.is_int:
-        return values.astype(dtype)
+        # Beyond float: infinite, as Java casts (Java Language Specification, 5.1.3).
+        with np.errstate(over="ignore", under="ignore"):
+            return values.astype(dtype)
     ends = np.iinfo(dtype)
     if values.dtype.kind == "f":
         whole = np.trunc(np.nan_to_num(values, nan=0.0, posinf=np.inf, neginf=-np.inf))

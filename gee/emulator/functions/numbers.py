@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import EngineError
 from ..types import PixelType
+from ._java import formatted
 from ._maths import ALIASES, BINARY, CASTS, UNARY, Binary, Unary, cast_values
 from .registry import function
 
@@ -41,8 +42,8 @@ _QUICK: dict[str, Callable[[Number, Number], Number]] = {
     "multiply": lambda a, b: a * b,
     "divide": _divide,
     "mod": _mod,
-    "max": max,
-    "min": min,
+    "max": lambda a, b: max(a, b) if a == a and b == b else math.nan,
+    "min": lambda a, b: min(a, b) if a == a and b == b else math.nan,
     "first": lambda a, b: a,
     "firstNonZero": lambda a, b: a or b,
     "and": lambda a, b: _unit(bool(a) and bool(b)),
@@ -136,65 +137,42 @@ def unit_scale(value: Number, low: float, high: float) -> float:
     return 0.0 if low == high else (value - low) / (high - low)
 
 
+_INTEGER = re.compile(r"[+-]?[0-9]+")
+_REAL = re.compile(r"[+-]?(?:NaN|Infinity|(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[fFdD]?)")
+
+
 @function("Number.parse")
 def parse(text: str, radix: int) -> Number:
-    """Read a number; in other bases than 10 an integer."""
-    try:
-        if radix != 10:
-            return int(text.strip(), radix)
-        number = text.strip()
-        return int(number) if re.fullmatch(r"[+-]?\d+", number) else float(number)
-    except ValueError:
-        raise EngineError(f"Cannot parse '{text}' as a number with radix {radix}.") from None
+    """Read a number as ``Long.parseLong`` and, in base 10, ``Double.parseDouble`` do."""
+    if not 2 <= radix <= 36:
+        raise EngineError(f"Radix {radix} is not within 2 and 36.")
+    problem = EngineError(f"Cannot parse '{text}' as a number with radix {radix}.")
+    if radix != 10:
+        if not re.fullmatch(r"[+-]?[0-9a-zA-Z]+", text):
+            raise problem
+        try:
+            whole = int(text, radix)
+        except ValueError:
+            raise problem from None
+        if not -(2**63) <= whole < 2**63:
+            raise problem
+        return whole
+    number = text.strip(_CONTROL)
+    if _INTEGER.fullmatch(number) and -(2**63) <= int(number) < 2**63:
+        return int(number)
+    if not _REAL.fullmatch(number):
+        raise problem
+    return float(number if number.endswith("Infinity") else number.rstrip("fFdD"))
+
+
+# What Java's trim takes off.
+_CONTROL = "".join(map(chr, range(0x21)))
 
 
 @function("Number.format")
 def format_number(value: Number, pattern: str) -> str:
-    """Write a number as Java's formatter does (``%d``, ``%.2f``, ``%s``)."""
-    found = re.search(r"%(?:\d+\$)?[-#+ 0,(]*\d*(?:\.\d+)?([a-zA-Z])", pattern)
-    if not found:
-        return pattern.replace("%%", "%")
-    code = found[1]
-    spec = found[0].replace("(", "")
-    commas = "," in spec
-    spec = spec.replace(",", "")
-    if code == "s":
-        shown = java_text(value)
-        text = (spec[:-1] + "s") % shown
-    elif code in "dxXo":
-        if isinstance(value, float) and not value.is_integer():
-            raise EngineError(f"Cannot format {value} with pattern '{pattern}'.")
-        text = f"{int(value):,}" if commas and code == "d" else spec % int(value)
-    elif code in "feEgG":
-        text = f"{float(value):,.{_digits(spec)}f}" if commas else spec % float(value)
-    else:
-        raise EngineError(f"Cannot format {value} with pattern '{pattern}'.")
-    return pattern[: found.start()] + text + pattern[found.end() :].replace("%%", "%")
-
-
-def _digits(spec: str) -> int:
-    found = re.search(r"\.(\d+)", spec)
-    return int(found[1]) if found else 6
-
-
-def java_text(value: Any) -> str:
-    """Write a number as Java does: whole floats with ``.0``."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        if math.isnan(value):
-            return "NaN"
-        if math.isinf(value):
-            return "Infinity" if value > 0 else "-Infinity"
-        if value.is_integer() and abs(value) < 1e7:
-            return f"{value:.1f}"
-        text = repr(value)
-        if 1e-3 <= abs(value) < 1e7 or value == 0:
-            return text
-        mantissa, _, exponent = f"{value:.17e}".partition("e")
-        short = repr(float(mantissa))
-        return f"{short}E{int(exponent)}"
-    return str(value)
+    """Write a number with a format of Java's formatter (``%d``, ``%.2f``, ``%s``)."""
+    return formatted(value, pattern)
 
 
 @function("Number.expression")

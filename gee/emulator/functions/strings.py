@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 from ..errors import EngineError
-from ..patterns import Pattern, pattern
 from ..values import Date
-from .numbers import java_text
+from ._java import from_units, java_text, pattern_of, replaced, units
+from ._java import split as parts
 from .registry import function
 
 __all__: list[str] = []
 
-
-def _pattern(regex: str, flags: str) -> Pattern:
-    known = {"i": re.IGNORECASE, "m": re.MULTILINE, "s": re.DOTALL, "g": re.NOFLAG}
-    bits = re.NOFLAG
-    for flag in flags:
-        if flag not in known:
-            raise EngineError(f"Invalid regular expression flag '{flag}'.")
-        bits |= known[flag]
-    # RE2 and Java write named groups as (?<name>...); Python as (?P<name>...).
-    return pattern(re.sub(r"\(\?<(?![=!])", "(?P<", regex), bits)
+_SPACE = "".join(map(chr, range(0x21)))
 
 
 @function("String")
@@ -48,8 +38,9 @@ def cat(first: str, second: str) -> str:
 
 @function("String.compareTo")
 def compare(first: str, second: str) -> int:
-    """Return -1, 0 or 1 for before, equal or after ([A])."""
-    return (first > second) - (first < second)
+    """Return -1, 0 or 1 for before, equal or after ([A]), by UTF-16 units as Java compares."""
+    a, b = units(first), units(second)
+    return (a > b) - (a < b)
 
 
 @function("String.equals")
@@ -58,28 +49,31 @@ def equals(first: str, second: Any) -> bool:
     return isinstance(second, str) and first == second
 
 
+# Places and lengths count UTF-16 units, as Java does.
+
+
 @function("String.index")
 def index(target: str, pattern: str) -> int:
     """Return the first place of a substring, or -1."""
-    return target.find(pattern)
+    return units(target).find(units(pattern))
 
 
 @function("String.rindex")
 def rindex(target: str, pattern: str) -> int:
     """Return the last place of a substring, or -1."""
-    return target.rfind(pattern)
+    return units(target).rfind(units(pattern))
 
 
 @function("String.length")
 def length(text: str) -> int:
-    """Return the number of characters, in UTF-16 units as Java counts."""
-    return len(text.encode("utf-16-le")) // 2
+    """Return the number of characters."""
+    return len(units(text))
 
 
 @function("String.match")
 def match(text: str, regex: str, flags: str) -> list[str | None]:
     """Return the first match and its groups, or with flag g all matches ([G])."""
-    compiled = _pattern(regex, flags)
+    compiled = pattern_of(regex, flags)
     if "g" in flags:
         return [*compiled.findall(text)]
     return compiled.search(text) or []
@@ -88,24 +82,20 @@ def match(text: str, regex: str, flags: str) -> list[str | None]:
 @function("String.replace")
 def replace(text: str, regex: str, replacement: str, flags: str) -> str:
     """Replace the first match, or with flag g all; ``$1`` is the first group."""
-    compiled = _pattern(regex, flags)
-    new = re.sub(r"\$(\d+)", r"\\g<\1>", replacement.replace("\\", "\\\\"))
-    return compiled.sub(new, text, 0 if "g" in flags else 1)
+    return replaced(pattern_of(regex, flags), text, replacement, "g" in flags)
 
 
 @function("String.slice")
 def slice_text(text: str, start: int, end: int | None) -> str:
     """Return a part; negative places count from the end."""
-    return text[start:end]
+    return from_units(units(text)[start:end])
 
 
 @function("String.split")
 def split(text: str, regex: str, flags: str) -> list[str]:
-    """Split at matches; an empty expression splits into characters."""
-    if not regex:
-        return list(text)
-    parts = _pattern(regex, flags).split(text)
-    return [p for p in parts if p is not None]
+    """Split at matches, without empty text at the end; an empty expression gives characters."""
+    compiled = pattern_of(regex, flags)
+    return [*text] if not regex else parts(compiled, text)
 
 
 @function("String.toLowerCase")
@@ -122,8 +112,8 @@ def upper(text: str) -> str:
 
 @function("String.trim")
 def trim(text: str) -> str:
-    """Drop white space at both ends."""
-    return text.strip()
+    """Drop white space at both ends: every character up to the space, as Java's trim."""
+    return text.strip(_SPACE)
 
 
 @function("String.decodeJSON")
