@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from thawslump.errors import BackendError
 
-__all__ = ["EngineError", "LimitError"]
+__all__ = ["EngineError", "LimitError", "worded"]
 
 
 class EngineError(BackendError):
@@ -57,3 +57,34 @@ class LimitError(EngineError):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.located = True
+
+
+# What libraries raise about values that they cannot work with, by the name of the class: the
+# libraries themselves are imported only where they are used.
+_WORDS = {
+    "OverflowError": "A number is out of range: {}.",
+    "FloatingPointError": "A number is out of range: {}.",
+    "ZeroDivisionError": "Division by zero.",
+    "GEOSException": "Invalid geometry: {}.",
+    "TopologicalError": "Invalid geometry: {}.",
+    "LinAlgError": "The matrix has no such form: {}.",
+    "QhullError": "The points do not span a plane.",
+    "CRSError": "The coordinate system cannot be used: {}.",
+    "ProjError": "The coordinates cannot be transformed: {}.",
+    "UnicodeEncodeError": "A string holds half of a surrogate pair.",
+}
+
+
+def worded(problem: Exception) -> str:
+    """Return what to say about an exception that no function foresaw.
+
+    Examples
+    --------
+    >>> worded(OverflowError("int too large to convert to float"))
+    'A number is out of range: int too large to convert to float.'
+    """
+    for kind in type(problem).__mro__:
+        if kind.__name__ in _WORDS:
+            said = (str(problem).strip().splitlines() or [""])[0][:200].rstrip(".")
+            return _WORDS[kind.__name__].format(said)
+    return f"Internal error: {type(problem).__name__}: {str(problem)[:500]}"

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from thawslump.errors import ThawslumpError
 
+from .budget import Budget, current, limited
 from .conversion import coerce
 from .errors import EngineError
 from .grids import default_grid
 from .image import Image
 from .jsonvalues import to_json
+from .payload import check_expression
 from .pixels import Limits, compute_pixels, render
 from .program import Program
 from .values import Collection, as_feature
@@ -78,14 +80,16 @@ class Evaluator:
             With the words of Earth Engine; ``"<id>" is not implemented by this emulator``
             for functions that Earth Engine has and the emulator has not.
         """
-        values = expression.get("values")
-        result = expression.get("result")
-        if not isinstance(values, Mapping) or result not in values:
+        if not isinstance(expression, Mapping) or not isinstance(expression.get("values"), Mapping):
             raise EngineError("Expression: 'values' must hold the node that 'result' names.")
-        if len(values) < _WORTH_KEEPING or self.catalog is None:
-            return self._run(self, values, str(result))
+        if len(expression["values"]) < _WORTH_KEEPING or self.catalog is None:
+            check_expression(expression)
+            return self._run(self, expression["values"], str(expression["result"]))
         # The same graph comes again for every chunk, map tile and page.
-        key = hashlib.blake2b(json.dumps(expression).encode()).digest()
+        try:
+            key = hashlib.blake2b(json.dumps(expression).encode()).digest()
+        except (RecursionError, TypeError, ValueError):
+            raise EngineError("The expression is nested too deeply, or is no JSON.") from None
         with self._lock:
             kept = self._kept.get(key)
         if kept is not None and kept[1].current():
@@ -93,10 +97,11 @@ class Evaluator:
                 if key in self._kept:
                     self._kept.move_to_end(key)
             return kept[0]
+        check_expression(expression)
         session = copy.copy(self)
         recorder = _Recorder(self.catalog)
         session.catalog = recorder  # type: ignore[assignment]
-        value = self._run(session, values, str(result))
+        value = self._run(session, expression["values"], str(expression["result"]))
         with self._lock:
             self._kept[key] = (value, recorder)
             while len(self._kept) > _VALUES_KEPT:
@@ -105,8 +110,10 @@ class Evaluator:
 
     @staticmethod
     def _run(session: Evaluator, values: Mapping[str, Any], result: str) -> Any:
+        budget = current() or Budget()
         try:
-            return Program(session, values).reference(result)[0]({})
+            with limited(budget):
+                return Program(session, values).reference(result)[0]({})
         except RecursionError:
             raise EngineError("The expression is nested too deeply.") from None
 

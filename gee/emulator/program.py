@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from thawslump.errors import ThawslumpError, nearest
 
+from .budget import reserve, tick
 from .conversion import coerce, converter
-from .errors import EngineError
+from .errors import EngineError, worded
 from .functions import find
 from .signatures import Argument, signatures
 from .values import Collection, Function
@@ -139,6 +140,7 @@ class Program:
         first = (evaluator,) if entry.evaluator else ()
 
         def run(env: Env) -> Any:
+            tick()
             values = []
             for argument, code, convert, default in slots:
                 value = None if code is None else code(env)
@@ -153,9 +155,16 @@ class Program:
                     values.append(convert(value))
             try:
                 made = call(*first, *values)
-                if type(made) is Collection and made.origin is None:
-                    # Elements are made later; what goes wrong then is this function's too.
-                    made.origin = name
+                kind = type(made)
+                if kind is Collection:
+                    if made.origin is None:
+                        # Elements are made later; what goes wrong then is this function's too.
+                        made.origin = name
+                elif kind is list or kind is dict:
+                    # Doubling in a loop grows step by step, each of them small.
+                    reserve(len(made))
+                elif kind is str:
+                    reserve(len(made), 1)
                 return made
             except EngineError as problem:
                 problem.locate(name)
@@ -165,9 +174,7 @@ class Program:
             except ThawslumpError as problem:
                 raise EngineError(str(problem), function=name) from problem
             except Exception as problem:
-                raise EngineError(
-                    f"Internal error: {type(problem).__name__}: {problem}", function=name
-                ) from problem
+                raise EngineError(worded(problem), function=name) from problem
 
         return run
 

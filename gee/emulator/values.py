@@ -14,7 +14,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import EngineError
+from .budget import reserve, tick
+from .errors import EngineError, LimitError, worded
 from .geometry import Geometry, union_of
 from .image import Element, Image
 from .types import PixelType
@@ -125,24 +126,28 @@ class Collection(Element):
             if self._iterator is None:
                 made = self._source() if callable(self._source) else self._source
                 self._iterator = iter(made)
+            tick()
             try:
                 self._items.append(next(self._iterator))
             except StopIteration:
                 self._done = True
                 self._iterator = self._source = None
                 return False
+            except (LimitError, RecursionError, MemoryError):
+                # Of the request and not of the elements: the next request starts again.
+                if callable(self._source):
+                    self._items, self._iterator = [], None
+                raise
             except EngineError as problem:
                 if self.origin is not None:
                     problem.locate(self.origin)
                 self._error = problem
                 raise
-            except (RecursionError, MemoryError):
-                raise
             except Exception as problem:
-                self._error = EngineError(
-                    f"Internal error: {type(problem).__name__}: {problem}", function=self.origin
-                )
+                self._error = EngineError(worded(problem), function=self.origin)
                 raise self._error from problem
+            if not len(self._items) & 1023:
+                reserve(1024, 64)
             return True
 
     def items(self) -> list[Element]:
