@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["Element", "Image", "constant", "load_image"]
 
 Footprint = Geometry | Callable[[], Geometry] | None
+
+# Pixels that one reprojection reads at a time.
+_MOST_AT_ONCE = 4 * 2**20
 
 
 class Element:
@@ -185,10 +191,19 @@ class AssetNode(Node):
         base = self.projection if level == 0 else self.projection.scaled(2.0**level)
         height = -(-self.height // 2**level)
         width = -(-self.width // 2**level)
+        turn = self.projection.turn
         same = window.shifted_to(base)
-        if same is not None:
+        if same is not None and (
+            turn is None or (same.column >= 0 and same.column + same.width <= width)
+        ):
             return (self._copied(level, same, height, width),)
         place = locate(window, base)
+        if turn is not None:
+            # Longitudes repeat: 190 degrees east is 170 degrees west.
+            far = (place.columns < 0) | (place.columns >= self.width / 2**level)
+            if far.any():
+                turned = np.mod(place.columns, turn / 2**level)
+                place = replace(place, columns=np.where(far, turned, place.columns))
         # A coarse level's last pixel may reach past the image; the image ends where it ends.
         end_c, end_r = self.width / 2**level, self.height / 2**level
         valid_c = (place.columns >= 0) & (place.columns < end_c)
@@ -200,6 +215,8 @@ class AssetNode(Node):
             rows = np.floor(place.rows).astype(np.int64)
             c0, c1 = columns[valid_c].min(), columns[valid_c].max() + 1
             r0, r1 = rows[valid_r].min(), rows[valid_r].max() + 1
+            if (c1 - c0) * (r1 - r0) > _MOST_AT_ONCE and window.width * window.height > 1:
+                return (_joined(window, lambda part: self.compute(context, part)[0]),)
             data, mask = self.asset.read(level, int(r0), int(r1), int(c0), int(c1))
             take_c = np.clip(columns - c0, 0, c1 - c0 - 1)
             take_r = np.clip(rows - r0, 0, r1 - r0 - 1)
@@ -213,6 +230,9 @@ class AssetNode(Node):
             rows = np.floor(place.rows).astype(np.int64)
             c0, c1 = columns[inside].min(), columns[inside].max() + 1
             r0, r1 = rows[inside].min(), rows[inside].max() + 1
+            if (c1 - c0) * (r1 - r0) > _MOST_AT_ONCE and window.width * window.height > 1:
+                # Around a pole, or on both sides of the 180th meridian.
+                return (_joined(window, lambda part: self.compute(context, part)[0]),)
             data, mask = self.asset.read(level, int(r0), int(r1), int(c0), int(c1))
             index = (np.clip(rows - r0, 0, r1 - r0 - 1), np.clip(columns - c0, 0, c1 - c0 - 1))
         got, valid = data[index], mask[index]
@@ -357,10 +377,77 @@ class HaloNode(Node):
         self.reach = halo
         self.halo = halo if isinstance(halo, int) else 0
 
+    def border(self, projection: Projection) -> int:
+        """Return the pixels that it reads beyond a window of a projection."""
+        return self.reach if isinstance(self.reach, int) else self.reach(projection)
+
     def compute(self, context: Context, window: Window) -> Sequence[Pixels]:
-        reach = self.reach if isinstance(self.reach, int) else self.reach(window.projection)
-        wide = window.pad(reach)
+        wide = window.pad(self.border(window.projection))
         return self.function(window, *[full(context.read(b, wide), wide) for b in self.inputs])
+
+
+class BlockNode(Node):
+    """A function of aligned blocks of the lattice.
+
+    For results that would depend on where a window begins: paths that may lead anywhere,
+    planes laid through a region. Blocks are computed one at a time, however many threads ask,
+    and the last ones are kept, as neighbouring tiles share them.
+
+    Parameters
+    ----------
+    function : (context, block window, inputs) -> results on the block
+    inputs : sequence of Band
+    kinds : sequence of PixelType
+        Of the results.
+    """
+
+    side = 256
+    __slots__ = ("_kept", "_lock", "function", "kinds")
+
+    def __init__(
+        self,
+        function: Callable[[Context, Window, Sequence[Band]], Sequence[Pixels]],
+        inputs: Sequence[Band],
+        kinds: Sequence[PixelType],
+    ) -> None:
+        super().__init__(inputs)
+        self.function = function
+        self.kinds = tuple(kinds)
+        self._kept: OrderedDict[Window, Sequence[Pixels]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def _block(self, context: Context, block: Window) -> Sequence[Pixels]:
+        with self._lock:
+            found = self._kept.get(block)
+            if found is None:
+                made = self.function(context, block, self.inputs)
+                found = self._kept[block] = [full(p, block) for p in made]
+                while len(self._kept) > 16:
+                    self._kept.popitem(last=False)
+            return found
+
+    def compute(self, context: Context, window: Window) -> Sequence[Pixels]:
+        side = self.side
+        out = [
+            Pixels(np.zeros(window.shape, kind.dtype), np.zeros(window.shape, bool))
+            for kind in self.kinds
+        ]
+        end_row, end_column = window.row + window.height, window.column + window.width
+        for row in range(window.row // side * side, end_row, side):
+            for column in range(window.column // side * side, end_column, side):
+                block = Window(window.projection, column, row, side, side)
+                top, bottom = max(row, window.row), min(row + side, end_row)
+                left, right = max(column, window.column), min(column + side, end_column)
+                here = np.s_[top - row : bottom - row, left - column : right - column]
+                there = np.s_[
+                    top - window.row : bottom - window.row,
+                    left - window.column : right - window.column,
+                ]
+                for target, got in zip(out, self._block(context, block), strict=True):
+                    target.data[there] = got.data[here]
+                    assert target.mask is not None
+                    target.mask[there] = True if got.mask is None else got.mask[here]
+        return out
 
 
 def full(pixels: Pixels, window: Window) -> Pixels:
@@ -478,9 +565,9 @@ def _sampled(
     r0, r1 = math.floor(rows.min()) - reach, math.floor(rows.max()) + 1 + reach
     source = Window(lattice, c0, r0, c1 - c0, r1 - r0)
     area = source.width * source.height
-    if area > 4 * 2**20 and window.width * window.height > 1:
+    if area > _MOST_AT_ONCE and window.width * window.height > 1:
         # A much finer lattice: go on with parts of the window, to hold less at a time.
-        return _halves(context, band, window, lattice, sample, reach)
+        return _joined(window, lambda part: _sampled(context, band, part, lattice, sample, reach))
     got = full(context.read_bounded(band, source), source)
     data, mask = sample(got.data, got.mask, columns, rows, place.separable, (c0, r0))
     if good is not None:
@@ -488,29 +575,11 @@ def _sampled(
     return Pixels(data, mask)
 
 
-def _halves(
-    context: Context,
-    band: Band,
-    window: Window,
-    lattice: Projection,
-    sample: Sampler,
-    reach: int,
-) -> Pixels:
-    if window.height >= window.width:
-        cut = window.height // 2
-        parts = [
-            window.part(0, 0, cut, window.width),
-            window.part(cut, 0, window.height - cut, window.width),
-        ]
-        axis = 0
-    else:
-        cut = window.width // 2
-        parts = [
-            window.part(0, 0, window.height, cut),
-            window.part(0, cut, window.height, window.width - cut),
-        ]
-        axis = 1
-    got = [full(_sampled(context, band, p, lattice, sample, reach), p) for p in parts]
+def _joined(window: Window, compute: Callable[[Window], Pixels]) -> Pixels:
+    """Compute the two halves of a window one after the other."""
+    axis = 0 if window.height >= window.width else 1
+    parts = window.halves()
+    got = [full(compute(part), part) for part in parts]
     data = np.concatenate([g.data for g in got], axis)
     if all(g.mask is None for g in got):
         return Pixels(data, None)

@@ -61,14 +61,41 @@ class Limits:
     stack_bytes : int
         Most that the values of one per-pixel reduction (a median) may take.
     max_pixels : int
-        Most pixels of an intermediate window.
+        Most pixels that a step may hold at once: a tile with the border that a neighbourhood
+        needs, the inputs of a reprojection, or the area of what cannot be cut into tiles
+        (``cumulativeCost``, ``reduceToVectors``). Above it a request is refused with
+        "User memory limit exceeded.".
     """
 
     tile: int = 512
     threads: int = 0
     cache_bytes: int = 128 * 2**20
     stack_bytes: int = 128 * 2**20
-    max_pixels: int = 2**26
+    max_pixels: int = 2**24
+
+    def check(self, width: int, height: int) -> None:
+        """Refuse a step that would hold more pixels than one may.
+
+        Raises
+        ------
+        EngineError
+            Worded as by Earth Engine.
+
+        Examples
+        --------
+        >>> Limits(max_pixels=100).check(10, 10)
+        >>> Limits(max_pixels=100).check(10, 11)
+        Traceback (most recent call last):
+        ...
+        gee.emulator.errors.EngineError: User memory limit exceeded.
+        """
+        if width * height > self.max_pixels:
+            raise EngineError(
+                "User memory limit exceeded.",
+                hint=f"A step needs {width} x {height} pixels at once, more than "
+                f"{self.max_pixels}: ask for a smaller area, a smaller neighbourhood or a "
+                "coarser scale.",
+            )
 
     @property
     def workers(self) -> int:
@@ -91,6 +118,10 @@ class Node:
     """Pixels that it reads beyond a window, on each side, where that is known."""
     pixelwise = False
     """Whether it reads its inputs on the very window that it is asked for."""
+
+    def border(self, projection: Projection) -> int:
+        """Return the pixels that it reads beyond a window of a projection, on each side."""
+        return self.halo
 
     def __init__(self, inputs: Sequence[Band] = ()) -> None:
         self.inputs: tuple[Band, ...] = tuple(inputs)
@@ -195,6 +226,8 @@ class Context:
     def _computed(self, node: Node, window: Window) -> Sequence[Pixels]:
         self._depth += 1
         try:
+            if window.width * window.height > self.limits.max_pixels:
+                self.limits.check(window.width, window.height)
             if self._depth % _CHAIN == 0:
                 self._climb(node, window)
             return node.compute(self, window)
@@ -227,11 +260,7 @@ class Context:
 
     def read_bounded(self, band: Band, window: Window) -> Pixels:
         """Return a band on a window that may be large: computed and joined by tiles."""
-        if window.width * window.height > self.limits.max_pixels:
-            raise EngineError(
-                f"A step needs {window.width} x {window.height} pixels at once, more than "
-                f"{self.limits.max_pixels}; ask for a smaller area or a coarser scale."
-            )
+        self.limits.check(window.width, window.height)
         side = max(self.limits.tile * 2, 1024)
         if window.width <= side and window.height <= side:
             return self.read(band, window)
@@ -262,7 +291,7 @@ class _Plan:
     halo: int = 0
 
 
-def plan(bands: Sequence[Band]) -> _Plan:
+def plan(bands: Sequence[Band], projection: Projection) -> _Plan:
     """Find the nodes with several readers, and the widest halo on the way to any source."""
     readers: dict[int, int] = {}
     halos: dict[int, int] = {}
@@ -277,7 +306,9 @@ def plan(bands: Sequence[Band]) -> _Plan:
         node, done = stack.pop()
         key = id(node)
         if done:
-            halos[key] = node.halo + max((halos.get(id(b.node), 0) for b in node.inputs), default=0)
+            halos[key] = node.border(projection) + max(
+                (halos.get(id(b.node), 0) for b in node.inputs), default=0
+            )
             continue
         if key in halos:
             continue
@@ -338,11 +369,11 @@ def compute_pixels(
         A band is missing, or a function refuses.
     """
     limits = limits or Limits()
-    whole = grid.window if isinstance(grid, PixelGrid) else grid
+    whole = (grid.window if isinstance(grid, PixelGrid) else grid).anchored()
     chosen = image.bands if bands is None else tuple(image.band(name) for name in bands)
     if not chosen:
         raise EngineError("Image has no bands.")
-    found = plan(chosen)
+    found = plan(chosen, whole.projection)
     side = limits.tile
     if found.halo > side // 8:
         side *= 2
@@ -366,6 +397,11 @@ def compute_pixels(
         return *place, pixels
 
     workers = min(limits.workers, len(places))
+    if (min(side, whole.width) + 2 * found.halo) * (min(side, whole.height) + 2 * found.halo) > (
+        limits.max_pixels // 4
+    ):
+        # Wide borders: one tile at a time, or memory would not be bounded by max_pixels.
+        workers = 1
     if workers < 2 or threading.current_thread().name.startswith("emulator-tile"):
         for place in places:
             yield one(place)

@@ -44,6 +44,8 @@ DEGREE = 6378137.0 * math.pi / 180.0
 _TOLERANCE = 0.005
 _KNOT = 16
 _BLOCK = 128
+# Pixels from the origin of a coordinate system up to which numbers of pixels stay exact.
+_FAR = 2.0**44
 
 _MODIS_SINUSOIDAL = "+proj=sinu +R=6371007.181 +nadgrids=@null +wktext"
 _ALIASES = {
@@ -144,6 +146,13 @@ class Projection:
         return self.crs == "EPSG:4326" and abs(a) == 1 and abs(e) == 1 and b == d == 0
 
     @property
+    def turn(self) -> float | None:
+        """Pixels once around the Earth, where columns are longitudes; else ``None``."""
+        if not self.is_square or not crs_of(self.crs).is_geographic:
+            return None
+        return 360.0 / abs(self.transform[0])
+
+    @property
     def is_square(self) -> bool:
         """True where rows and columns run along the axes."""
         return self.transform[1] == 0 and self.transform[3] == 0
@@ -196,11 +205,13 @@ class Projection:
             # Over 2**15 pixels such a difference adds up to less than 0.01 pixels.
             if abs(mine[i] - theirs[i]) > size * 3e-7:
                 return None
-        column, row = self.to_pixels(theirs[2], theirs[5])
+        # Compared where this lattice begins: the origin of the other may be far from here, and
+        # the least difference in size has added up on the way.
+        column, row = other.to_pixels(mine[2], mine[5])
         near = round(column), round(row)
         if abs(column - near[0]) > 1e-4 or abs(row - near[1]) > 1e-4:
             return None
-        return near
+        return -near[0], -near[1]
 
     def json(self) -> dict[str, Any]:
         """Return the form that ``getInfo`` shows."""
@@ -302,6 +313,40 @@ class Window:
     def part(self, row: int, column: int, height: int, width: int) -> Window:
         """Return the part that starts at (row, column) of this window."""
         return Window(self.projection, self.column + column, self.row + row, width, height)
+
+    def halves(self) -> tuple[Window, Window]:
+        """Return the upper and lower half, or left and right where it is wider than high."""
+        if self.height >= self.width:
+            cut = self.height // 2
+            return (
+                self.part(0, 0, cut, self.width),
+                self.part(cut, 0, self.height - cut, self.width),
+            )
+        cut = self.width // 2
+        return (
+            self.part(0, 0, self.height, cut),
+            self.part(0, cut, self.height, self.width - cut),
+        )
+
+    def anchored(self) -> Window:
+        """Return the same pixels, counted from the origin of the coordinate system.
+
+        Two grids of one lattice become windows of one projection, whatever pixel each of them
+        begins with: all that is computed in blocks, interpolated or numbered agrees.
+        """
+        column, row = self.projection.to_pixels(0.0, 0.0)
+        if not (abs(column) < _FAR and abs(row) < _FAR):
+            return self
+        shift = math.floor(round(column, 6)), math.floor(round(row, 6))
+        if shift == (0, 0):
+            return self
+        return Window(
+            self.projection.translated(*shift),
+            self.column - shift[0],
+            self.row - shift[1],
+            self.width,
+            self.height,
+        )
 
     def shifted_to(self, projection: Projection) -> Window | None:
         """Return the same pixels counted on ``projection``, where the two lattices coincide."""

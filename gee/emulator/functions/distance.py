@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from .. import kernels
 from ..errors import EngineError
-from ..image import HaloNode, Image, full
-from ..pixels import Array, Context, Node, Pixels
-from ..projection import Window
+from ..image import BlockNode, HaloNode, Image, full, unique_names
+from ..pixels import Array, Band, Context, Limits, Node, Pixels
+from ..projection import Projection, Window
 from ..types import DOUBLE, FLOAT, PixelType
 from .focal import inner
 from .kernels import Kernel, cells, offsets
@@ -67,44 +67,61 @@ def fast_distance_transform(image: Image, size: int, units: str, metric: str) ->
     return image.derived(bands)
 
 
+_MEASURES: dict[str, Callable[[Array, Array], Array]] = {
+    "euclidean": np.hypot,
+    "manhattan": lambda r, c: np.abs(r) + np.abs(c),
+    "chebyshev": lambda r, c: np.maximum(np.abs(r), np.abs(c)),
+}
+
+
+class _DistanceNode(Node):
+    """Distances within a kernel's radius, in the kernel's units."""
+
+    __slots__ = ("kernel", "skip")
+
+    def __init__(self, band: Band, kernel: Kernel, skip: bool) -> None:
+        super().__init__([band])
+        self.kernel, self.skip = kernel, skip
+
+    def _radius(self, projection: Projection) -> tuple[float, float]:
+        """Return the radius in pixels and the size of a pixel in the kernel's units."""
+        pixel = projection.nominal_scale if self.kernel.units == "meters" else 1.0
+        return self.kernel.x / pixel, pixel
+
+    def border(self, projection: Projection) -> int:
+        """Return the pixels that the kernel reaches."""
+        try:
+            return cells(self._radius(projection)[0]) + 1
+        except EngineError:
+            return 0
+
+    def compute(self, context: Context, window: Window) -> list[Pixels]:
+        radius, pixel = self._radius(window.projection)
+        reach = cells(radius) + 1
+        wide = window.pad(reach)
+        got = full(context.read(self.inputs[0], wide), wide)
+        on = got.data != 0
+        ok = kernels.valid(got.mask)
+        if ok is not None:
+            on = on & ok
+        name = self.kernel.name
+        found = _squared(on, "squared_euclidean" if name == "euclidean" else name)
+        found = found[reach:-reach, reach:-reach]
+        if name == "euclidean":
+            found = np.sqrt(found)
+        mask: Array | None = found <= radius + 1e-9
+        if self.skip and ok is not None:
+            mask = kernels.both(mask, inner(ok, reach))
+        return [Pixels(np.where(np.isfinite(found), found, 0) * pixel, mask)]
+
+
 @function("Image.distance")
 def distance(image: Image, kernel: Kernel | None, skip: bool) -> Image:
     """Return the distance to the nearest pixel other than 0, masked beyond the kernel."""
     used = kernel or Kernel("euclidean", _distance_shape(np.hypot), 100.0, 100.0)
-    measures: dict[str, Callable[[Array, Array], Array]] = {
-        "euclidean": np.hypot,
-        "manhattan": lambda r, c: np.abs(r) + np.abs(c),
-        "chebyshev": lambda r, c: np.maximum(np.abs(r), np.abs(c)),
-    }
-    if used.name not in measures:
+    if used.name not in _MEASURES:
         raise EngineError("The distance kernel must be euclidean, manhattan or chebyshev.")
-    metric = {"euclidean": "squared_euclidean"}.get(used.name, used.name)
-
-    class DistanceNode(Node):
-        """Distances within the kernel's radius."""
-
-        __slots__ = ()
-        halo = 32
-
-        def compute(self, context: Context, window: Window) -> list[Pixels]:
-            pixel = window.projection.nominal_scale if used.units == "meters" else 1.0
-            radius = used.x / pixel
-            reach = cells(radius) + 1
-            wide = window.pad(reach)
-            got = full(context.read(self.inputs[0], wide), wide)
-            on = got.data != 0
-            ok = kernels.valid(got.mask)
-            if ok is not None:
-                on = on & ok
-            found = _squared(on, metric)[reach:-reach, reach:-reach]
-            if metric == "squared_euclidean":
-                found = np.sqrt(found)
-            mask: Array | None = found <= radius + 1e-9
-            if skip and ok is not None:
-                mask = kernels.both(mask, inner(ok, reach))
-            return [Pixels(np.where(np.isfinite(found), found, 0) * pixel, mask)]
-
-    return image.derived([b.computed(FLOAT, DistanceNode([b])) for b in image.bands])
+    return image.derived([b.computed(FLOAT, _DistanceNode(b, used, skip)) for b in image.bands])
 
 
 def _distance_shape(measure: Callable[[Array, Array], Array]) -> Callable[..., Any]:
@@ -123,7 +140,7 @@ def directional(image: Image, angle: float, most: int, label: str | None) -> Ima
     azimuth of the sun to look from a shadow towards its cloud.
     """
     source = image.band(label) if label is not None else image.bands[0]
-    others = list(image.bands) if label is not None else []
+    others = [b for b in image.bands if b.id != source.id] if label is not None else []
     dx, dy = math.cos(math.radians(angle)), -math.sin(math.radians(angle))
 
     def compute(window: Window, seen: Pixels, *rest: Pixels) -> list[Pixels]:
@@ -135,16 +152,24 @@ def directional(image: Image, angle: float, most: int, label: str | None) -> Ima
         found = np.zeros((h, w))
         done = np.zeros((h, w), bool)
         values = [np.zeros((h, w), p.data.dtype) for p in rest]
+        masks = [np.zeros((h, w), bool) for _ in rest]
         for step in range(most + 1):
             c, r = round(dx * step), round(dy * step)
             hit = kernels.shifted(on, r, c, most) & ~done
             if hit.any():
                 found[hit] = math.hypot(c, r)
                 done |= hit
-                for value, pixels in zip(values, rest, strict=True):
+                for value, mask, pixels in zip(values, masks, rest, strict=True):
                     np.copyto(value, kernels.shifted(pixels.data, r, c, most), where=hit)
-        return [Pixels(found, done), *(Pixels(v, done) for v in values)]
+                    good = kernels.valid(pixels.mask)
+                    mask |= hit if good is None else hit & kernels.shifted(good, r, c, most)
+        return [
+            Pixels(found, done),
+            *(Pixels(v, m) for v, m in zip(values, masks, strict=True)),
+        ]
 
+    if most < 1:
+        raise EngineError(f"maxDistance must be positive, not {most}.")
     node = HaloNode(compute, [source, *others], most)
     bands = [b.computed(b.type, node, k + 1) for k, b in enumerate(others)]
     bands.append(source.computed(FLOAT, node, 0).renamed("distance"))
@@ -155,58 +180,207 @@ def directional(image: Image, angle: float, most: int, label: str | None) -> Ima
 def cumulative_cost(cost: Image, source: Image, most: float, geodetic: bool) -> Image:
     """Return the least cost of a path to a source pixel, up to a distance in metres ([A]).
 
-    A step costs its length times the mean of the two pixels; masked pixels are no way.
-    Lengths are those of the pixels on the ellipsoid, or of the projection's plane. Earth
-    Engine's own rule for lengths (a sphere of 6378137 m) differs by up to 0.3 %.
-    """
-    from .sources import pixel_sizes
+    A step to one of the eight neighbours costs its length times the mean of the two pixels;
+    masked pixels and those of negative cost are no way. Lengths are those on a sphere of
+    6378137 m, or in the plane of the projection. Further bands hold what the same path costs
+    there.
 
+    Earth Engine does not say what path a ``maxDistance`` leaves out. Here pixels are masked
+    whose nearest source is farther away, and paths are sought among the pixels that lie no
+    farther than that from an aligned block of 256 x 256 pixels.
+    """
+    if not most > 0:
+        raise EngineError(f"maxDistance must be positive, not {most}.")
+    if not cost.bands:
+        raise EngineError("The cost image has no bands.")
     seeds = source.bands[0]
 
-    class CostNode(Node):
-        """Shortest paths within reach."""
-
-        __slots__ = ()
-        halo = 128
-
-        def compute(self, context: Context, window: Window) -> list[Pixels]:
-            from skimage.graph import MCP_Geometric
-
-            across, down = pixel_sizes(window)
-            wide_x, wide_y = float(across.mean()), float(down.mean())
-            if not geodetic:
-                wide_x = wide_y = window.projection.nominal_scale
-            reach = math.ceil(most / min(wide_x, wide_y)) + 1
-            if reach > 2048:
-                raise EngineError(
-                    f"maxDistance of {most:g} m is {reach} pixels at this scale; use a coarser "
-                    "scale or a smaller distance.",
-                    function="Image.cumulativeCost",
-                )
-            area = window.pad(reach)
-            price = full(context.read(self.inputs[0], area), area)
-            start = full(context.read(self.inputs[1], area), area)
-            values = price.data.astype(float)
+    def compute(context: Context, block: Window, inputs: Sequence[Band]) -> list[Pixels]:
+        area, across, down = _search_area(block, most, geodetic, context.limits)
+        prices = [full(context.read(b, area), area) for b in inputs[:-1]]
+        start = full(context.read(inputs[-1], area), area)
+        way = np.ones(area.shape, bool)
+        for price in prices:
             ok = kernels.valid(price.mask)
-            # Negative costs mark what cannot be crossed.
-            values = np.where(np.isfinite(values) & (values >= 0), values, -1)
+            way &= np.isfinite(price.data) & (price.data >= 0)
             if ok is not None:
-                values = np.where(ok, values, -1)
-            on = start.data != 0
-            seen = kernels.valid(start.mask)
-            if seen is not None:
-                on = on & seen
-            on = on & (values >= 0)
-            inner = np.s_[reach:-reach, reach:-reach]
-            if not on.any():
-                return [Pixels(np.zeros((1, 1)), np.zeros((1, 1), bool))]
-            paths = MCP_Geometric(values, sampling=(wide_y, wide_x))
-            found, _ = paths.find_costs(np.argwhere(on))
-            near = np.sqrt(_squared(on, "squared_euclidean")) * min(wide_x, wide_y) <= most
-            mask = np.isfinite(found[inner]) & near[inner]
-            return [Pixels(np.where(mask, found[inner], 0), mask)]
+                way &= ok
+        on = (start.data != 0) & way
+        seen = kernels.valid(start.mask)
+        if seen is not None:
+            on &= seen
+        top, left = block.row - area.row, block.column - area.column
+        shown = np.s_[top : top + block.height, left : left + block.width]
+        if not on.any():
+            return [Pixels(np.zeros((1, 1)), np.zeros((1, 1), bool)) for _ in prices]
+        steps = _lengths(area, geodetic)
+        costs = _least_costs([p.data.astype(float) for p in prices], way, on, steps)
+        near = _nearest_source(area, on, (across, down), geodetic)[shown] <= most
+        mask = near & np.isfinite(costs[0][shown])
+        return [Pixels(np.where(mask, c[shown], 0), mask) for c in costs]
 
-    bands = [
-        b.computed(DOUBLE, CostNode([b, seeds])).renamed("cumulative_cost") for b in cost.bands[:1]
-    ]
-    return cost.derived(bands)
+    node = BlockNode(compute, [*cost.bands, seeds], [DOUBLE] * len(cost.bands))
+    names = unique_names([], ["cumulative_cost"] * len(cost.bands))
+    return cost.derived(
+        [b.computed(DOUBLE, node, k).renamed(names[k]) for k, b in enumerate(cost.bands)]
+    )
+
+
+_SPHERE = 6378137.0
+# A path is sought in a graph, which takes this many times the room of a pixel elsewhere.
+_GRAPH = 8
+
+
+def _search_area(
+    block: Window, most: float, geodetic: bool, limits: Limits
+) -> tuple[Window, float, float]:
+    """Return the block with all pixels in reach, and the least metres across and down one."""
+    right, below = _lengths(block, geodetic)[:2]
+    across, down = float(right.min()), float(below.min())
+    # Meridians draw together towards the far end of the reach.
+    columns, rows = (math.ceil(1.1 * most / max(v, 1e-6)) + 1 for v in (across, down))
+    limits.check(_GRAPH * (block.width + 2 * columns), block.height + 2 * rows)
+    return block.pad(columns, rows), across, down
+
+
+# Neighbours (row, column) to the right and below; the others are the same steps back.
+_STEPS = ((0, 1), (1, 0), (1, 1), (1, -1))
+
+
+def _pair(dr: int, dc: int) -> tuple[Any, Any]:
+    """Return the slices of all pixels that have a neighbour at a step, and of those."""
+    if dc < 0:
+        return np.s_[: -dr or None, -dc:], np.s_[dr:, :dc]
+    return np.s_[: -dr or None, : -dc or None], np.s_[dr:, dc:]
+
+
+def _lengths(window: Window, geodetic: bool) -> list[Array]:
+    """Return the metres from every pixel to its neighbours at ``_STEPS``."""
+    if not geodetic:
+        a, b, _, d, e, _ = window.projection.transform
+        unit = window.projection.nominal_scale / math.sqrt(abs(a * e - b * d))
+        return [
+            np.full((1, 1), unit * math.hypot(a * dc + b * dr, d * dc + e * dr))
+            for dr, dc in _STEPS
+        ]
+    from .sources import lonlat_of
+
+    lon, lat = (np.broadcast_to(v, window.shape) for v in lonlat_of(window))
+    lon, lat = np.radians(lon), np.radians(lat)
+    out = []
+    for dr, dc in _STEPS:
+        here, there = _pair(dr, dc)
+        out.append(_arc(lon[here], lat[here], lon[there], lat[there]))
+    return out
+
+
+def _arc(lon: Array, lat: Array, lon2: Array, lat2: Array) -> Array:
+    """Return metres between places in radians, by the haversine formula."""
+    half = (
+        np.sin((lat2 - lat) / 2) ** 2 + np.cos(lat) * np.cos(lat2) * np.sin((lon2 - lon) / 2) ** 2
+    )
+    out: Array = 2 * _SPHERE * np.arcsin(np.sqrt(np.clip(half, 0, 1)))
+    return out
+
+
+def _least_costs(
+    prices: Sequence[Array], way: Array, on: Array, lengths: Sequence[Array]
+) -> list[Array]:
+    """Return the cost of the cheapest path by the first price, in every price.
+
+    Parameters
+    ----------
+    prices : list of (h, w)
+    way, on : bool (h, w)
+        Where paths may lead, and where they begin.
+    lengths : list of arrays
+        Of the steps, broadcastable to the pixels that have the neighbour.
+
+    Returns
+    -------
+    list of (h, w)
+        Infinite where no path leads.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import dijkstra
+
+    shape = way.shape
+    number = np.full(shape, -1, np.int32)
+    number[way] = np.arange(np.count_nonzero(way), dtype=np.int32)
+    one, two, weights = [], [], []
+    for (dr, dc), length in zip(_STEPS, lengths, strict=True):
+        here, there = _pair(dr, dc)
+        both = way[here] & way[there]
+        one.append(number[here][both])
+        two.append(number[there][both])
+        mean = (prices[0][here] + prices[0][there]) / 2
+        weights.append((mean * length)[both])
+    count = int(number.max()) + 1
+    a, b = np.concatenate(one), np.concatenate(two)
+    graph = coo_array((np.concatenate(weights), (a, b)), shape=(count, count)).tocsr()
+    found, before, _ = dijkstra(
+        graph, directed=False, indices=number[on], return_predecessors=True, min_only=True
+    )
+    out = [np.full(shape, np.inf) for _ in prices]
+    out[0][way] = found
+    if len(prices) == 1:
+        return out
+    rows, columns = np.nonzero(way)
+    linked = before >= 0
+    last = np.where(linked, before, np.arange(count))
+    dr, dc = rows - rows[last], columns - columns[last]
+    length = _step_lengths(shape, lengths, rows, columns, last, dr, dc)
+    for k in range(1, len(prices)):
+        values = prices[k][way]
+        # What the last step costs, then what two, four... steps cost.
+        total = np.where(linked, length * (values + values[last]) / 2, 0.0)
+        back = last
+        while True:
+            onward = back[back]
+            if (onward == back).all():
+                break
+            total = total + total[back]
+            back = onward
+        out[k][way] = np.where(np.isfinite(found), total, np.inf)
+    return out
+
+
+def _step_lengths(
+    shape: tuple[int, int],
+    lengths: Sequence[Array],
+    rows: Array,
+    columns: Array,
+    last: Array,
+    dr: Array,
+    dc: Array,
+) -> Array:
+    """Return the metres from every pixel to the one before it on its path."""
+    out = np.zeros(len(rows))
+    for (r, c), length in zip(_STEPS, lengths, strict=True):
+        whole = np.zeros(shape)
+        whole[_pair(r, c)[0]] = length
+        ahead = (dr == r) & (dc == c)
+        out[ahead] = whole[rows[last[ahead]], columns[last[ahead]]]
+        behind = (dr == -r) & (dc == -c)
+        out[behind] = whole[rows[behind], columns[behind]]
+    return out
+
+
+def _nearest_source(area: Window, on: Array, pixel: tuple[float, float], geodetic: bool) -> Array:
+    """Return metres in a straight line to the nearest source."""
+    from scipy import ndimage
+
+    rows, columns = ndimage.distance_transform_edt(
+        ~on, sampling=(pixel[1], pixel[0]), return_distances=False, return_indices=True
+    )
+    if geodetic:
+        from .sources import lonlat_of
+
+        lon, lat = (np.radians(np.broadcast_to(v, area.shape)) for v in lonlat_of(area))
+        return _arc(lon, lat, lon[rows, columns], lat[rows, columns])
+    a, b, _, d, e, _ = area.projection.transform
+    unit = area.projection.nominal_scale / math.sqrt(abs(a * e - b * d))
+    dr = rows - np.arange(area.height)[:, None]
+    dc = columns - np.arange(area.width)[None, :]
+    out: Array = unit * np.hypot(a * dc + b * dr, d * dc + e * dr)
+    return out

@@ -11,7 +11,7 @@ from .. import kernels
 from ..errors import EngineError
 from ..image import Image, full
 from ..pixels import Array, Band, Context, Node, Pixels
-from ..projection import Window
+from ..projection import Projection, Window
 from ..reducers import Reducer, named_reducer
 from ..types import DOUBLE, PixelType
 from .kernels import SHAPES, Kernel, units_of
@@ -34,7 +34,16 @@ class KernelNode(Node):
         super().__init__(inputs)
         self.kernel = kernel
         self.function = function_
-        self.halo = kernels.reach_of(*kernel.built()) if kernel.units == "pixels" else 16
+        self.halo = kernels.reach_of(*kernel.built()) if kernel.units == "pixels" else 0
+
+    def border(self, projection: Projection) -> int:
+        """Return the pixels that the kernel reaches on a projection."""
+        if self.kernel.units == "pixels":
+            return self.halo
+        try:
+            return self.kernel.reach(projection)
+        except EngineError:  # too large on this projection, but it may be asked for on another
+            return 0
 
     def compute(self, context: Context, window: Window) -> Sequence[Pixels]:
         weights, centre = self.kernel.on(window.projection)

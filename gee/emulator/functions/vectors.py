@@ -232,6 +232,7 @@ def reduce_to_vectors(
     """Return patches of equal pixels of the first band as polygons ([A])."""
     from rasterio.features import shapes
 
+    from .connected import EIGHT, FOUR, labelled
     from .regions import _fitted, _region, target_projection
 
     if kind not in ("polygon", "bb", "centroid"):
@@ -249,6 +250,8 @@ def reduce_to_vectors(
         raise EngineError("The first band must be of an integer type.")
 
     def source() -> list[Element]:
+        # Patches reach anywhere, so the whole region is held at once.
+        evaluator.limits.check(window.width, window.height)
         got = render(image, window, None, evaluator.limits)
         labels, mask = got[image.names[0]]
         on = np.asarray(mask > 0 if mask.dtype != bool else mask)
@@ -256,10 +259,7 @@ def reduce_to_vectors(
         on = on & covered(made, window)
         if not on.any():
             return []
-        structure = np.ones((3, 3), int) if eight else np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]])
-        from .connected import labelled
-
-        patches, count = labelled(labels, on, structure)
+        patches, count = labelled(labels, on, EIGHT if eight else FOUR)
         outlines: dict[int, list[Any]] = {}
         for shape, number in shapes(
             patches.astype(np.int32), mask=on, connectivity=8 if eight else 4
