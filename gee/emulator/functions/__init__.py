@@ -33,6 +33,7 @@ from .registry import REGISTRY, Entry, function
 __all__ = ["REGISTRY", "Entry", "find", "function", "load_all"]
 
 _FAMILIES = (
+    "accuracy",
     "arithmetic",
     "arrays",
     "bands",
@@ -48,9 +49,11 @@ _FAMILIES = (
     "geometries",
     "joins",
     "kernels",
+    "learners",
     "lists",
     "loading",
     "masks",
+    "maxent",
     "numbers",
     "projections",
     "reducers",
@@ -59,6 +62,7 @@ _FAMILIES = (
     "sources",
     "strings",
     "terrain",
+    "trees",
     "types",
     "vectors",
     "visual",

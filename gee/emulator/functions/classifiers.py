@@ -1,14 +1,20 @@
-"""Classifiers, and the matrices that judge them.
+"""Classifiers: trained on the properties of features, asked for pixels and features.
 
-Trees are scikit-learn's: grown by the same rules as Smile's, with other tie breaking, so
-alike but not identical to Earth Engine's.
+What learns stands beside: trees in `trees`, vector machines, neighbours and Bayes in
+`learners`, maximum entropy in `maxent`. The learners are scikit-learn's where it has them:
+grown by the same rules as the libraries behind Earth Engine, with other tie breaking and
+random numbers, so alike but not identical.
+
+Nothing is fitted until a value is asked for: an output mode that is chosen after the training
+decides what is fitted.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,11 +22,128 @@ from ..errors import EngineError
 from ..image import Element, Image, PixelsNode
 from ..kernels import both, valid
 from ..pixels import Pixels
-from ..types import DOUBLE, PixelType
+from ..types import DOUBLE, FLOAT, PixelType
 from ..values import Array, Collection, ConfusionMatrix
+from .accuracy import confusion
 from .registry import function
 
-__all__ = ["Classifier"]
+if TYPE_CHECKING:
+    from ..evaluate import Evaluator
+
+__all__ = ["Classifier", "Learner", "Model", "training_table"]
+
+Table = np.ndarray[Any, np.dtype[Any]]
+
+MODES = ("CLASSIFICATION", "REGRESSION", "PROBABILITY", "MULTIPROBABILITY", "RAW", "RAW_REGRESSION")
+ARRAY_MODES = frozenset({"MULTIPROBABILITY", "RAW", "RAW_REGRESSION"})
+_REGRESSIONS = frozenset({"REGRESSION", "RAW_REGRESSION"})
+# Rows that a model is asked for at a time, so that no table of a whole tile is made.
+_BLOCK = 65_536
+
+
+class Model:
+    """What learning gives. Tables are (n, inputs) float64 without gaps; one answer per row.
+
+    Methods that a model does not have refuse. An answer of NaN is none: it is masked.
+
+    Attributes
+    ----------
+    classes : tuple of float
+        Ascending; empty where none are known.
+    modes : tuple of str
+        Output modes that it answers in.
+    many : bool
+        Whether the answer of a class or a value is an array.
+    """
+
+    classes: tuple[float, ...] = ()
+    modes: tuple[str, ...] = MODES
+    many: bool = False
+
+    def labels(self, table: Table) -> Table:
+        """Return the class of every row."""
+        chances = self.chances(table)
+        return np.asarray(self.classes)[np.argmax(chances, axis=1)]
+
+    def chances(self, table: Table) -> Table:
+        """Return the probability of every class: (n, classes)."""
+        raise NotImplementedError
+
+    def values(self, table: Table) -> Table:
+        """Return the regression of every row."""
+        raise NotImplementedError
+
+    def raw(self, table: Table) -> Table:
+        """Return what stands behind the answer: votes, margins, distances; (n, k)."""
+        raise NotImplementedError
+
+    def outputs(self, table: Table, mode: str) -> Table:
+        """Return the answers of a mode: (n,), or (n, k) where they are arrays."""
+        if mode == "CLASSIFICATION":
+            return self.labels(table)
+        if mode == "REGRESSION":
+            return self.values(table)
+        if mode in ("RAW", "RAW_REGRESSION"):
+            return self.raw(table)
+        chances = self.chances(table)
+        if mode == "MULTIPROBABILITY":
+            return chances
+        # Of two classes the chance of the second, as susceptibility maps use it.
+        return chances[:, -1] if chances.shape[1] == 2 else chances.max(axis=1)
+
+    def explain(self, names: Sequence[str]) -> dict[str, Any]:
+        """Return what the model looks like, for inputs of these names."""
+        return {}
+
+
+class Learner:
+    """A way of learning: what a classifier holds until it is trained.
+
+    Attributes
+    ----------
+    modes : tuple of str
+        Output modes that its models answer in.
+    """
+
+    modes: tuple[str, ...] = MODES
+
+    def fit(self, options: dict[str, Any], table: Table, labels: Table, mode: str) -> Model:
+        """Return the model of a (n, inputs) table and its (n,) labels.
+
+        The options also hold the names of the inputs, as ``inputs``.
+        """
+        raise NotImplementedError
+
+
+class _Training:
+    """The training table, and the models fitted to it so far."""
+
+    def __init__(self, names: Sequence[str], table: Table, labels: Table) -> None:
+        self.names, self.table, self.labels = tuple(names), table, labels
+        self._models: dict[bool, Model] = {}
+        self._lock = threading.Lock()
+
+    def model(self, learner: Learner, options: dict[str, Any], mode: str) -> Model:
+        regression = mode in _REGRESSIONS
+        with self._lock:
+            if regression not in self._models:
+                self._models[regression] = self._fitted(learner, options, mode, regression)
+            return self._models[regression]
+
+    def _fitted(
+        self, learner: Learner, options: dict[str, Any], mode: str, regression: bool
+    ) -> Model:
+        labels = self.labels
+        if not regression:
+            if (labels != np.round(labels)).any() or (labels < 0).any():
+                found = labels[(labels != np.round(labels)) | (labels < 0)][0]
+                raise EngineError(f"Class values must be integers of at least 0; found {found:g}.")
+            labels = labels.astype(np.int64)
+        try:
+            return learner.fit({**options, "inputs": self.names}, self.table, labels, mode)
+        except ValueError as problem:
+            # What scikit-learn says of too little or of hopeless data.
+            raise EngineError(f"The training failed: {str(problem).splitlines()[0]}") from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,92 +154,156 @@ class Classifier:
     ----------
     name : str
     options : dict
-    model : object, optional
-        With ``predict`` on a (n, bands) table.
-    bands : tuple of str
-    classes : tuple of int
-    matrix : ConfusionMatrix, optional
-        Of the training data against itself.
+        Arguments that it was made with.
+    learner : Learner, optional
+        ``None`` for those that need no training.
     mode : str
+        One of `MODES`.
+    bands : tuple of str
+        Names of the inputs, in the order of the table's columns.
+    training : optional
+    ready : Model, optional
+        Of a classifier that needs no training.
+    extra : tuple of str
+        Names of its outputs where there are several; the output's name is then ignored
+        ([A] Image.classify).
     """
 
     name: str
     options: dict[str, Any] = field(default_factory=dict)
-    model: Any = None
-    bands: tuple[str, ...] = ()
-    classes: tuple[float, ...] = ()
-    matrix: ConfusionMatrix | None = None
+    learner: Learner | None = None
     mode: str = "CLASSIFICATION"
+    bands: tuple[str, ...] = ()
+    training: _Training | None = None
+    ready: Model | None = None
+    extra: tuple[str, ...] = ()
 
     def json(self) -> dict[str, Any]:
         """Return the form that ``getInfo`` shows."""
         return {"type": "Classifier", "classifierName": self.name, "mode": self.mode,
                 **{k: v for k, v in self.options.items() if v is not None}}  # fmt: skip
 
-    def predict(self, table: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """Return one value per row."""
-        if self.model is None:
-            raise EngineError("The classifier is not trained.")
-        if len(table) == 0:
-            return np.empty(0)
+    @property
+    def trained(self) -> bool:
+        """True where values can be asked for."""
+        return self.ready is not None or self.training is not None
+
+    def model(self) -> Model:
+        """Return the model of the output mode, fitted when it is first asked for."""
+        if self.ready is not None:
+            return self.ready
+        if self.training is None or self.learner is None:
+            raise EngineError("The classifier has not been trained.")
+        return self.training.model(self.learner, self.options, self.mode)
+
+    def predict(self, table: Table) -> Table:
+        """Return the answers for a (n, inputs) table: (n,) or (n, k)."""
+        model = self.model()
+        parts = [
+            np.asarray(model.outputs(table[k : k + _BLOCK], self.mode), float)
+            for k in range(0, max(len(table), 1), _BLOCK)
+        ]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def pixel_type(self) -> PixelType:
+        """Return the type of the answers."""
+        if self.mode == "CLASSIFICATION":
+            classes = self.model().classes
+            if classes and all(float(c).is_integer() for c in classes):
+                return PixelType("int", int(min(classes)), int(max(classes)))
+            return DOUBLE
         if self.mode == "PROBABILITY":
-            chances = self.model.predict_proba(table)
-            return chances[:, -1] if chances.shape[1] <= 2 else chances.max(axis=1)
-        if self.mode == "RAW":
-            raise EngineError("Output mode RAW gives arrays, which this emulator has not.")
-        found: np.ndarray[Any, Any] = self.model.predict(table)
-        return found.astype(float)
+            return FLOAT if self.extra else PixelType("float", 0.0, 1.0)
+        return DOUBLE
+
+    def shown(self, value: float) -> int | float:
+        """Return an answer as a property: classes are integers."""
+        return int(value) if self.pixel_type().is_int else float(value)
 
 
-@function("Classifier.smileCart")
-def smile_cart(nodes: int | None, leaf: int) -> Classifier:
-    """A decision tree."""
-    return Classifier("smileCart", {"maxNodes": nodes, "minLeafPopulation": leaf})
+def training_table(
+    items: Collection,
+    inputs: Sequence[str] | None,
+    label: str | None,
+    part: float,
+    seed: int,
+) -> tuple[list[str], Table, Table]:
+    """Return the names of inputs, their table and the labels of a collection's features.
+
+    Parameters
+    ----------
+    items : Collection
+    inputs : sequence of str, optional
+        The property ``band_order`` of the collection names them by default ([A]
+        Classifier.train); without one, the numbers of the first feature do.
+    label : str, optional
+    part : float
+        Share of the rows to keep, drawn by ``seed``.
+    seed : int
+
+    Returns
+    -------
+    names : list of str
+    table : (n, inputs) float64
+    labels : (n,) float64
+        Zeros without a label.
+
+    Raises
+    ------
+    EngineError
+        A label is missing, a value is no number, or nothing is left. A feature with an input
+        that is null is left out.
+    """
+    if not 0 < part <= 1:
+        raise EngineError(f"Subsampling must be within (0, 1], not {part:g}.")
+    elements = items.items()
+    names = list(inputs) if inputs is not None else _input_names(items, elements, label)
+    if not names:
+        raise EngineError("There are no input properties to train on.")
+    rows, labels = [], []
+    for place, item in enumerate(elements):
+        shown = item.properties.get("system:index", place)
+        wanted = 0.0
+        if label is not None:
+            wanted = _numeric(item.properties.get(label), label, shown)
+        values = [item.properties.get(n) for n in names]
+        if any(v is None for v in values):
+            continue
+        rows.append([_numeric(v, n, shown) for n, v in zip(names, values, strict=True)])
+        labels.append(wanted)
+    table, found = np.asarray(rows, float), np.asarray(labels)
+    if part < 1 and rows:
+        keep = np.random.default_rng(seed % 2**63).random(len(table)) < part
+        table, found = table[keep], found[keep]
+    if not len(table):
+        raise EngineError("No valid training data were found.")
+    return names, table, found
 
 
-@function("Classifier.smileRandomForest")
-def smile_random_forest(
-    trees: int, split: int | None, leaf: int, bag: float, nodes: int | None, seed: int
-) -> Classifier:
-    """A random forest."""
-    return Classifier(
-        "smileRandomForest",
-        {"numberOfTrees": trees, "variablesPerSplit": split, "minLeafPopulation": leaf,
-         "bagFraction": bag, "maxNodes": nodes, "seed": seed},
-    )  # fmt: skip
+def _input_names(items: Collection, elements: Sequence[Element], label: str | None) -> list[str]:
+    ordered = items.properties.get("band_order")
+    if isinstance(ordered, list) and ordered:
+        return [str(n) for n in ordered if n != label]
+    if not elements:
+        return []
+    return sorted(
+        k
+        for k, v in elements[0].properties.items()
+        if k != label and not k.startswith("system:") and isinstance(v, (int, float))
+    )
 
 
-@function("Classifier.smileKNN")
-def smile_knn(k: int, search: str, metric: str) -> Classifier:
-    """Nearest neighbours."""
-    return Classifier("smileKNN", {"k": k, "searchMethod": search, "metric": metric})
-
-
-def _estimator(classifier: Classifier) -> Any:
-    o = classifier.options
-    regression = classifier.mode == "REGRESSION"
-    if classifier.name == "smileCart":
-        from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
-
-        kind = DecisionTreeRegressor if regression else DecisionTreeClassifier
-        return kind(
-            max_leaf_nodes=o["maxNodes"], min_samples_leaf=max(o["minLeafPopulation"], 1),
-            random_state=0,
-        )  # fmt: skip
-    if classifier.name == "smileRandomForest":
-        from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
-
-        kind = RandomForestRegressor if regression else RandomForestClassifier
-        return kind(
-            n_estimators=o["numberOfTrees"], max_features=o["variablesPerSplit"] or "sqrt",
-            min_samples_leaf=max(o["minLeafPopulation"], 1), max_samples=o["bagFraction"],
-            max_leaf_nodes=o["maxNodes"], random_state=o["seed"] % 2**32,
-        )  # fmt: skip
-    from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
-
-    metric = {"EUCLIDEAN": "euclidean", "MANHATTAN": "manhattan", "COSINE": "cosine"}
-    kind = KNeighborsRegressor if regression else KNeighborsClassifier
-    return kind(n_neighbors=o["k"], metric=metric.get(o["metric"], "euclidean"))
+def _numeric(value: Any, name: str, feature: Any) -> float:
+    if value is None:
+        raise EngineError(f"Property '{name}' of feature '{feature}' is missing.")
+    if not isinstance(value, (int, float)):
+        raise EngineError(
+            f"Property '{name}' of feature '{feature}' must be a number, not '{value}'."
+        )
+    number = float(value)
+    if not np.isfinite(number):
+        raise EngineError(f"Property '{name}' of feature '{feature}' is not finite: {number}.")
+    return number
 
 
 @function("Classifier.train")
@@ -129,53 +316,24 @@ def train(
     seed: int,
 ) -> Classifier:
     """Train on the features of a collection; rows with a missing value are left out."""
-    elements = items.items()
-    if not elements:
-        raise EngineError("No valid training data were found.")
-    names = inputs
-    if names is None:
-        names = sorted(
-            k
-            for k, v in elements[0].properties.items()
-            if k != target and not k.startswith("system:") and isinstance(v, (int, float))
-        )
-    rows, labels = [], []
-    for item in elements:
-        values = [item.properties.get(n) for n in names]
-        label = item.properties.get(target)
-        if label is None:
-            raise EngineError(f"Property '{target}' of feature is missing.")
-        if any(v is None for v in values):
-            continue
-        rows.append([float(v) for v in values])  # type: ignore[arg-type]
-        labels.append(float(label))
-    if not rows:
-        raise EngineError("No valid training data were found.")
-    table, wanted = np.asarray(rows), np.asarray(labels)
-    if part < 1:
-        keep = np.random.default_rng(seed).random(len(table)) < part
-        table, wanted = table[keep], wanted[keep]
-    if classifier.mode != "REGRESSION":
-        if (wanted != np.round(wanted)).any() or (wanted < 0).any():
-            raise EngineError("Class values must be integers of at least 0.")
-        wanted = wanted.astype(np.int64)
-    model = _estimator(classifier).fit(table, wanted)
-    classes = tuple(float(c) for c in getattr(model, "classes_", ()))
-    matrix = None
-    if classifier.mode != "REGRESSION":
-        matrix = confusion(wanted, model.predict(table))
-    return replace(classifier, model=model, bands=tuple(names), classes=classes, matrix=matrix)
+    if classifier.learner is None:
+        raise EngineError(f"The classifier '{classifier.name}' cannot be trained.")
+    names, table, labels = training_table(items, inputs, target, part, seed)
+    return replace(classifier, bands=tuple(names), training=_Training(names, table, labels))
 
 
 @function("Classifier.setOutputMode")
 def set_output_mode(classifier: Classifier, mode: str) -> Classifier:
-    """Choose between classes, probabilities and regression."""
-    known = ("CLASSIFICATION", "REGRESSION", "PROBABILITY", "MULTIPROBABILITY", "RAW",
-             "RAW_REGRESSION")  # fmt: skip
+    """Choose between classes, probabilities, regression and arrays of what is behind them."""
+    if mode not in MODES:
+        raise EngineError(f"Unknown output mode '{mode}': {', '.join(MODES)}.")
+    source = classifier.learner or classifier.ready
+    known = MODES if source is None else source.modes
     if mode not in known:
-        raise EngineError(f"Unknown output mode '{mode}': {', '.join(known)}.")
-    if mode not in known[:3]:
-        raise EngineError(f"Output mode '{mode}' is not implemented by this emulator")
+        raise EngineError(
+            f"Output mode '{mode}' is not supported by the classifier '{classifier.name}': "
+            f"{', '.join(known)}."
+        )
     return replace(classifier, mode=mode)
 
 
@@ -186,221 +344,153 @@ def mode(classifier: Classifier) -> str:
 
 
 @function("Classifier.schema")
-def schema(classifier: Classifier) -> list[str]:
-    """Return the names of the inputs."""
-    return list(classifier.bands)
+def schema(classifier: Classifier) -> list[str] | None:
+    """Return the names of the inputs; null before the training ([A])."""
+    return list(classifier.bands) if classifier.trained else None
 
 
 @function("Classifier.confusionMatrix")
 def training_matrix(classifier: Classifier) -> ConfusionMatrix:
-    """Return the matrix of the training data against itself."""
-    if classifier.matrix is None:
-        raise EngineError("The classifier is not trained.")
-    return classifier.matrix
+    """Return the matrix of the training data against itself ([A]: resubstitution error)."""
+    if classifier.training is None:
+        raise EngineError("The classifier has not been trained.")
+    asked = replace(classifier, mode="CLASSIFICATION")
+    if classifier.learner is None or "CLASSIFICATION" not in classifier.learner.modes:
+        raise EngineError(f"The classifier '{classifier.name}' gives no classes.")
+    return confusion(classifier.training.labels, asked.predict(classifier.training.table))
 
 
 @function("Classifier.explain")
 def explain(classifier: Classifier) -> dict[str, Any]:
-    """Return what a trained classifier looks like."""
-    if classifier.model is None:
-        raise EngineError("The classifier is not trained.")
-    out: dict[str, Any] = {"classes": [int(c) for c in classifier.classes]}
-    importance = getattr(classifier.model, "feature_importances_", None)
-    if importance is not None:
-        out["importance"] = dict(zip(classifier.bands, map(float, importance), strict=True))
-    if classifier.name == "smileCart":
-        tree = classifier.model.tree_
-        out["numberOfNodes"] = int(tree.node_count)
-        out["tree"] = _tree_text(tree, classifier)
-    elif classifier.name == "smileRandomForest":
-        out["numberOfTrees"] = classifier.options["numberOfTrees"]
-    return out
+    """Return what a trained classifier looks like.
+
+    ``classes``; for trees also ``importance`` (the decrease of impurity at every split, summed
+    over splits and trees), ``numberOfTrees``, ``outOfBagErrorEstimate`` and the trees in R's
+    text format, which Classifier.decisionTreeEnsemble reads.
+    """
+    model = classifier.model()
+    out: dict[str, Any] = {}
+    if model.classes and classifier.mode not in _REGRESSIONS:
+        out["classes"] = [int(c) if float(c).is_integer() else c for c in model.classes]
+    return out | model.explain(classifier.bands)
 
 
-def _tree_text(tree: Any, classifier: Classifier) -> str:
-    lines = [f"n= {int(tree.n_node_samples[0])}", "node), split, n, yval * denotes terminal node"]
+@function("Classifier.load", evaluator=True)
+def load_classifier(evaluator: Evaluator, asset_id: str) -> Classifier:
+    """Return a classifier of the catalogue, as Export.classifier.toAsset stored it."""
+    from .trees import classifier_from_json
 
-    def walk(node: int, number: int, text: str, depth: int) -> None:
-        value = tree.value[node][0]
-        label = classifier.classes[int(np.argmax(value))] if classifier.classes else value[0]
-        leaf = tree.children_left[node] < 0
-        lines.append(
-            f"{'  ' * depth}{number}) {text} {int(tree.n_node_samples[node])} {label:g}"
-            + (" *" if leaf else "")
+    stored = None
+    reader = getattr(evaluator.catalog, "classifier", None)
+    if reader is not None:
+        stored = reader(asset_id)
+    if stored is None:
+        raise EngineError(
+            f"Classifier asset '{asset_id}' not found (does not exist or caller does not have "
+            "access)."
         )
-        if not leaf:
-            name = classifier.bands[int(tree.feature[node])]
-            at = float(tree.threshold[node])
-            walk(int(tree.children_left[node]), 2 * number, f"{name}<={at:g}", depth + 1)
-            walk(int(tree.children_right[node]), 2 * number + 1, f"{name}>{at:g}", depth + 1)
-
-    walk(0, 1, "root", 0)
-    return "\n".join(lines)
+    return classifier_from_json(stored)
 
 
 @function("Image.classify")
 def classify(image: Image, classifier: Classifier, name: str) -> Image:
-    """Classify every pixel; masked where any input is."""
+    """Classify every pixel; masked where any input is.
+
+    Inputs are taken by name ([A]). The mask is the least of theirs; where the classifier has
+    no answer the result is masked.
+    """
+    if not classifier.trained:
+        raise EngineError("The classifier has not been trained.")
     inputs = [image.band(n) for n in classifier.bands]
     if not inputs:
-        raise EngineError("The classifier is not trained.")
-    whole = classifier.mode == "CLASSIFICATION"
-    kind = (
-        PixelType("int", int(min(classifier.classes)), int(max(classifier.classes)))
-        if whole and classifier.classes
-        else DOUBLE
-    )
+        raise EngineError("The classifier has no inputs.")
+    if classifier.mode in ARRAY_MODES or classifier.model().many:
+        return _arrays(image, classifier, name)
+    kind = classifier.pixel_type()
+    names = classifier.extra or (name,)
 
     def compute(*got: Pixels) -> Sequence[Pixels]:
-        shape = np.broadcast_shapes(
-            *(p.data.shape for p in got), *(p.mask.shape for p in got if p.mask is not None)
-        )
-        mask = None
-        for pixels in got:
-            mask = both(mask, pixels.mask)
-        ok = valid(mask)
-        take = np.ones(shape, bool) if ok is None else np.broadcast_to(ok, shape)
-        out = np.zeros(shape, kind.dtype)
+        shape, take, mask = _rows(got)
+        made = [np.zeros(shape, kind.dtype) for _ in names]
+        lost = np.zeros(shape, bool)
         if take.any():
-            table = np.column_stack(
-                [np.broadcast_to(p.data, shape)[take].astype(float) for p in got]
-            )
-            out[take] = classifier.predict(table).astype(kind.dtype)
-        return [Pixels(out, mask)]
+            found = classifier.predict(_columns(got, take, shape)).reshape(-1, len(names))
+            blank = np.isnan(found).any(axis=1)
+            found[blank] = 0
+            for k, data in enumerate(made):
+                data[take] = found[:, k].astype(kind.dtype)
+            lost[take] = blank
+        if lost.any():
+            mask = both(mask, ~lost)
+        return [Pixels(data, mask) for data in made]
 
+    node = PixelsNode(compute, inputs)
     first = inputs[0]
-    return image.derived([first.computed(kind, PixelsNode(compute, inputs)).renamed(name)])
+    return image.derived([first.computed(kind, node, k).renamed(n) for k, n in enumerate(names)])
+
+
+def _rows(got: Sequence[Pixels]) -> tuple[tuple[int, ...], Any, Any]:
+    """Return the common shape, the pixels that every input has, and their mask."""
+    shape = np.broadcast_shapes(
+        *(p.data.shape for p in got), *(p.mask.shape for p in got if p.mask is not None)
+    )
+    mask = None
+    for pixels in got:
+        mask = both(mask, pixels.mask)
+    ok = valid(mask)
+    take = np.ones(shape, bool) if ok is None else np.broadcast_to(ok, shape).copy()
+    for pixels in got:
+        if pixels.data.dtype.kind == "f":
+            finite = np.isfinite(pixels.data)
+            if not finite.all():
+                take &= finite
+                mask = both(mask, np.broadcast_to(finite, shape))
+    return shape, take, mask
+
+
+def _columns(got: Sequence[Pixels], take: Any, shape: tuple[int, ...]) -> Table:
+    table = np.empty((int(take.sum()), len(got)))
+    for k, pixels in enumerate(got):
+        table[:, k] = np.broadcast_to(pixels.data, shape)[take]
+    return table
+
+
+def _arrays(image: Image, classifier: Classifier, name: str) -> Image:
+    raise EngineError(
+        f"Output mode '{classifier.mode}' gives an array per pixel, which this emulator has not."
+    )
 
 
 @function("FeatureCollection.classify")
 def classify_features(items: Collection, classifier: Classifier, name: str) -> Collection:
-    """Add the class to every feature; those that miss an input have none."""
+    """Add the answer to every feature; those that miss an input have none."""
+    if not classifier.trained:
+        raise EngineError("The classifier has not been trained.")
 
     def source() -> Iterator[Element]:
         elements = items.items()
         rows = [[i.properties.get(n) for n in classifier.bands] for i in elements]
-        good = [k for k, row in enumerate(rows) if all(v is not None for v in row)]
-        found: dict[int, float] = {}
+        good = [
+            k
+            for k, row in enumerate(rows)
+            if all(isinstance(v, (int, float)) and np.isfinite(v) for v in row)
+        ]
+        found: dict[int, Any] = {}
         if good:
             table = np.asarray([rows[k] for k in good], float)
             found = dict(zip(good, classifier.predict(table), strict=True))
         for k, item in enumerate(elements):
-            if k not in found:
-                yield item
-                continue
-            value = float(found[k])
-            shown = int(value) if classifier.mode == "CLASSIFICATION" else value
-            yield item.replaced({**item.properties, name: shown})
+            more = {} if k not in found else _properties(classifier, found[k], name)
+            yield item.replaced({**item.properties, **more}) if more else item
 
     return items.over(source, items.size)
 
 
-# ------------------------------------------------------------------ confusion matrices
-
-
-def confusion(
-    actual: np.ndarray[Any, Any],
-    predicted: np.ndarray[Any, Any],
-    order: Sequence[int] | None = None,
-) -> ConfusionMatrix:
-    """Return counts of actual (rows) against predicted (columns) classes.
-
-    Examples
-    --------
-    >>> confusion(np.array([0, 1, 1]), np.array([0, 1, 0])).values.astype(int).tolist()
-    [[1, 0], [1, 1]]
-    """
-    a, p = np.asarray(actual, int), np.asarray(predicted, int)
-    if order is None:
-        size = int(max(a.max(initial=0), p.max(initial=0))) + 1
-        if size > 4096:
-            raise EngineError(f"Class values must be small integers; found {size - 1}.")
-        order = range(size)
-    places = {int(v): k for k, v in enumerate(order)}
-    table = np.zeros((len(places), len(places)))
-    for x, y in zip(a, p, strict=True):
-        if int(x) in places and int(y) in places:
-            table[places[int(x)], places[int(y)]] += 1
-    return ConfusionMatrix(table, tuple(places))
-
-
-@function("Collection.errorMatrix")
-def error_matrix(
-    items: Collection, actual: str, predicted: str, order: list[int] | None
-) -> ConfusionMatrix:
-    """Compare two properties."""
-    pairs = [
-        (i.properties[actual], i.properties[predicted])
-        for i in items
-        if i.properties.get(actual) is not None and i.properties.get(predicted) is not None
-    ]
-    table = np.asarray(pairs, float).reshape(-1, 2)
-    return confusion(table[:, 0], table[:, 1], order)
-
-
-@function("ConfusionMatrix")
-def confusion_matrix(array: Any, order: list[int] | None) -> ConfusionMatrix:
-    """Return a matrix of counts."""
-    from .arrays import as_array
-
-    table = as_array(array).values.astype(float)
-    if table.ndim != 2 or table.shape[0] != table.shape[1]:
-        raise EngineError("A confusion matrix must be square.")
-    return ConfusionMatrix(table, tuple(order or range(len(table))))
-
-
-@function("ConfusionMatrix.accuracy")
-def accuracy(matrix: ConfusionMatrix) -> float:
-    """Return the share on the diagonal."""
-    total = matrix.values.sum()
-    return float(np.trace(matrix.values) / total) if total else 0.0
-
-
-@function("ConfusionMatrix.kappa")
-def kappa(matrix: ConfusionMatrix) -> float:
-    """Return the agreement beyond chance."""
-    table = matrix.values
-    total = table.sum()
-    if not total:
-        return 0.0
-    agree = np.trace(table) / total
-    chance = float((table.sum(axis=0) * table.sum(axis=1)).sum()) / total**2
-    return float((agree - chance) / (1 - chance)) if chance != 1 else 1.0
-
-
-def _shares(table: np.ndarray[Any, Any], axis: int) -> np.ndarray[Any, Any]:
-    sums = table.sum(axis=axis)
-    return np.divide(np.diag(table), sums, out=np.zeros(len(table)), where=sums > 0)
-
-
-@function("ConfusionMatrix.producersAccuracy")
-def producers(matrix: ConfusionMatrix) -> Array:
-    """Return the share right of each actual class, as a column."""
-    return Array(_shares(matrix.values, 1)[:, None])
-
-
-@function("ConfusionMatrix.consumersAccuracy")
-def consumers(matrix: ConfusionMatrix) -> Array:
-    """Return the share right of each predicted class, as a row."""
-    return Array(_shares(matrix.values, 0)[None, :])
-
-
-@function("ConfusionMatrix.fscore")
-def fscore(matrix: ConfusionMatrix, beta: float) -> Array:
-    """Return the F score of each class."""
-    p, r = _shares(matrix.values, 0), _shares(matrix.values, 1)
-    square = beta**2
-    low = square * p + r
-    return Array(np.divide((1 + square) * p * r, low, out=np.zeros(len(p)), where=low > 0))
-
-
-@function("ConfusionMatrix.order")
-def order(matrix: ConfusionMatrix) -> list[int]:
-    """Return the classes."""
-    return list(matrix.order)
-
-
-@function("ConfusionMatrix.array")
-def array(matrix: ConfusionMatrix) -> Array:
-    """Return the counts."""
-    return Array(matrix.values)
+def _properties(classifier: Classifier, answer: Any, name: str) -> dict[str, Any]:
+    if np.isnan(answer).any():
+        return {}
+    if classifier.extra:
+        return {n: float(v) for n, v in zip(classifier.extra, answer, strict=True)}
+    if np.ndim(answer):
+        return {name: Array(np.asarray(answer))}
+    return {name: classifier.shown(answer)}
