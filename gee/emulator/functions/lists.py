@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from ..budget import reserve
 from ..errors import EngineError
-from ..geometry import Geometry
+from ..geometry import Geometry, parse_geojson
 from ..image import Element
-from ..patterns import pattern
 from ..reducers import Reducer
 from ..values import Array, Collection, Feature, Filter, Function, type_name
+from ._java import pattern_of
 from .collections import compare_key
 from .registry import function
 from .strings import string
@@ -36,10 +38,12 @@ def equal(a: Any, b: Any) -> bool:
 
 def _at(items: list[Any], index: int) -> int:
     place = index + len(items) if index < 0 else index
+    if not items:
+        raise EngineError(f"List index {index} is out of range: the list is empty.")
     if not 0 <= place < len(items):
         raise EngineError(
-            f"List index must be between 0 and {len(items)}, or between "
-            f"-{len(items)} and -1, found {index}."
+            f"List index must be between 0 and {len(items) - 1}, or between "
+            f"-{len(items)} and -1. Found {index}."
         )
     return place
 
@@ -64,6 +68,14 @@ def _true(value: Any) -> bool:
 def is_equal(left: Any, right: Any) -> bool:
     """Test equality of any two values."""
     return equal(left, right)
+
+
+@function("Describe")
+def describe(value: Any) -> Any:
+    """Return what ``getInfo`` shows of a value, as a value."""
+    from ..jsonvalues import to_json
+
+    return to_json(value)
 
 
 @function("ObjectType")
@@ -145,10 +157,63 @@ def frequency(items: list[Any], element: Any) -> int:
     return sum(equal(i, element) for i in items)
 
 
-@function("List.get", "List.getNumber", "List.getString", "List.getArray", "List.getGeometry")
+@function("List.get")
 def get(items: list[Any], index: int) -> Any:
     """Return an element; negative places count from the end."""
     return items[_at(items, index)]
+
+
+def as_number(value: Any) -> Any:
+    """Return a number, or refuse what is none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+        raise _not_a("number", value)
+    return value
+
+
+def as_string(value: Any) -> str:
+    """Return text, or refuse what is none."""
+    if not isinstance(value, str):
+        raise _not_a("string", value)
+    return value
+
+
+def as_array_value(value: Any) -> Array:
+    """Return an array, or nested lists of numbers as one."""
+    from .arrays import as_array
+
+    if not isinstance(value, (Array, list)):
+        raise _not_a("array", value)
+    return as_array(value)
+
+
+def as_geometry(value: Any) -> Geometry:
+    """Return a geometry, also from GeoJSON."""
+    if isinstance(value, dict) and "type" in value:
+        return parse_geojson(value)
+    if not isinstance(value, Geometry):
+        raise _not_a("geometry", value)
+    return value
+
+
+def _not_a(kind: str, value: Any) -> EngineError:
+    return EngineError(f"The value is no {kind}. Actual type: {type_name(value)}.")
+
+
+_TYPED: dict[str, Callable[[Any], Any]] = {
+    "Number": as_number,
+    "String": as_string,
+    "Array": as_array_value,
+    "Geometry": as_geometry,
+}
+
+
+def _register_typed(kind: str, check: Callable[[Any], Any]) -> None:
+    function(f"List.get{kind}")(lambda items, index: check(get(items, index)))
+    function(f"Dictionary.get{kind}")(lambda items, name: check(_present(items, name)))
+
+
+for _kind, _check in _TYPED.items():
+    _register_typed(_kind, _check)
 
 
 @function("List.indexOf")
@@ -181,7 +246,10 @@ def insert(items: list[Any], index: int, element: Any) -> list[Any]:
     """Insert before a place."""
     place = index + len(items) if index < 0 else index
     if not 0 <= place <= len(items):
-        raise EngineError(f"List index {index} is out of range for {len(items)} elements.")
+        raise EngineError(
+            f"List index must be between 0 and {len(items)}, or between "
+            f"-{len(items)} and -1. Found {index}."
+        )
     return [*items[:place], element, *items[place:]]
 
 
@@ -242,6 +310,9 @@ def remove_all(items: list[Any], other: list[Any]) -> list[Any]:
 @function("List.repeat")
 def repeat(value: Any, count: int) -> list[Any]:
     """Return a value many times."""
+    reserve(max(count, 0))
+    if count < 0:
+        raise EngineError(f"The count must not be negative. Found {count}.")
     return [value] * count
 
 
@@ -276,27 +347,23 @@ def rotate(items: list[Any], distance: int) -> list[Any]:
 @function("List.sequence")
 def sequence(start: Any, end: Any, step: Any, count: int | None) -> list[Any]:
     """Return evenly spaced numbers; the end is included."""
-    whole = all(isinstance(v, int) or v is None for v in (start, end)) and float(step).is_integer()
-    if count is not None:
+    if not all(math.isfinite(v) for v in (start, end, step) if v is not None):
+        raise EngineError("Start, end and step must be finite.")
+    if count is None:
         if end is None:
-            return [_number(start + i * step, whole) for i in range(count)]
-        if count < 2:
-            return [start] * count
-        return [_plain(start + i * (end - start) / (count - 1)) for i in range(count)]
-    if end is None:
-        raise EngineError("Either 'end' or 'count' must be given.")
-    if step == 0:
-        raise EngineError("The step of a sequence must not be 0.")
-    total = math.floor((end - start) / step + 1e-9) + 1
-    return [_number(start + i * step, whole) for i in range(max(total, 0))]
-
-
-def _number(value: Any, whole: bool) -> Any:
-    return int(value) if whole else value
-
-
-def _plain(value: float) -> Any:
-    return int(value) if float(value).is_integer() else value
+            raise EngineError("At least one of 'end' or 'count' must be specified.")
+        if step == 0:
+            raise EngineError("The step must not be zero.")
+        # A hair of tolerance, that ten steps of 0.1 reach 1.
+        count = max(math.floor((end - start) / step + 1e-9) + 1, 0)
+    elif count < 0:
+        raise EngineError(f"The count must not be negative. Found {count}.")
+    elif end is not None:
+        step = (end - start) / (count - 1) if count > 1 else 0
+    reserve(count)
+    whole = isinstance(start, int) and float(step).is_integer()
+    by = int(step) if whole else step
+    return [start + i * by for i in range(count)]
 
 
 @function("List.set")
@@ -317,6 +384,8 @@ def shuffle(items: list[Any], seed: Any) -> list[Any]:
 @function("List.slice")
 def slice_list(items: list[Any], start: int, end: int | None, step: int | None) -> list[Any]:
     """Return a part; negative places count from the end."""
+    if step is not None and step < 1:
+        raise EngineError(f"The step must be positive. Found {step}.")
     return items[start : end : step or 1]
 
 
@@ -325,6 +394,10 @@ def sort(items: list[Any], keys: list[Any] | None) -> list[Any]:
     """Sort, by keys of the same length if given."""
     if keys is None:
         return sorted(items, key=compare_key)
+    if len(keys) != len(items):
+        raise EngineError(
+            f"The list and its keys must have the same length. Found {len(items)} and {len(keys)}."
+        )
     order = sorted(range(len(items)), key=lambda i: compare_key(keys[i]))
     return [items[i] for i in order]
 
@@ -333,6 +406,13 @@ def sort(items: list[Any], keys: list[Any] | None) -> list[Any]:
 def splice(items: list[Any], start: int, count: int, other: list[Any] | None) -> list[Any]:
     """Remove elements from a place on and put others there."""
     place = start + len(items) if start < 0 else start
+    if not 0 <= place <= len(items):
+        raise EngineError(
+            f"List index must be between 0 and {len(items)}, or between "
+            f"-{len(items)} and -1. Found {start}."
+        )
+    if count < 0:
+        raise EngineError(f"The count must not be negative. Found {count}.")
     return items[:place] + (other or []) + items[place + count :]
 
 
@@ -355,7 +435,7 @@ def zipped(items: list[Any], other: list[Any]) -> list[list[Any]]:
 def unzipped(items: list[Any]) -> list[list[Any]]:
     """Return columns of a list of rows."""
     if not all(isinstance(row, list) for row in items):
-        raise EngineError("List.unzip needs a list of lists.")
+        raise EngineError("The elements of the list must be lists.")
     return [list(column) for column in zip(*items, strict=False)]
 
 
@@ -374,6 +454,9 @@ def dictionary(value: Any) -> dict[str, Any]:
     if isinstance(value, list):
         if len(value) % 2:
             raise EngineError("A list of keys and values must have an even length.")
+        for key in value[::2]:
+            if not isinstance(key, str):
+                raise EngineError(f"Keys must be strings. Found {type_name(key)}.")
         return dict(zip(value[::2], value[1::2], strict=True))
     raise EngineError(f"Cannot make a dictionary of {type_name(value)}.")
 
@@ -416,14 +499,7 @@ def get_key(items: dict[str, Any], key: str, default: Any) -> Any:
     return items[key]
 
 
-@function(
-    "Dictionary.getNumber",
-    "Dictionary.getString",
-    "Dictionary.getArray",
-    "Dictionary.getGeometry",
-)
-def get_typed(items: dict[str, Any], key: str) -> Any:
-    """Return the value of a key."""
+def _present(items: dict[str, Any], key: str) -> Any:
     if key not in items:
         raise _missing(items, key)
     return items[key]
@@ -458,7 +534,7 @@ def _picked(items: dict[str, Any], selectors: list[str], ignore: bool) -> list[s
         if selector in items:
             out.append(selector)
             continue
-        found = [k for k in items if pattern(selector).fullmatch(k)]
+        found = [k for k in items if pattern_of(selector).fullmatch(k)]
         if not found and not ignore:
             raise _missing(items, selector)
         out += found
@@ -482,14 +558,18 @@ def select_keys(items: dict[str, Any], selectors: list[str], ignore: bool) -> di
 def rename_keys(
     items: dict[str, Any], before: list[str], after: list[str], overwrite: bool
 ) -> dict[str, Any]:
-    """Rename keys."""
-    out = dict(items)
+    """Rename keys, all at once: two may change places."""
+    if len(before) != len(after):
+        raise EngineError(
+            f"'from' and 'to' must have the same length. Found {len(before)} and {len(after)}."
+        )
+    for old in before:
+        _present(items, old)
+    out = {k: v for k, v in items.items() if k not in before}
     for old, new in zip(before, after, strict=True):
-        if old not in out:
-            raise _missing(items, old)
         if new in out and not overwrite:
             raise EngineError(f"Dictionary already contains key: '{new}'.")
-        out[new] = out.pop(old)
+        out[new] = items[old]
     return out
 
 
@@ -503,8 +583,3 @@ def set_key(items: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
 def size(items: dict[str, Any]) -> int:
     """Return the number of keys."""
     return len(items)
-
-
-def geometry_like(value: Any) -> bool:
-    """Return whether a value is a geometry."""
-    return isinstance(value, Geometry)

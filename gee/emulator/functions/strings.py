@@ -25,7 +25,7 @@ def string(value: Any) -> str:
         return java_text(value)
     if isinstance(value, Date):
         return value.at().strftime("%Y-%m-%dT%H:%M:%S")
-    from ..evaluate import to_json
+    from ..jsonvalues import to_json
 
     return json.dumps(to_json(value), separators=(",", ":"))
 
@@ -119,15 +119,19 @@ def trim(text: str) -> str:
 @function("String.decodeJSON")
 def decode(text: str) -> Any:
     """Read JSON."""
+
+    def refuse(word: str) -> Any:
+        raise ValueError(f"'{word}' is no value of JSON")
+
     try:
-        return json.loads(text)
-    except ValueError as problem:
+        return json.loads(text, parse_constant=refuse)
+    except (ValueError, RecursionError) as problem:
         raise EngineError(f"Invalid JSON: {problem}.") from None
 
 
 @function("String.encodeJSON")
 def encode(value: Any) -> str:
-    """Write JSON."""
-    from ..evaluate import to_json
+    """Write JSON, without spaces and with keys in their natural order."""
+    from ..jsonvalues import to_json
 
-    return json.dumps(to_json(value), separators=(",", ":"))
+    return json.dumps(to_json(value), separators=(",", ":"), ensure_ascii=False, sort_keys=True)
