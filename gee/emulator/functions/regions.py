@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from ..accumulators import accumulator
 from ..errors import EngineError
 from ..geometry import Geometry, covered, fractions
 from ..image import Element, Image
@@ -141,139 +143,38 @@ def _fitted(
     return projection, window
 
 
-class _Gather:
-    """Collects the rows that a reducer needs, tile by tile."""
-
-    def __init__(self, bands: int) -> None:
-        self.values: list[list[Array]] = [[] for _ in range(bands)]
-        self.weights: list[list[Array]] = [[] for _ in range(bands)]
-        self.inside: list[list[Array]] = [[] for _ in range(bands)]
-
-    def add(self, part: Sampled, group: Sequence[int], slot: int) -> None:
-        """Take the rows where all bands of a group are valid."""
-        mask = part.masks[group[0]]
-        for band in group[1:]:
-            mask = np.minimum(mask, part.masks[band])
-        ok = mask > 0
-        self.weights[slot].append((mask * np.where(part.share > 0, part.share, 1))[ok])
-        self.inside[slot].append(part.inside[ok])
-        for band in group:
-            self.values[band].append(part.values[band][ok])
-
-
-class _Moments:
-    """Sums of one band, tile after tile: what means, spreads and extremes need.
-
-    Spreads are merged about their means (Chan et al. 1979), so large values keep their digits.
-    """
-
-    def __init__(self) -> None:
-        self.weight = self.total = 0.0
-        self.count = 0
-        self.mean = self.spread = 0.0
-        self.low: Any = None
-        self.high: Any = None
-
-    def add(self, values: Array, weights: Array, inside: Array) -> None:
-        """Take the valid pixels of a tile; ``inside``: those whose centre counts."""
-        self.weight += float(weights.sum(dtype=float))
-        self.total += float(np.dot(values.astype(float), weights.astype(float)))
-        plain = values[inside]
-        n = len(plain)
-        if not n:
-            return
-        wide = plain.astype(float)
-        mean = float(wide.mean())
-        step = mean - self.mean
-        whole = self.count + n
-        self.spread += float(((wide - mean) ** 2).sum()) + step**2 * self.count * n / whole
-        self.mean += step * n / whole
-        self.count = whole
-        low, high = plain.min().item(), plain.max().item()
-        self.low = low if self.low is None else min(self.low, low)
-        self.high = high if self.high is None else max(self.high, high)
-
-    def output(self, name: str, weighted: bool) -> Any:
-        """Return what the reducer of a name gives."""
-        if name == "count":
-            return self.count
-        if name in ("min", "max"):
-            return self.low if name == "min" else self.high
-        if name == "sum":
-            return self.total if weighted else self.mean * self.count
-        if name == "mean":
-            if weighted:
-                return self.total / self.weight if self.weight > 0 else None
-            return self.mean if self.count else None
-        less = 1 if name.startswith("sample") else 0
-        if self.count <= less:
-            return None
-        variance = self.spread / (self.count - less)
-        return math.sqrt(variance) if name.lower().endswith("stddev") else variance
-
-
-_BY_MOMENTS = {
-    "mean", "sum", "count", "min", "max", "stdDev", "variance", "sampleStdDev", "sampleVariance",
-}  # fmt: skip
-
-
-def _leaves(reducer: Reducer) -> list[Reducer]:
-    if not reducer.parts:
-        return [reducer]
-    return [leaf for part in reducer.parts for leaf in _leaves(part)]
-
-
-def _streams(reducer: Reducer) -> bool:
-    """Return whether a reducer needs no more than moments, whatever the number of pixels."""
-    return (
-        reducer.inputs == 1
-        and "collect" not in reducer.options
-        and all(leaf.name in _BY_MOMENTS and leaf.inputs == 1 for leaf in _leaves(reducer))
-    )
-
-
-def _reduce_moments(image: Image, parts: Iterator[Sampled], reducer: Reducer) -> list[list[Any]]:
-    moments = [_Moments() for _ in image.bands]
-    for part in parts:
-        share = np.where(part.share > 0, part.share, 1)
-        for band, found in enumerate(moments):
-            mask = part.masks[band]
-            ok = mask > 0
-            found.add(part.values[band][ok], (mask * share)[ok], part.inside[ok])
-    return [
-        [found.output(leaf.name, leaf.weighted) for leaf in _leaves(reducer)] for found in moments
-    ]
+def _rows(part: Sampled, group: Sequence[int]) -> tuple[list[Array], Array, Array]:
+    """Return values, weights and whether the centre is inside, where all bands are valid."""
+    mask = part.masks[group[0]]
+    for band in group[1:]:
+        mask = np.minimum(mask, part.masks[band])
+    weights = mask * np.where(part.share > 0, part.share, 1)
+    ok = mask > 0
+    if ok.all():
+        return [part.values[band] for band in group], weights, part.inside
+    return [part.values[band][ok] for band in group], weights[ok], part.inside[ok]
 
 
 def _reduce(
-    image: Image, parts: Iterator[Sampled], reducer: Reducer
+    image: Image, parts: Callable[[], Iterator[Sampled]], reducer: Reducer, limits: Limits
 ) -> tuple[list[list[Any]], bool]:
-    """Return the outputs per group of bands, and whether groups are single bands."""
-    if _streams(reducer):
-        return _reduce_moments(image, parts, reducer), True
+    """Return the outputs per group of bands, and whether groups are single bands.
+
+    ``parts`` is called once for every pass over the pixels that the reducer needs.
+    """
     single = reducer.inputs == 1
     n = len(image.bands)
     if not single and reducer.inputs != n:
         raise EngineError(f"Need {reducer.inputs} bands for the reducer's inputs, got {n}.")
     groups = [[i] for i in range(n)] if single else [list(range(n))]
-    gather = _Gather(n)
-    for part in parts:
-        for slot, group in enumerate(groups):
-            gather.add(part, group, slot)
-    out = []
-    for slot, group in enumerate(groups):
-        columns = [
-            np.concatenate(gather.values[b]) if gather.values[b] else np.empty(0) for b in group
-        ]
-        weights = gather.weights[slot]
-        out.append(
-            reducer.reduce(
-                columns,
-                np.concatenate(weights).astype(float) if weights else np.empty(0),
-                np.concatenate(gather.inside[slot]) if weights else np.empty(0, bool),
-            )
-        )
-    return out, single
+    made = [accumulator(reducer, max(limits.rows // len(groups), 1)) for _ in groups]
+    again = True
+    while again:
+        for part in parts():
+            for group, one in zip(groups, made, strict=True):
+                one.add(*_rows(part, group))
+        again = any([one.again() for one in made])
+    return [one.result() for one in made], single
 
 
 def named(
@@ -311,13 +212,15 @@ def reduce_region(
     whose centre is inside (guides/reducers_reduce_region).
     """
     region = _region(image, geometry)
+    limits: Limits = evaluator.limits
     if region.shape.is_empty:
-        parts: Iterator[Sampled] = iter(())
+        outputs, single = _reduce(image, lambda: iter(()), reducer, limits)
     else:
         projection = target_projection(image, crs, transform, scale)
         projection, _ = _fitted(region, projection, most, best)
-        parts = region_pixels(image, region, projection, evaluator.limits)
-    outputs, single = _reduce(image, parts, reducer)
+        outputs, single = _reduce(
+            image, lambda: region_pixels(image, region, projection, limits), reducer, limits
+        )
     return named(image, reducer, outputs, single, feature=False)
 
 
@@ -335,14 +238,15 @@ def reduce_regions(
 ) -> Collection:
     """Add reduced values to every feature."""
     projection = target_projection(image, crs, transform, scale)
+    limits: Limits = evaluator.limits
 
     def source() -> Iterator[Element]:
         for item in items:
             shape = geometry_of(item)
             values: dict[str, Any] = {}
             if shape is not None and not shape.shape.is_empty:
-                parts = region_pixels(image, shape, projection, evaluator.limits)
-                outputs, single = _reduce(image, parts, reducer)
+                parts = partial(region_pixels, image, shape, projection, limits)
+                outputs, single = _reduce(image, parts, reducer, limits)
                 values = named(image, reducer, outputs, single, feature=True)
             kept = {k: v for k, v in values.items() if v is not None}
             yield Feature(shape, {**item.properties, **kept})
