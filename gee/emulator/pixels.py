@@ -65,6 +65,9 @@ class Limits:
         needs, the inputs of a reprojection, or the area of what cannot be cut into tiles
         (``cumulativeCost``, ``reduceToVectors``). Above it a request is refused with
         "User memory limit exceeded.".
+    rows : int
+        Most pixels of a region or a sample that are held at once; beyond it reducers go on
+        with sums and tables, or are refused.
     """
 
     tile: int = 512
@@ -72,6 +75,7 @@ class Limits:
     cache_bytes: int = 128 * 2**20
     stack_bytes: int = 128 * 2**20
     max_pixels: int = 2**24
+    rows: int = 2**21
 
     def check(self, width: int, height: int) -> None:
         """Refuse a step that would hold more pixels than one may.
