@@ -427,26 +427,16 @@ class BlockNode(Node):
             return found
 
     def compute(self, context: Context, window: Window) -> Sequence[Pixels]:
-        side = self.side
         out = [
             Pixels(np.zeros(window.shape, kind.dtype), np.zeros(window.shape, bool))
             for kind in self.kinds
         ]
-        end_row, end_column = window.row + window.height, window.column + window.width
-        for row in range(window.row // side * side, end_row, side):
-            for column in range(window.column // side * side, end_column, side):
-                block = Window(window.projection, column, row, side, side)
-                top, bottom = max(row, window.row), min(row + side, end_row)
-                left, right = max(column, window.column), min(column + side, end_column)
-                here = np.s_[top - row : bottom - row, left - column : right - column]
-                there = np.s_[
-                    top - window.row : bottom - window.row,
-                    left - window.column : right - window.column,
-                ]
-                for target, got in zip(out, self._block(context, block), strict=True):
-                    target.data[there] = got.data[here]
-                    assert target.mask is not None
-                    target.mask[there] = True if got.mask is None else got.mask[here]
+        for block, part in window.blocks(self.side):
+            here, there = part.within(block), part.within(window)
+            for target, got in zip(out, self._block(context, block), strict=True):
+                target.data[there] = got.data[here]
+                assert target.mask is not None
+                target.mask[there] = True if got.mask is None else got.mask[here]
         return out
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import EngineError
+from .errors import EngineError, LimitError
 from .projection import PixelGrid, Projection, Window
 from .types import PixelType
 
@@ -91,15 +91,10 @@ class Limits:
         >>> Limits(max_pixels=100).check(10, 11)
         Traceback (most recent call last):
         ...
-        gee.emulator.errors.EngineError: User memory limit exceeded.
+        gee.emulator.errors.LimitError: User memory limit exceeded.
         """
         if width * height > self.max_pixels:
-            raise EngineError(
-                "User memory limit exceeded.",
-                hint=f"A step needs {width} x {height} pixels at once, more than "
-                f"{self.max_pixels}: ask for a smaller area, a smaller neighbourhood or a "
-                "coarser scale.",
-            )
+            raise LimitError("User memory limit exceeded.")
 
     @property
     def workers(self) -> int:

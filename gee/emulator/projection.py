@@ -9,7 +9,7 @@ an output was cut into tiles.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,7 @@ __all__ = [
 
 Floats = NDArray[Any]
 Transform = tuple[float, float, float, float, float, float]
+_UNIT: Transform = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 # Metres in a degree of longitude at the equator: what Earth Engine calls the nominal
 # scale of EPSG:4326 at one degree.
@@ -142,8 +143,7 @@ class Projection:
     @property
     def is_default(self) -> bool:
         """True for the projection of composites and constants: EPSG:4326 at one degree."""
-        a, b, _, d, e, _ = self.transform
-        return self.crs == "EPSG:4326" and abs(a) == 1 and abs(e) == 1 and b == d == 0
+        return self.crs == "EPSG:4326" and self.transform == _UNIT
 
     @property
     def turn(self) -> float | None:
@@ -327,6 +327,24 @@ class Window:
             self.part(0, 0, self.height, cut),
             self.part(0, cut, self.height, self.width - cut),
         )
+
+    def blocks(self, side: int) -> Iterator[tuple[Window, Window]]:
+        """Yield (block, part): aligned squares of the lattice, and what of each is inside."""
+        end_row, end_column = self.row + self.height, self.column + self.width
+        for row in range(self.row // side * side, end_row, side):
+            for column in range(self.column // side * side, end_column, side):
+                top, left = max(row, self.row), max(column, self.column)
+                height = min(row + side, end_row) - top
+                width = min(column + side, end_column) - left
+                yield (
+                    Window(self.projection, column, row, side, side),
+                    Window(self.projection, left, top, width, height),
+                )
+
+    def within(self, other: Window) -> tuple[slice, slice]:
+        """Return the (rows, columns) of ``other`` that this window takes up."""
+        top, left = self.row - other.row, self.column - other.column
+        return slice(top, top + self.height), slice(left, left + self.width)
 
     def anchored(self) -> Window:
         """Return the same pixels, counted from the origin of the coordinate system.

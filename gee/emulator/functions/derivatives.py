@@ -8,13 +8,13 @@ import numpy as np
 
 from .. import kernels
 from ..image import HaloNode, Image
-from ..pixels import Array, Pixels
+from ..pixels import Pixels
 from ..projection import Window
 from ..types import FLOAT, PixelType
 from .focal import inner
 from .registry import function
 
-__all__ = ["central"]
+__all__ = ["central", "rises"]
 
 
 @function("Image.derivative")
@@ -22,7 +22,7 @@ def derivative(image: Image) -> Image:
     """Return central differences per pixel: band_x and band_y."""
     bands = []
     for b in image.bands:
-        node = HaloNode(lambda w, p: central(p, None), [b], 1)
+        node = HaloNode(lambda w, p: central(p), [b], 1)
         kind = PixelType("double" if b.type.precision != "float" else "float")
         bands += [
             b.computed(kind, node, 0).renamed(f"{b.id}_x"),
@@ -31,15 +31,13 @@ def derivative(image: Image) -> Image:
     return image.derived(bands)
 
 
-def central(pixels: Pixels, sizes: tuple[Array, Array] | None) -> list[Pixels]:
-    """Return half the difference of the neighbours, per pixel or per metre."""
+def central(pixels: Pixels) -> list[Pixels]:
+    """Return half the difference of the neighbours to the right and left, below and above."""
     data, mask = pixels
     v = data.astype(np.float64)
     dx = (v[1:-1, 2:] - v[1:-1, :-2]) * 0.5
     dy = (v[2:, 1:-1] - v[:-2, 1:-1]) * 0.5
     ok = kernels.valid(mask)
-    if sizes is not None:
-        dx, dy = dx / sizes[0], dy / sizes[1]
     if ok is None:
         return [Pixels(dx, None), Pixels(dy, None)]
     here = ok[1:-1, 1:-1]
@@ -49,22 +47,45 @@ def central(pixels: Pixels, sizes: tuple[Array, Array] | None) -> list[Pixels]:
     ]
 
 
+def rises(window: Window, pixels: Pixels) -> list[Pixels]:
+    """Return the change per metre along the x and the y axis of the coordinate system.
+
+    Parameters
+    ----------
+    window : Window
+    pixels : Pixels
+        With a border of one pixel.
+
+    Returns
+    -------
+    list of two Pixels
+        Towards growing x and y (east and north). On grids that do not run along the axes each
+        needs both differences, so both have one mask.
+    """
+    from .sources import pixel_sizes
+
+    across, down = central(pixels)
+    a, b, _, d, e, _ = window.projection.transform
+    wide, high = pixel_sizes(window)
+    if window.projection.is_square:
+        return [
+            Pixels(across.data / wide * math.copysign(1, a), across.mask),
+            Pixels(down.data / high * math.copysign(1, e), down.mask),
+        ]
+    # Metres per unit of x and y, from the length of a pixel's sides.
+    x_unit, y_unit = wide / math.hypot(a, d), high / math.hypot(b, e)
+    det = a * e - b * d
+    mask = kernels.both(across.mask, down.mask)
+    x = (e * across.data - d * down.data) / det
+    y = (a * down.data - b * across.data) / det
+    return [Pixels(x / x_unit, mask), Pixels(y / y_unit, mask)]
+
+
 @function("Image.gradient")
 def gradient(image: Image) -> Image:
     """Return the x and y gradient of a band per metre (y grows northwards)."""
-    from .sources import pixel_sizes
-
     source = image.bands[0]
-
-    def compute(window: Window, pixels: Pixels) -> list[Pixels]:
-        dx, dy = central(pixels, pixel_sizes(window))
-        a, e = window.projection.transform[0], window.projection.transform[4]
-        return [
-            Pixels(dx.data * math.copysign(1, a), dx.mask),
-            Pixels(dy.data * math.copysign(1, e), dy.mask),
-        ]
-
-    node = HaloNode(compute, [source], 1)
+    node = HaloNode(rises, [source], 1)
     return image.derived(
         [source.computed(FLOAT, node, 0).renamed("x"), source.computed(FLOAT, node, 1).renamed("y")]
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 import shapely
 
 from ..errors import EngineError
@@ -157,87 +156,6 @@ def resample(image: Image, mode: str) -> Image:
         if mode == "bicubic":
             kind = PixelType(kind.precision)  # overshoots the range
         bands.append(b.computed(kind, ResampleNode(b, mode)))
-    return image.with_bands(bands)
-
-
-class _ResolutionNode(Node):
-    """Its input on its own grid, aggregated over each output pixel.
-
-    Weights are masks times covered areas (guides/resample). The footprint of an output
-    pixel is taken as a box in the input's pixels.
-    """
-
-    __slots__ = ("best", "most", "reducer")
-
-    def __init__(self, band: Band, reducer: Any, best: bool, most: int) -> None:
-        super().__init__([band])
-        self.reducer, self.best, self.most = reducer, best, most
-
-    def compute(self, context: Context, window: Window) -> list[Pixels]:
-        from ..image import full
-        from ..kernels import weights_of
-        from ..projection import locate
-
-        band = self.inputs[0]
-        lattice = band.projection
-        place = locate(window, lattice)
-        columns, rows = place.columns, place.rows
-        if place.separable:
-            columns = np.broadcast_to(columns[None, :], window.shape)
-            rows = np.broadcast_to(rows[:, None], window.shape)
-        ratio = window.projection.nominal_scale / lattice.nominal_scale
-        level = 0
-        while math.ceil(ratio / 2**level) ** 2 > self.most:
-            if not self.best:
-                raise EngineError(
-                    f"Too many input pixels per output pixel: {math.ceil(ratio) ** 2} > "
-                    f"{self.most}. Increase maxPixels or set bestEffort.",
-                    function="Image.reduceResolution",
-                )
-            level += 1
-        if ratio <= 1:
-            return [context.read(band, window)]
-        if level:
-            k = 2.0**level
-            lattice, columns, rows, ratio = lattice.scaled(k), columns / k, rows / k, ratio / k
-        half = ratio / 2
-        c0, r0 = math.floor(columns.min() - half), math.floor(rows.min() - half)
-        c1, r1 = math.ceil(columns.max() + half) + 1, math.ceil(rows.max() + half) + 1
-        if (c1 - c0) * (r1 - r0) > 4 * 2**20 and window.height > 1:
-            from .collections import joined
-
-            cut = window.height // 2
-            parts = [
-                window.part(0, 0, cut, window.width),
-                window.part(cut, 0, window.height - cut, window.width),
-            ]
-            return joined([self.compute(context, p) for p in parts], parts)
-        source = Window(lattice, c0, r0, c1 - c0, r1 - r0)
-        got = full(context.read_bounded(band, source), source)
-        strength = weights_of(got.mask, source.shape)
-        fold = self.reducer.fold([band.type], window.shape)
-        left, top = columns - half - c0, rows - half - r0
-        size = math.ceil(ratio) + 1
-        for i in range(size):
-            for j in range(size):
-                c, r = np.floor(left) + j, np.floor(top) + i
-                share = np.clip(np.minimum(c + 1, left + ratio) - np.maximum(c, left), 0, 1)
-                share = share * np.clip(np.minimum(r + 1, top + ratio) - np.maximum(r, top), 0, 1)
-                ci = np.clip(c.astype(int), 0, source.width - 1)
-                ri = np.clip(r.astype(int), 0, source.height - 1)
-                weight = (share * strength[ri, ci]).astype(np.float32)
-                fold.add([Pixels(got.data[ri, ci], weight)])
-        out = fold.result()
-        return [Pixels(p.data, None if p.mask is None else p.mask > 0) for p in out]
-
-
-@function("Image.reduceResolution")
-def reduce_resolution(image: Image, reducer: Any, best: bool, most: int) -> Image:
-    """Aggregate input pixels at the next reprojection."""
-    bands = []
-    for b in image.bands:
-        kinds = reducer.types([b.type])
-        bands.append(b.computed(kinds[0], _ResolutionNode(b, reducer, best, most)))
     return image.with_bands(bands)
 
 

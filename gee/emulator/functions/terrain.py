@@ -12,11 +12,11 @@ import numpy as np
 
 from ..errors import EngineError
 from ..image import HaloNode, Image, unique_names
-from ..kernels import valid
+from ..kernels import both, valid
 from ..pixels import Array, Band, Pixels
 from ..projection import Window
 from ..types import BYTE, FLOAT, PixelType
-from .derivatives import central
+from .derivatives import rises
 from .registry import function
 from .sources import pixel_sizes
 
@@ -37,13 +37,8 @@ def _elevation(image: Image) -> Band:
 
 def _gradient(window: Window, pixels: Pixels) -> tuple[Array, Array, Array | None]:
     """Return the rise per metre towards grid east and grid north."""
-    dx, dy = central(pixels, pixel_sizes(window))
-    a, e = window.projection.transform[0], window.projection.transform[4]
-    return (
-        dx.data * math.copysign(1, a),
-        dy.data * math.copysign(1, e),
-        dx.mask if dx.mask is None or dy.mask is None else dx.mask & np.asarray(dy.mask),
-    )
+    east, north = rises(window, pixels)
+    return east.data, north.data, both(east.mask, north.mask)
 
 
 def _slope(window: Window, pixels: Pixels) -> list[Pixels]:
@@ -123,7 +118,7 @@ def hill_shadow(image: Image, azimuth: float, zenith: float, size: int, hysteres
     b = _elevation(image)
     reach = max(size, 1)
     rise = math.tan(math.radians(90 - zenith))
-    dx, dy = math.sin(math.radians(azimuth)), -math.cos(math.radians(azimuth))
+    east, north = math.sin(math.radians(azimuth)), math.cos(math.radians(azimuth))
 
     def compute(window: Window, pixels: Pixels) -> list[Pixels]:
         from ..kernels import shifted
@@ -133,11 +128,16 @@ def hill_shadow(image: Image, azimuth: float, zenith: float, size: int, hysteres
         if ok is not None:
             v = np.where(ok, v, -np.inf)
         across, down = pixel_sizes(window)
+        p, q, _, s, t, _ = window.projection.transform
+        # The sun's direction in pixels: one pixel long, whichever way the grid lies.
+        x, y = (t * east - q * north) / (p * t - q * s), (p * north - s * east) / (p * t - q * s)
+        dx, dy = x / math.hypot(x, y), y / math.hypot(x, y)
+        x_unit, y_unit = across / math.hypot(p, s), down / math.hypot(q, t)
         here = shifted(v, 0, 0, reach)
         lit = np.ones(here.shape, bool)
         for step in range(1, reach + 1):
             c, r = round(dx * step), round(dy * step)
-            far = np.hypot(c * across, r * down)
+            far = np.hypot((p * c + q * r) * x_unit, (s * c + t * r) * y_unit)
             lit &= shifted(v, r, c, reach) - here <= far * rise
         inner = None if ok is None else shifted(ok, 0, 0, reach)
         return [Pixels(lit.astype(np.uint8), inner)]

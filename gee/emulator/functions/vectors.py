@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -161,40 +162,56 @@ def distance(items: Collection, radius: float, margin: float) -> Image:
                          shape.geodesic)
             )  # fmt: skip
 
+    # A plane around each block keeps the Earth's distances to a part in 10^5; the same block
+    # has the same plane in every window.
+    laid: dict[str, Any] = {}
+
+    def plane(block: Window) -> tuple[str, Any]:
+        crs = _plane(block)
+        if crs not in laid:
+            if len(laid) > 64:
+                laid.clear()
+            laid[crs] = shapely.STRtree([g.in_crs(crs) for g in parts])
+        return crs, laid[crs]
+
     def compute(window: Window) -> list[Pixels]:
         from .sources import lonlat_of
 
         if not parts:
             return [Pixels(np.zeros((1, 1)), np.zeros((1, 1), bool))]
-        lon, lat = (np.broadcast_to(v, window.shape) for v in lonlat_of(window))
-        # A plane per aligned block of rows keeps the sphere's distances to a part in 10^5.
         out = np.full(window.shape, np.inf)
-        crs = _plane(window)
-        change = transformer("EPSG:4326", crs)
-        lines = [g.in_crs(crs) for g in parts]
-        tree = shapely.STRtree(lines)
-        x, y = change.transform(lon, lat)
-        points = shapely.points(np.asarray(x).ravel(), np.asarray(y).ravel())
-        found, far = tree.query_nearest(
-            points, max_distance=radius, return_distance=True, all_matches=False
-        )
-        flat = out.ravel()
-        flat[found[0]] = far
-        out = flat.reshape(window.shape)
+        side = _PLANE
+        while side > 8 and side * window.projection.nominal_scale > _WIDEST_PLANE:
+            side //= 2
+        for block, part in window.blocks(side):
+            crs, tree = plane(block)
+            lon, lat = (np.broadcast_to(v, part.shape) for v in lonlat_of(part))
+            x, y = transformer("EPSG:4326", crs).transform(lon, lat)
+            points = shapely.points(np.asarray(x).ravel(), np.asarray(y).ravel())
+            found, far = tree.query_nearest(
+                points, max_distance=radius, return_distance=True, all_matches=False
+            )
+            flat = np.full(part.width * part.height, np.inf)
+            flat[found[0]] = far
+            out[part.within(window)] = flat.reshape(part.shape)
         ok = np.isfinite(out)
         return [Pixels(np.where(ok, out, 0), ok)]
 
     return Image([Band("distance", DOUBLE, WGS84, WindowNode(compute))])
 
 
-def _plane(window: Window) -> str:
-    """Return an equidistant plane that is the same for every window of a lattice's region."""
+_PLANE = 512
+_WIDEST_PLANE = 50_000.0  # metres
+
+
+def _plane(block: Window) -> str:
+    """Return an equidistant plane around the middle of a block."""
     from ..geometry import local_crs
 
-    x, y = window.projection.to_crs(
-        (window.column // 4096 + 0.5) * 4096, (window.row // 4096 + 0.5) * 4096
-    )
-    lon, lat = transformer(window.projection.crs, "EPSG:4326").transform(x, y)
+    x, y = block.projection.to_crs(block.column + block.width / 2, block.row + block.height / 2)
+    lon, lat = transformer(block.projection.crs, "EPSG:4326").transform(x, y)
+    if not (math.isfinite(lon) and math.isfinite(lat)):
+        return local_crs(0.0, 0.0)
     return local_crs(round(float(lon), 2), round(float(lat), 2))
 
 
