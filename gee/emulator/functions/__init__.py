@@ -58,6 +58,7 @@ _FAMILIES = (
     "projections",
     "reducers",
     "regions",
+    "resolution",
     "sampling",
     "sources",
     "strings",
