@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import EngineError
+from .errors import LimitError
 from .reducers import Reducer
 
-__all__ = ["Accumulator", "accumulator", "leaves"]
+__all__ = ["Accumulator", "accumulator", "memory_exceeded"]
 
 Array = NDArray[Any]
 
@@ -37,13 +37,9 @@ _BY_RANGE = {"histogram", "autoHistogram"}
 _DIGIT = 16  # bits of a value that one pass looks at
 
 
-def memory_exceeded() -> EngineError:
+def memory_exceeded() -> LimitError:
     """Return Earth Engine's words for a computation that would hold too much."""
-    return EngineError(
-        "User memory limit exceeded.",
-        hint="The reducer has to hold every value: reduce a smaller region, at a coarser scale, "
-        "or with a reducer that sums.",
-    )
+    return LimitError("User memory limit exceeded.")
 
 
 class Accumulator:
@@ -70,13 +66,6 @@ class Accumulator:
     def result(self) -> list[Any]:
         """Return the reducer's outputs."""
         raise NotImplementedError
-
-
-def leaves(reducer: Reducer) -> list[Reducer]:
-    """Return the reducers that a combined one consists of."""
-    if not reducer.parts:
-        return [reducer]
-    return [leaf for part in reducer.parts for leaf in leaves(part)]
 
 
 def accumulator(reducer: Reducer, rows: int) -> Accumulator:

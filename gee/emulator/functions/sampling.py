@@ -6,36 +6,67 @@ Earth Engine's own draws for a seed are not known.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import shapely
 
+from ..accumulators import memory_exceeded
 from ..errors import EngineError
 from ..geometry import Geometry
 from ..image import Element, Image
+from ..pixels import Array, Limits
 from ..projection import Projection, transformer
 from ..values import Collection, Feature, geometry_of
-from .regions import Sampled, _region, region_pixels, target_projection
+from .regions import _region, region_pixels, target_projection
 from .registry import function
 from .sources import hashed
 
 __all__: list[str] = []
 
 
-def _usable(part: Sampled, drop: bool) -> np.ndarray[Any, Any]:
-    """Rows whose centre is inside; without nulls unless they are kept."""
-    keep = part.inside.copy()
-    if drop:
-        for mask in part.masks:
-            keep &= mask > 0
-    return keep
+@dataclass
+class _Drawn:
+    """Pixels of a region in the order of their rows, however it was cut into tiles."""
+
+    rows: Array
+    columns: Array
+    values: list[Array]
+    valid: list[Array]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def taken(self, keep: Array) -> _Drawn:
+        """Return the pixels of an index or a mask."""
+        return _Drawn(
+            self.rows[keep], self.columns[keep],
+            [v[keep] for v in self.values], [m[keep] for m in self.valid],
+        )  # fmt: skip
+
+    def joined(self, other: _Drawn) -> _Drawn:
+        """Return these pixels and others."""
+        both = np.concatenate
+        return _Drawn(
+            both([self.rows, other.rows]), both([self.columns, other.columns]),
+            [both(pair) for pair in zip(self.values, other.values, strict=True)],
+            [both(pair) for pair in zip(self.valid, other.valid, strict=True)],
+        )  # fmt: skip
+
+    def ordered(self) -> _Drawn:
+        """Return the pixels row by row."""
+        return self.taken(np.lexsort((self.columns, self.rows)))
 
 
-def _points(
-    projection: Projection, columns: np.ndarray[Any, Any], rows: np.ndarray[Any, Any]
-) -> list[Geometry]:
+def _most(image: Image, limits: Limits) -> int:
+    """Return how many features with the bands of an image may be held."""
+    # A feature is a Python object: as large as the values of several pixels, plus its own.
+    return max(limits.rows // (len(image.bands) + 6), 1)
+
+
+def _points(projection: Projection, columns: Array, rows: Array) -> list[Geometry]:
     x, y = projection.to_crs(columns + 0.5, rows + 0.5)
     lon, lat = transformer(projection.crs, "EPSG:4326").transform(x, y)
     return [
@@ -44,54 +75,84 @@ def _points(
     ]
 
 
-def _table(
-    image: Image, region: Geometry, projection: Projection, evaluator: Any, drop: bool
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], list[Any], list[Any]]:
-    rows, columns = [], []
-    values: list[list[Any]] = [[] for _ in image.bands]
-    masks: list[list[Any]] = [[] for _ in image.bands]
-    for part in region_pixels(image, region, projection, evaluator.limits):
-        keep = _usable(part, drop)
-        rows.append(part.rows[keep])
-        columns.append(part.columns[keep])
-        for k in range(len(image.bands)):
-            values[k].append(part.values[k][keep])
-            masks[k].append(part.masks[k][keep])
+def _drawn(
+    image: Image,
+    region: Geometry,
+    projection: Projection,
+    limits: Limits,
+    drop: bool,
+    keep: Callable[[_Drawn], Array] | None = None,
+    most: int | None = None,
+) -> _Drawn:
+    """Return the pixels of a region whose centre is inside, or those of them that are drawn.
 
-    def joined(parts: list[Any]) -> Any:
-        return np.concatenate(parts) if parts else np.empty(0)
+    Parameters
+    ----------
+    drop : bool
+        Without the pixels that have a masked band.
+    keep : function, optional
+        Draws from pixels: their indices. It is asked tile after tile, again with what was kept
+        so far, so what is not drawn from a part must not be drawn from the whole either.
+    most : int, optional
+        Pixels that may be held.
 
-    found_rows, found_columns = joined(rows).astype(np.int64), joined(columns).astype(np.int64)
-    # In the order of rows, however the region was cut into tiles.
-    order = np.lexsort((found_columns, found_rows))
-    return (
-        found_rows[order],
-        found_columns[order],
-        [joined(v)[order] for v in values],
-        [joined(m)[order] for m in masks],
-    )
+    Raises
+    ------
+    LimitError
+        More are to be held.
+    """
+    most = _most(image, limits) if most is None else most
+    held: _Drawn | None = None
+    waiting: list[_Drawn] = []
+    waits = 0
+
+    def settle() -> None:
+        nonlocal held, waiting, waits
+        for found in waiting:
+            held = found if held is None else held.joined(found)
+        if held is not None and keep is not None:
+            held = held.ordered()
+            held = held.taken(keep(held))
+        waiting, waits = [], 0
+        if held is not None and len(held) > most:
+            raise memory_exceeded()
+
+    for part in region_pixels(image, region, projection, limits):
+        usable = part.inside.copy()
+        if drop:
+            for mask in part.masks:
+                usable &= mask > 0
+        found = _Drawn(
+            part.rows[usable].astype(np.int64), part.columns[usable].astype(np.int64),
+            [v[usable] for v in part.values], [m[usable] > 0 for m in part.masks],
+        )  # fmt: skip
+        if keep is not None:
+            found = found.taken(keep(found))
+        waiting.append(found)
+        waits += len(found)
+        if waits > min(most, 65_536):
+            settle()
+    settle()
+    if held is None:
+        nothing: list[Array] = [np.empty(0) for _ in image.bands]
+        none = np.empty(0, np.int64)
+        return _Drawn(none, none, nothing, nothing)
+    return held.ordered()
 
 
 def _features(
-    image: Image,
-    projection: Projection,
-    rows: Any,
-    columns: Any,
-    values: Any,
-    masks: Any,
-    geometries: bool,
-) -> list[Element]:
-    points = _points(projection, columns, rows) if geometries and len(rows) else []
-    out: list[Element] = []
-    for k in range(len(rows)):
+    image: Image, projection: Projection, drawn: _Drawn, geometries: bool
+) -> Iterator[Feature]:
+    points = _points(projection, drawn.columns, drawn.rows) if geometries and len(drawn) else []
+    names = [b.id for b in image.bands]
+    for k in range(len(drawn)):
         properties = {
-            b.id: v[k].item()
-            for b, v, m in zip(image.bands, values, masks, strict=True)
-            if m[k] > 0
+            name: v[k].item()
+            for name, v, m in zip(names, drawn.values, drawn.valid, strict=True)
+            if m[k]
         }
         properties["system:index"] = str(k)
-        out.append(Feature(points[k] if geometries else None, properties))
-    return out
+        yield Feature(points[k] if geometries else None, properties)
 
 
 @function("Image.sample", evaluator=True)
@@ -114,19 +175,16 @@ def sample(
     area = _region(image, region)
     lattice = target_projection(image, projection, None, scale)
 
-    def source() -> list[Element]:
-        rows, columns, values, masks = _table(image, area, lattice, evaluator, drop)
-        draws = hashed(columns, rows, seed)
+    def keep(found: _Drawn) -> Array:
+        draws = hashed(found.columns, found.rows, seed)
         if factor is not None:
-            keep = np.nonzero(draws < factor)[0]
-        elif count is not None:
-            keep = np.sort(np.argsort(draws, kind="stable")[:count])
-        else:
-            keep = np.arange(len(rows))
-        return _features(
-            image, lattice, rows[keep], columns[keep], [v[keep] for v in values],
-            [m[keep] for m in masks], geometries,
-        )  # fmt: skip
+            return np.nonzero(draws < factor)[0]
+        return np.sort(np.argsort(draws, kind="stable")[:count])
+
+    def source() -> Iterator[Element]:
+        every = factor is None and count is None
+        drawn = _drawn(image, area, lattice, evaluator.limits, drop, None if every else keep)
+        yield from _features(image, lattice, drawn, geometries)
 
     return Collection(source)
 
@@ -158,23 +216,26 @@ def stratified_sample(
     ):
         raise EngineError("classValues and classPoints must be lists of one length.")
 
-    def source() -> list[Element]:
-        rows, columns, values, masks = _table(image, area, lattice, evaluator, drop)
-        ok = masks[place] > 0
-        classes = values[place]
-        wanted = {int(c): count for c in np.unique(classes[ok])}
-        for value, points in zip(class_values or (), class_points or (), strict=True):
-            wanted[int(value)] = points
-        draws = hashed(columns, rows, seed)
-        order = np.argsort(draws, kind="stable")
-        keep = []
-        for value, points in sorted(wanted.items()):
-            keep.append(order[(classes[order] == value) & ok[order]][:points])
-        chosen = np.concatenate(keep) if keep else np.empty(0, np.int64)
-        return _features(
-            image, lattice, rows[chosen], columns[chosen], [v[chosen] for v in values],
-            [m[chosen] for m in masks], geometries,
-        )  # fmt: skip
+    wanted = {int(v): int(n) for v, n in zip(class_values or (), class_points or (), strict=True)}
+
+    def keep(found: _Drawn) -> Array:
+        """Take the first draws of every class, class after class."""
+        ok = np.nonzero(found.valid[place])[0]
+        classes = found.values[place][ok]
+        draws = hashed(found.columns[ok], found.rows[ok], seed)
+        order = np.lexsort((draws, classes))
+        ordered = classes[order]
+        starts = np.nonzero(np.r_[True, ordered[1:] != ordered[:-1]])[0] if len(order) else []
+        ends = [*starts[1:], len(order)]
+        chosen = [
+            order[start : min(end, start + wanted.get(int(ordered[start]), count))]
+            for start, end in zip(starts, ends, strict=True)
+        ]
+        return ok[np.concatenate(chosen)] if chosen else np.empty(0, np.int64)
+
+    def source() -> Iterator[Element]:
+        drawn = _drawn(image, area, lattice, evaluator.limits, drop, keep)
+        yield from _features(image, lattice, drawn.taken(keep(drawn)), geometries)
 
     return Collection(source)
 
@@ -194,6 +255,7 @@ def sample_regions(
     lattice = target_projection(image, projection, None, scale)
 
     def source() -> Iterator[Element]:
+        left = _most(image, evaluator.limits)
         for number, item in enumerate(items):
             shape = geometry_of(item)
             if shape is None or shape.shape.is_empty:
@@ -203,9 +265,9 @@ def sample_regions(
                 names = [k for k in item.properties if not k.startswith("system:")]
             kept = {k: item.properties[k] for k in names if item.properties.get(k) is not None}
             index = item.properties.get("system:index", str(number))
-            found = _table(image, shape, lattice, evaluator, True)
-            for place, made in enumerate(_features(image, lattice, *found, geometries)):
-                assert isinstance(made, Feature)
+            found = _drawn(image, shape, lattice, evaluator.limits, True, most=left)
+            left -= len(found)
+            for place, made in enumerate(_features(image, lattice, found, geometries)):
                 yield Feature(
                     made.geometry,
                     {**kept, **made.properties, "system:index": f"{index}_{place}"},
