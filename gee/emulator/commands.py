@@ -9,9 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["app", "ingest", "list_assets", "serve"]
+from .capture.command import capture
+
+__all__ = ["app", "capture", "ingest", "list_assets", "serve"]
 
 app = typer.Typer(no_args_is_help=True, help="The local Earth Engine endpoint and its catalogue.")
+app.command()(capture)
 
 Folder = Annotated[
     Path | None,
