@@ -13,7 +13,7 @@ from googleapiclient import discovery as google
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gee.emulator import discovery, protocol
+from gee.emulator import discovery, methods, protocol
 from gee.emulator.assetfilter import matcher
 from gee.emulator.catalog import BandData, Catalog
 from gee.emulator.errors import EngineError
@@ -91,7 +91,7 @@ def test_the_client_builds_itself_from_the_document() -> None:
 def test_every_method_is_answered_or_refused_by_name(endpoint: Endpoint) -> None:
     for method in discovery.METHODS:
         if method.implemented:
-            assert callable(getattr(endpoint, f"_{method.handler}")), method.id
+            assert callable(methods.find(method)), method.id
             continue
         path = {
             "project": P, "asset": f"{P}/assets/a", "config": f"{P}/config",
@@ -367,10 +367,10 @@ def _shared(root: Path) -> Endpoint:
 def test_a_bug_is_a_400_with_its_traceback_in_the_log(
     endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def bug(arguments: object) -> None:
+    def bug(endpoint: object, arguments: object) -> None:
         raise KeyError("oops")
 
-    monkeypatch.setattr(endpoint, "_assets_get", bug)
+    monkeypatch.setattr(protocol, "find", lambda method: bug)
     code, status, words = error(ask(endpoint, "GET", f"/v1/{S1}"))
     assert (code, status) == (400, "INVALID_ARGUMENT")
     assert words == "Internal error of the emulator: KeyError: 'oops'"
@@ -388,7 +388,7 @@ def test_too_long_a_request(endpoint: Endpoint) -> None:
     [
         ({}, "no destination is not implemented"),
         ({"fileExportOptions": {"fileFormat": "GEO_TIFF"}}, "needs a Drive folder or a Cloud"),
-        ({"fileExportOptions": {"fileFormat": "TF_RECORD_IMAGE"}}, "as TF_RECORD_IMAGE is not"),
+        ({"fileExportOptions": {"fileFormat": "MP4"}}, "as MP4 is not"),
         ({"fileExportOptions": {"cloudStorageDestination": {"filenamePrefix": "x"}}}, "a bucket"),
         ({"fileExportOptions": {"driveDestination": {"filenamePrefix": "../../x"}}}, "not valid"),
         ({"fileExportOptions": {"driveDestination": {"folder": "/etc"}}}, "not valid"),

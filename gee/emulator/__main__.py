@@ -19,6 +19,8 @@ def main() -> int:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT)
     parser.add_argument("--state", type=Path)
+    parser.add_argument("--imports", type=Path)
+    parser.add_argument("--faults", type=Path)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--cache-bytes", type=int, default=512 * 2**20)
     parser.add_argument("--parent", type=int, help="end when this process ends (Linux)")
@@ -36,6 +38,8 @@ def main() -> int:
             token=os.environ.pop("THAWSLUMP_EMULATOR_TOKEN", None),
             workers=options.workers,
             cache_bytes=options.cache_bytes,
+            imports=options.imports,
+            faults=options.faults,
             ready=lambda url: print(f"serving {url}", flush=True),
         )
     except ThawslumpError as error:

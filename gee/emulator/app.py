@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -11,10 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .limits import RequestLimits
-from .protocol import Endpoint, Request, Response
+from .messages import Request, Response
+from .protocol import Endpoint
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
+
+    from .faults import FaultsConfig
 
 __all__ = ["create_app", "from_environment"]
 
@@ -28,6 +32,9 @@ def create_app(
     token: str | None = None,
     limits: RequestLimits | None = None,
     cache_bytes: int = 512 * 2**20,
+    imports: Path | None = None,
+    faults: FaultsConfig | Path | None = None,
+    run: str | None = None,
 ) -> Starlette:
     """Return the application.
 
@@ -41,6 +48,12 @@ def create_app(
     limits : RequestLimits, optional
     cache_bytes : int
         Memory for decoded pixels, per process.
+    imports : Path, optional
+        The folder whose files manifests may name.
+    faults : FaultsConfig or Path, optional
+        Faults on demand.
+    run : str, optional
+        Start of the server that its processes share.
     """
     from starlette.applications import Starlette
     from starlette.concurrency import run_in_threadpool
@@ -48,9 +61,44 @@ def create_app(
     from starlette.responses import Response as WebResponse
     from starlette.routing import Route
 
-    endpoint = Endpoint(catalog, state, token=token, limits=limits, cache_bytes=cache_bytes)
+    endpoint = Endpoint(
+        catalog, state, token=token, limits=limits, cache_bytes=cache_bytes, imports=imports,
+        faults=faults, run=run,
+    )  # fmt: skip
+
+    class BrokenResponse(WebResponse):
+        """A fault that was asked for: the connection ends before the answer or inside it."""
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            # The server's own `send`: those of the layers between would mend what is broken.
+            raw = scope["thawslump.send"]
+            transport = getattr(getattr(raw, "__self__", None), "transport", None)
+            if transport is None:
+                raise RuntimeError("Connections can be broken off under uvicorn only.")
+            if self.body:
+                start = {"status": self.status_code, "headers": self.raw_headers}
+                half = self.body[: len(self.body) // 2]
+                await raw({"type": "http.response.start", **start})
+                await raw({"type": "http.response.body", "body": half, "more_body": True})
+                transport.close()
+            else:
+                transport.abort()
+            while True:  # until the server has seen that the connection is gone
+                if (await receive())["type"] == "http.disconnect":
+                    return
+                await asyncio.sleep(0)
+
+    class App(Starlette):
+        """The application; it hands the server's own `send` on to `BrokenResponse`."""
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            scope["thawslump.send"] = send
+            await super().__call__(scope, receive, send)
 
     def answer(response: Response) -> WebResponse:
+        if response.broken:
+            body = b"" if response.broken == "dropped" else response.body
+            return BrokenResponse(body, response.status, media_type=response.content_type)
         return WebResponse(
             response.body,
             response.status,
@@ -84,7 +132,7 @@ def create_app(
         await run_in_threadpool(endpoint.close)
 
     verbs = ["GET", "POST", "PATCH", "DELETE", "PUT", "OPTIONS"]
-    app = Starlette(routes=[Route("/{path:path}", handle, methods=verbs)], lifespan=lifespan)
+    app = App(routes=[Route("/{path:path}", handle, methods=verbs)], lifespan=lifespan)
     app.state.endpoint = endpoint
     return app
 
@@ -97,14 +145,20 @@ def environment(settings: dict[str, Any]) -> dict[str, str]:
 def from_environment() -> Starlette:
     """Return the application that `server` described in the environment (worker processes)."""
     settings = json.loads(os.environ[VARIABLE])
-    state = settings.get("state")
+
+    def place(name: str) -> Path | None:
+        return None if settings.get(name) is None else Path(settings[name])
+
     if settings.get("supervised"):
         from .server import die_with_parent
 
         die_with_parent()
     return create_app(
         Path(settings["catalog"]),
-        None if state is None else Path(state),
+        place("state"),
         token=settings.get("token"),
         cache_bytes=int(settings.get("cache_bytes", 512 * 2**20)),
+        imports=place("imports"),
+        faults=place("faults"),
+        run=settings.get("run"),
     )

@@ -54,6 +54,13 @@ def serve(
         Path | None, typer.Option(help="Where exports go; .state inside the catalogue else.")
     ] = None,
     cache: Annotated[int, typer.Option(min=16, help="Memory for decoded pixels, in MiB.")] = 512,
+    imports: Annotated[
+        Path | None, typer.Option(help="Folder whose files manifests of imports may name.")
+    ] = None,
+    faults: Annotated[
+        Path | None,
+        typer.Option(help="YAML file of faults on demand: slow, refused, broken answers, quotas."),
+    ] = None,
 ) -> None:
     """Serve a catalogue as an Earth Engine endpoint until Ctrl-C."""
     from .server import serve as run
@@ -78,6 +85,8 @@ def serve(
         token=token or os.environ.pop("THAWSLUMP_EMULATOR_TOKEN", None),
         workers=workers,
         cache_bytes=cache * 2**20,
+        imports=imports,
+        faults=faults,
         ready=ready,
     )
 

@@ -42,11 +42,16 @@ def check_image_export(body: Mapping[str, Any], folder: Path) -> None:
         _asset_name(body["assetExportOptions"])
         return
     options = _file_options(body)
-    if options.get("fileFormat", "GEO_TIFF") != "GEO_TIFF":
+    file_format = options.get("fileFormat", "GEO_TIFF")
+    if file_format not in ("GEO_TIFF", "TF_RECORD_IMAGE"):
         raise EngineError(
-            f"Exporting images as {options['fileFormat']} is not implemented in the emulator; "
-            "it writes GEO_TIFF."
+            f"Exporting images as {str(file_format)[:80]} is not implemented in the emulator; "
+            "it writes GEO_TIFF and TF_RECORD_IMAGE."
         )
+    if file_format == "TF_RECORD_IMAGE":
+        from .tfrecord import patch_options
+
+        patch_options(options)
     _target(options, folder)
 
 
@@ -78,7 +83,8 @@ def _file_options(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _asset_name(options: Mapping[str, Any]) -> str:
-    name = (options.get("earthEngineDestination") or {}).get("name")
+    destination = options.get("earthEngineDestination") if isinstance(options, Mapping) else None
+    name = destination.get("name") if isinstance(destination, Mapping) else None
     if not name:
         raise EngineError("An export to an asset needs the asset's id.")
     return str(name)
@@ -87,12 +93,12 @@ def _asset_name(options: Mapping[str, Any]) -> str:
 def _target(options: Mapping[str, Any], folder: Path) -> Path:
     """Return the path prefix of the files of an export, inside `folder`."""
     if "cloudStorageDestination" in options:
-        destination = options["cloudStorageDestination"]
+        destination = _object(options, "cloudStorageDestination")
         top = destination.get("bucket") or ""
         if not top:
             raise EngineError("An export to Cloud Storage needs a bucket.")
     elif "driveDestination" in options:
-        destination = options["driveDestination"]
+        destination = _object(options, "driveDestination")
         top = destination.get("folder") or "drive"
     else:
         raise EngineError("An export needs a Drive folder or a Cloud Storage bucket.")
@@ -106,6 +112,13 @@ def _target(options: Mapping[str, Any], folder: Path) -> Path:
     if not target.parent.resolve().is_relative_to(root):
         raise EngineError(f"The export path '{top}/{prefix}' leads out of the folder of exports.")
     return target
+
+
+def _object(options: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = options[name]
+    if not isinstance(value, Mapping):
+        raise EngineError(f"Invalid JSON payload received: '{name}' is no object.")
+    return value
 
 
 def export_image(
@@ -166,6 +179,10 @@ def _image_files(
         )
     options = _file_options(job.body)
     target = _target(options, folder)
+    if options.get("fileFormat") == "TF_RECORD_IMAGE":
+        from .tfrecord import write_patches
+
+        return write_patches(job, target, options, bands, canvas, windows)
     tiff = options.get("geoTiffOptions") or {}
     size = tiff.get("tileDimensions") or {}
     width, height = int(size.get("width") or 0), int(size.get("height") or 0)

@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 KEEP_REQUESTS = 20_000  # maps, thumbnails and tables; the oldest are forgotten beyond that
 FINAL = ("SUCCEEDED", "FAILED", "CANCELLED")
+MAX_CONCURRENT_EXPORTS = 2  # of a project, where its config says nothing else
+TAKE_OVER = 10.0  # seconds after which an idle process looks for what a dead one left
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -42,9 +44,18 @@ CREATE TABLE IF NOT EXISTS operations (
   id TEXT PRIMARY KEY, project TEXT NOT NULL, kind TEXT NOT NULL, description TEXT NOT NULL,
   body TEXT NOT NULL, request_id TEXT, state TEXT NOT NULL, owner TEXT, attempt INTEGER NOT NULL,
   priority INTEGER NOT NULL, progress REAL NOT NULL, created REAL NOT NULL, updated REAL NOT NULL,
-  started REAL, ended REAL, error TEXT, code INTEGER, uris TEXT NOT NULL);
+  started REAL, ended REAL, error TEXT, code INTEGER, uris TEXT NOT NULL,
+  eecu REAL NOT NULL DEFAULT 0);
 CREATE UNIQUE INDEX IF NOT EXISTS once ON operations (project, request_id)
   WHERE request_id IS NOT NULL;
+CREATE TABLE IF NOT EXISTS usage (
+  month TEXT NOT NULL, project TEXT NOT NULL, tag TEXT NOT NULL, seconds REAL NOT NULL,
+  PRIMARY KEY (month, project, tag));
+CREATE TABLE IF NOT EXISTS fault_counts (
+  run TEXT NOT NULL, rule INTEGER NOT NULL, seen INTEGER NOT NULL, done INTEGER NOT NULL,
+  PRIMARY KEY (run, rule));
+CREATE TABLE IF NOT EXISTS in_flight (
+  name TEXT PRIMARY KEY, run TEXT NOT NULL, pid INTEGER NOT NULL);
 """
 
 
@@ -124,6 +135,11 @@ class Store:
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute("PRAGMA synchronous=NORMAL")
                 connection.executescript(_SCHEMA)
+                columns = connection.execute("PRAGMA table_info(operations)").fetchall()
+                if "eecu" not in {column["name"] for column in columns}:  # an older state folder
+                    connection.execute(
+                        "ALTER TABLE operations ADD COLUMN eecu REAL NOT NULL DEFAULT 0"
+                    )
                 connection.execute(
                     "INSERT OR IGNORE INTO meta VALUES ('secret', ?)", (secrets.token_hex(32),)
                 )
@@ -174,6 +190,25 @@ class Store:
         rows = self.query("SELECT body FROM requests WHERE id=? AND kind=?", (name, kind))
         return json.loads(rows[0]["body"]) if rows else None
 
+    def put(self, key: str, value: Any) -> None:
+        """Keep a JSON value under a key; None forgets it."""
+        if value is None:
+            if self.look_up(key) is not None:
+                with self.transaction() as connection:
+                    connection.execute("DELETE FROM meta WHERE key=?", (f":{key}",))
+            return
+        with self.transaction() as connection:
+            connection.execute(
+                "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET "
+                "value = excluded.value",
+                (f":{key}", json.dumps(value)),
+            )
+
+    def look_up(self, key: str) -> Any:
+        """Return the value kept under a key, or None."""
+        rows = self.query("SELECT value FROM meta WHERE key=?", (f":{key}",))
+        return json.loads(rows[0]["value"]) if rows else None
+
 
 class Cancelled(Exception):
     """Raised inside a job whose operation was cancelled."""
@@ -203,8 +238,10 @@ class Job:
         ------
         Cancelled
             The operation was cancelled meanwhile.
+        EngineError
+            The project's budget is used up.
         """
-        self._operations._progress(self.id, share)
+        self._operations._progress(self, share)
 
 
 class Operations:
@@ -216,7 +253,10 @@ class Operations:
     run : callable (Job) -> list of str
         Does the work and returns the addresses of what it wrote.
     threads : int
-        Exports that this process runs at a time.
+        Exports that this process runs at a time. Of one project no more run than its
+        `maxConcurrentExports`, over all processes.
+    on_progress : callable (Job, float), optional
+        Told the seconds that a job computed since it was told last; may raise to end the job.
 
     Notes
     -----
@@ -224,10 +264,19 @@ class Operations:
     folder: its files are written under another name and renamed, so nothing half-done is seen.
     """
 
-    def __init__(self, store: Store, run: Callable[[Job], list[str]], threads: int = 2) -> None:
+    def __init__(
+        self,
+        store: Store,
+        run: Callable[[Job], list[str]],
+        threads: int = 2,
+        *,
+        on_progress: Callable[[Job, float], None] | None = None,
+    ) -> None:
         self.store = store
         self._run = run
         self._threads = threads
+        self._on_progress = on_progress
+        self._since: dict[str, float] = {}  # when a job's seconds were last told
         self._owner = secrets.token_hex(8)
         self._alive: Any = None  # the lock that tells other processes that this one lives
         self._wake = threading.Condition()
@@ -239,9 +288,8 @@ class Operations:
 
     def submit(self, project: str, kind: str, body: dict[str, Any]) -> dict[str, Any]:
         """Queue an export and return its Operation; the same `requestId` is queued once."""
-        request_id = body.get("requestId") or None
-        wrapped = body.get("priority")
-        priority = int(wrapped.get("value", 100) if isinstance(wrapped, dict) else wrapped or 100)
+        request_id = str(body["requestId"]) if body.get("requestId") else None
+        priority = _priority(body.get("priority"))
         now = time.time()
         name = "".join(secrets.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") for _ in range(24))
         with self.store.transaction() as connection:
@@ -253,13 +301,14 @@ class Operations:
                 ).fetchone()
             if row is None:
                 connection.execute(
-                    "INSERT INTO operations VALUES (?,?,?,?,?,?,'PENDING',NULL,0,?,0,?,?,"
-                    "NULL,NULL,NULL,NULL,'[]')",
+                    "INSERT INTO operations (id, project, kind, description, body, request_id, "
+                    "state, attempt, priority, progress, created, updated, uris) "
+                    "VALUES (?,?,?,?,?,?,'PENDING',0,?,0,?,?,'[]')",
                     (
                         name,
                         project,
                         kind,
-                        str(body.get("description") or "myExport"),
+                        str(body.get("description") or _title(kind, body))[:1000],
                         json.dumps(body),
                         request_id,
                         priority,
@@ -399,10 +448,7 @@ class Operations:
     def _claim(self) -> Job | None:
         now = time.time()
         with self.store.transaction() as connection:
-            row = connection.execute(
-                "SELECT * FROM operations WHERE state='PENDING' "
-                "ORDER BY priority DESC, created LIMIT 1"
-            ).fetchone()
+            row = self._next(connection)
             if row is None:
                 return None
             connection.execute(
@@ -412,23 +458,66 @@ class Operations:
             )
         return Job(row["id"], row["project"], row["kind"], json.loads(row["body"]), self)
 
-    def _progress(self, name: str, share: float) -> None:
+    def _next(self, connection: sqlite3.Connection) -> sqlite3.Row | None:
+        """Return what runs next: the first in the queue whose project may run more."""
+        running = {
+            row["project"]: row["count"]
+            for row in connection.execute(
+                "SELECT project, COUNT(*) AS count FROM operations "
+                "WHERE state IN ('RUNNING', 'CANCELLING') GROUP BY project"
+            )
+        }
+        waiting = connection.execute(
+            "SELECT project FROM operations WHERE state='PENDING' GROUP BY project"
+        ).fetchall()
+        free = [
+            row["project"]
+            for row in waiting
+            if running.get(row["project"], 0) < self._most(row["project"])
+        ]
+        row: sqlite3.Row | None = connection.execute(
+            "SELECT * FROM operations WHERE state='PENDING' AND project IN "
+            f"({','.join('?' * len(free))}) ORDER BY priority DESC, created LIMIT 1",
+            free,
+        ).fetchone()
+        return row
+
+    def _most(self, project: str) -> int:
+        known = self.store.look_up(f"config:{project}") or {}
+        return int(known.get("maxConcurrentExports", MAX_CONCURRENT_EXPORTS))
+
+    def _spent(self, job: Job) -> float:
+        """Return the seconds since a job was last asked for them."""
+        now = time.perf_counter()
+        before = self._since.get(job.id, now)
+        self._since[job.id] = now
+        return now - before
+
+    def _progress(self, job: Job, share: float) -> None:
         now = time.monotonic()
+        name = job.id
         if now - self._last.get(name, 0.0) < 0.2:
             return
         self._last[name] = now
+        spent = self._spent(job)
         with self.store.transaction() as connection:
             connection.execute(
-                "UPDATE operations SET progress=?, updated=? WHERE id=? AND owner=?",
-                (min(max(share, 0.0), 1.0), time.time(), name, self._owner),
+                "UPDATE operations SET progress=?, updated=?, eecu=eecu+? WHERE id=? AND owner=?",
+                (min(max(share, 0.0), 1.0), time.time(), spent, name, self._owner),
             )
             row = connection.execute("SELECT state FROM operations WHERE id=?", (name,)).fetchone()
         if self._stop or row is None or row["state"] != "RUNNING":
             raise Cancelled
+        if self._on_progress is not None:
+            self._on_progress(job, spent)
 
     def _work(self) -> None:
+        looked = time.monotonic()
         while not self._stop:
             try:
+                if time.monotonic() - looked > TAKE_OVER:
+                    looked = time.monotonic()
+                    self._requeue()
                 job = self._claim()
             except (StorageError, sqlite3.Error):
                 log.exception("The list of exports cannot be read")
@@ -442,6 +531,7 @@ class Operations:
 
     def _one(self, job: Job) -> None:
         state, message, code, uris = "SUCCEEDED", None, None, []
+        self._spent(job)
         try:
             uris = self._run(job)
         except Cancelled:
@@ -449,7 +539,7 @@ class Operations:
                 return  # the next process takes it over
             state, message, code = "CANCELLED", "Cancelled.", 1
         except EngineError as error:
-            code = 5 if error.status == "NOT_FOUND" else 3
+            code = {"NOT_FOUND": 5, "RESOURCE_EXHAUSTED": 8}.get(error.status, 3)
             state, message = "FAILED", str(error)
         except ThawslumpError as error:
             state, message, code = "FAILED", str(error), 3
@@ -459,18 +549,52 @@ class Operations:
             log.exception("Export %s failed", job.id)
             state, code = "FAILED", 13
             message = f"Internal error of the emulator: {type(error).__name__}: {error}"
-        now = time.time()
+        now, spent = time.time(), self._spent(job)
+        self._since.pop(job.id, None)
         self._last.pop(job.id, None)
+        if self._on_progress is not None:
+            with contextlib.suppress(ThawslumpError):  # the budget stops the next, not this one
+                self._on_progress(job, spent)
         try:
             with self.store.transaction() as connection:
                 connection.execute(
                     "UPDATE operations SET state=?, error=?, code=?, uris=?, updated=?, ended=?, "
-                    "progress=CASE WHEN ?='SUCCEEDED' THEN 1 ELSE progress END "
+                    "eecu=eecu+?, progress=CASE WHEN ?='SUCCEEDED' THEN 1 ELSE progress END "
                     "WHERE id=? AND owner=?",
-                    (state, message, code, json.dumps(uris), now, now, state, job.id, self._owner),
+                    (
+                        state,
+                        message,
+                        code,
+                        json.dumps(uris),
+                        now,
+                        now,
+                        spent,
+                        state,
+                        job.id,
+                        self._owner,
+                    ),
                 )
         except (StorageError, sqlite3.Error):
             log.exception("The end of export %s could not be noted", job.id)
+
+
+def _priority(given: Any) -> int:
+    value = given.get("value", 100) if isinstance(given, dict) else given
+    try:
+        priority = 100 if value is None else int(value)
+    except (TypeError, ValueError, OverflowError):
+        priority = -1
+    if not 0 <= priority <= 9999:
+        raise EngineError("The priority must be a whole number from 0 to 9999.")
+    return priority
+
+
+def _title(kind: str, body: dict[str, Any]) -> str:
+    """Return what an operation is called that nobody named."""
+    manifest = body.get("imageManifest") or body.get("tableManifest")
+    if isinstance(manifest, dict):
+        return f'Ingest {kind.removeprefix("INGEST_").lower()}: "{manifest.get("name")}"'
+    return "myExport"
 
 
 def _operation(row: sqlite3.Row) -> dict[str, Any]:
@@ -490,6 +614,11 @@ def _operation(row: sqlite3.Row) -> dict[str, Any]:
         metadata["startTime"] = timestamp(row["started"])
     if row["ended"] is not None:
         metadata["endTime"] = timestamp(row["ended"])
+    if row["attempt"]:
+        metadata["batchEecuUsageSeconds"] = round(row["eecu"], 6)
+    tag = json.loads(row["body"]).get("workloadTag")
+    if tag:
+        metadata["workloadTag"] = str(tag)
     uris = json.loads(row["uris"])
     if uris:
         metadata["destinationUris"] = uris

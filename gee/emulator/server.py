@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import ipaddress
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -73,6 +74,8 @@ def serve(
     token: str | None = None,
     workers: int = 1,
     cache_bytes: int = 512 * 2**20,
+    imports: Path | None = None,
+    faults: Path | None = None,
     ready: Any = None,
 ) -> None:
     """Serve a catalogue until the process is told to stop.
@@ -92,6 +95,10 @@ def serve(
         Processes. They share the port, the catalogue and the state; each has its own cache.
     cache_bytes : int
         Memory for decoded pixels, shared out among the processes.
+    imports : Path, optional
+        Folder whose files manifests of `image:import` and `table:import` may name.
+    faults : Path, optional
+        A YAML file of faults on demand; see `gee.emulator.faults`.
     ready : callable (url), optional
         Called once the port is bound.
 
@@ -100,9 +107,9 @@ def serve(
     BusyError
         The port is in use.
     ConfigError
-        A host that others can reach, without a token.
+        A host that others can reach, without a token; a faults file that cannot be used.
     DataError
-        There is no catalogue at that place.
+        There is no catalogue, or no folder of imports, at that place.
     """
     import uvicorn
 
@@ -119,6 +126,12 @@ def serve(
             f"The emulator would answer everybody who can reach {host}.",
             hint="Give it a token that callers must show (--token), or serve on 127.0.0.1.",
         )
+    if faults is not None:
+        from .faults import load_faults
+
+        load_faults(faults)  # its mistakes are told here, not by every worker
+    if imports is not None and not Path(imports).is_dir():
+        raise DataError(f"There is no folder of imports at {imports}.", hint="Make it first.")
     listener = _bind(host, port)
     bound = listener.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
@@ -128,6 +141,9 @@ def serve(
         "token": token,
         "cache_bytes": cache_bytes // max(1, workers),
         "supervised": workers > 1,
+        "imports": None if imports is None else str(Path(imports).absolute()),
+        "faults": None if faults is None else str(Path(faults).absolute()),
+        "run": secrets.token_hex(8),
     }
     os.environ[VARIABLE] = environment(settings)[VARIABLE]
     os.environ.setdefault("GDAL_CACHEMAX", "64")  # MB; decoded blocks are kept by the catalogue
@@ -175,6 +191,8 @@ def running(
     port: int = 0,
     workers: int = 1,
     cache_bytes: int = 512 * 2**20,
+    imports: Path | None = None,
+    faults: Path | None = None,
     timeout: float = 60.0,
 ) -> Iterator[str]:
     """Serve a catalogue from a child process for the time of a `with` block.
@@ -190,6 +208,10 @@ def running(
         0 takes a free one.
     workers : int
     cache_bytes : int
+    imports : Path, optional
+        Folder whose files manifests may name.
+    faults : Path, optional
+        A YAML file of faults on demand.
     timeout : float
         Seconds to wait for the first answer.
 
@@ -219,8 +241,9 @@ def running(
         "--parent",
         str(os.getpid()),
     ]
-    if state is not None:
-        command += ["--state", str(Path(state).absolute())]
+    for name, given in (("--state", state), ("--imports", imports), ("--faults", faults)):
+        if given is not None:
+            command += [name, str(Path(given).absolute())]
     environment = dict(os.environ)
     # The child must find the packages where this process found them.
     root = str(Path(__file__).parents[2])
@@ -261,8 +284,9 @@ def _await(child: subprocess.Popen[bytes], words: Any, timeout: float) -> str:
     _stop(child)
     words.seek(0)
     said = words.read().decode(errors="replace").strip()
-    if child.returncode == BusyError.exit_code:
-        raise BusyError(said)
+    for kind in (BusyError, ConfigError):
+        if child.returncode == kind.exit_code:
+            raise kind(said)
     reason = said[-2000:] or f"no answer within {timeout:g} s"
     raise BackendError(f"The emulator did not start: {reason}")
 

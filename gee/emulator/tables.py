@@ -1,4 +1,4 @@
-"""Features as files: CSV, GeoJSON, KML, KMZ and zipped shapefiles.
+"""Features as files: CSV, GeoJSON, KML, KMZ, TFRecord and zipped shapefiles.
 
 All take GeoJSON features in longitude and latitude, as `table:computeFeatures` answers.
 """
@@ -17,7 +17,7 @@ from xml.sax.saxutils import escape
 from .encode import archive
 from .errors import EngineError
 
-__all__ = ["FORMATS", "encode_table"]
+__all__ = ["FORMATS", "encode_table", "selectors_of"]
 
 Feature = dict[str, Any]
 # file format -> (ending, media type)
@@ -28,7 +28,26 @@ FORMATS = {
     "KML": (".kml", "application/vnd.google-earth.kml+xml"),
     "KMZ": (".kmz", "application/vnd.google-earth.kmz"),
     "SHP": (".zip", "application/zip"),
+    "TF_RECORD_TABLE": (".tfrecord.gz", "application/gzip"),
 }
+
+
+def selectors_of(body: dict[str, Any]) -> list[str] | None:
+    """Return the properties that a request selects, or None for all.
+
+    Raises
+    ------
+    EngineError
+        They are no list of names.
+    """
+    given = body.get("selectors") or None
+    if isinstance(given, str):
+        given = given.split(",")
+    if given is not None and not (
+        isinstance(given, list) and all(isinstance(name, str) for name in given)
+    ):
+        raise EngineError("Invalid JSON payload received: 'selectors' is no list of names.")
+    return given
 
 
 def encode_table(
@@ -68,8 +87,12 @@ def encode_table(
         return archive({"doc.kml": _kml(rows, selectors)})
     if file_format == "SHP":
         return _shapefile(rows, selectors)
+    if file_format == "TF_RECORD_TABLE":
+        from .tfrecord import table_records
+
+        return table_records(rows, selectors)
     raise EngineError(
-        f"Table file format {file_format} is not implemented in the emulator; it writes "
+        f"Table file format {str(file_format)[:80]} is not implemented in the emulator; it writes "
         f"{', '.join(FORMATS)}."
     )
 

@@ -11,9 +11,13 @@ from __future__ import annotations
 import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .protocol import Endpoint, Request
+from .messages import Request
+from .protocol import Endpoint
+
+if TYPE_CHECKING:
+    from .faults import FaultsConfig
 
 __all__ = ["Transport"]
 
@@ -27,11 +31,17 @@ class Transport:
         An endpoint, or the folder of a catalogue.
     state : Path, optional
         Where exports go, if `endpoint` is a folder; `.state` inside it if not given.
+    imports : Path, optional
+        Folder whose files manifests may name, if `endpoint` is a folder.
+    faults : FaultsConfig or Path, optional
+        Faults on demand, if `endpoint` is a folder. A broken answer is a `ConnectionError`.
 
     Raises
     ------
     DataError
         There is no catalogue at that place.
+    ConfigError
+        The faults file cannot be used.
 
     Examples
     --------
@@ -41,9 +51,16 @@ class Transport:
     ('200', b'{"kind": ')
     """
 
-    def __init__(self, endpoint: Endpoint | Path | str, state: Path | None = None) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint | Path | str,
+        state: Path | None = None,
+        *,
+        imports: Path | None = None,
+        faults: FaultsConfig | Path | None = None,
+    ) -> None:
         if not isinstance(endpoint, Endpoint):
-            endpoint = Endpoint(Path(endpoint), state)
+            endpoint = Endpoint(Path(endpoint), state, imports=imports, faults=faults)
         self.endpoint = endpoint
 
     def request(
@@ -70,6 +87,8 @@ class Transport:
                 content,
             )
         )
+        if answer.broken:
+            raise ConnectionError("The connection was broken off, as the faults file asks.")
         response = httplib2.Response(
             {
                 "status": str(answer.status),
