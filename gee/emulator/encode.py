@@ -24,6 +24,7 @@ __all__ = [
     "BandInfo",
     "Canvas",
     "archive",
+    "coloured",
     "geotiff",
     "geotiff_dtype",
     "nodata_of",
@@ -91,13 +92,24 @@ def npy(tiles: Iterable[Tile], bands: Sequence[BandInfo], canvas: Canvas) -> byt
     >>> np.load(io.BytesIO(content))["a"].tolist()
     [[1, 2]]
     """
-    out = np.zeros((canvas.height, canvas.width), [(band.id, band.dtype) for band in bands])
+    dtype = np.dtype([(band.id, band.dtype) for band in bands])
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        head,
+        {
+            "descr": np.lib.format.dtype_to_descr(dtype),
+            "fortran_order": False,
+            "shape": (canvas.height, canvas.width),
+        },
+    )
+    # The tiles go where they are sent from: answers are large, and may not be held twice.
+    content = bytearray(head.tell() + canvas.height * canvas.width * dtype.itemsize)
+    content[: head.tell()] = head.getvalue()
+    out = np.frombuffer(content, dtype, offset=head.tell()).reshape(canvas.height, canvas.width)
     for row0, row1, col0, col1, pixels in tiles:
         for band in bands:
             out[band.id][row0:row1, col0:col1] = pixels[band.id][0]
-    buffer = io.BytesIO()
-    np.save(buffer, out, allow_pickle=False)
-    return buffer.getvalue()
+    return bytes(content)
 
 
 # --------------------------------------------------------------------------------------------
@@ -309,6 +321,25 @@ def rgba(pixels: Mapping[str, tuple[Array, Array]], bands: Sequence[BandInfo]) -
     return np.stack([*planes, (opacity * 255 + 0.5).astype(np.uint8)], axis=-1)
 
 
+def coloured(tiles: Iterable[Tile], bands: Sequence[BandInfo], canvas: Canvas) -> Array:
+    """Return the colours (`rgba`) of tiles, holding no more than the picture and a tile.
+
+    Returns
+    -------
+    ndarray, (height, width, 4), uint8
+    """
+    out: Array | None = None
+    for row0, row1, col0, col1, pixels in tiles:
+        part = rgba(pixels, bands)
+        if part.shape[:2] == (canvas.height, canvas.width):
+            return part
+        if out is None:
+            out = np.zeros((canvas.height, canvas.width, 4), np.uint8)
+        out[row0:row1, col0:col1] = part
+    assert out is not None
+    return out
+
+
 def picture(colours: Array, file_format: str) -> tuple[bytes, str]:
     """Return an encoded picture and its media type.
 
@@ -324,8 +355,11 @@ def picture(colours: Array, file_format: str) -> tuple[bytes, str]:
     jpeg = file_format == "JPEG" or (file_format == "AUTO_JPEG_PNG" and opaque)
     buffer = io.BytesIO()
     if jpeg:
-        seen = np.where(colours[..., 3:] > 0, colours[..., :3], 0).astype(np.uint8)
-        Image.fromarray(np.ascontiguousarray(seen)).save(buffer, "JPEG", quality=90)
+        if not opaque:
+            colours = np.where(colours[..., 3:] > 0, colours, np.uint8(0))
+        shown = Image.fromarray(np.ascontiguousarray(colours)).convert("RGB")
+        del colours
+        shown.save(buffer, "JPEG", quality=90)
         return buffer.getvalue(), "image/jpeg"
     Image.fromarray(np.ascontiguousarray(colours)).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue(), "image/png"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import EngineError
 from ..messages import Response
-from .pixels import band_infos, canvas_of, encoded, grid_of, tiles_of, whole
+from .pixels import band_infos, canvas_of, encoded, grid_of, tiles_of
 from .requests import expression_of
 
 if TYPE_CHECKING:
