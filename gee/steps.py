@@ -83,13 +83,11 @@ def _megapixels(site: Site) -> float:
 
 
 def _collections(site: Site) -> list[str]:
-    # Written out here: the scripts that hold the defaults import the client.
-    chosen = {
-        "s1": "COPERNICUS/S1_GRD",
-        "s2": "COPERNICUS/S2_SR_HARMONIZED",
-        "dem": "COPERNICUS/DEM/GLO30",
-    } | dict(site.sources)
-    return sorted(name.removesuffix("/*") for name in chosen.values())
+    from gee.scripts.sources import SOURCES, keys_of
+
+    keys = {"s1", "s2", "dem", *keys_of(site.factors)}
+    chosen = {key: SOURCES[key].id for key in keys} | dict(site.sources)
+    return sorted(name.removesuffix("/*") for name in chosen.values() if name is not None)
 
 
 def catalog_digest(catalog: Path, collections: Iterable[str]) -> str:

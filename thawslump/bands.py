@@ -9,7 +9,16 @@ from dataclasses import dataclass
 
 from thawslump.errors import ConfigError, nearest
 
-__all__ = ["BANDS", "CHANGE_STACK", "CONTEXT", "FACTORS", "SETTINGS", "Band", "bands_of"]
+__all__ = [
+    "BANDS",
+    "CHANGE_STACK",
+    "CONTEXT",
+    "EMBEDDING",
+    "FACTORS",
+    "SETTINGS",
+    "Band",
+    "bands_of",
+]
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,29 @@ BANDS: dict[str, Band] = {
         Band("dNDVI", "1", "NDVI after - NDVI before, greenest pixels", "S2"),
         Band("aspect", "degree", "direction the slope faces, clockwise from north", "terrain"),
         Band("NDVI", "1", "NDVI before, greenest pixel", "S2"),
+        Band("curvature", "1/m", "total curvature, convex positive", "terrain"),
+        Band("plan_curvature", "1/m", "curvature along the contour, convex positive", "terrain"),
+        Band("profile_curvature", "1/m", "curvature along the slope, convex positive", "terrain"),
+        Band("TPI", "m", "height above the mean of the eight neighbours", "terrain"),
+        Band("TRI", "m", "ruggedness after Riley et al. (1999)", "terrain"),
+        Band(
+            "TRI_range", "m", "ruggedness of Zhang et al. (2023): root of |max2 - min2|", "terrain"
+        ),
+        Band("TWI", "1", "ln(upslope area per contour length / tan slope)", "ancillary"),
+        Band("SPI", "m", "upslope area per contour length * tan slope", "ancillary"),
+        Band("LST", "degree Celsius", "mean clear-sky surface temperature before", "ancillary"),
+        Band("precipitation", "mm", "sum of the twelve months before", "ancillary"),
+        Band("distance_faults", "m", "distance to faults", "ancillary"),
+        Band("distance_rivers", "m", "distance to rivers", "ancillary"),
+        Band("distance_roads", "m", "distance to roads", "ancillary"),
+        Band("distance_railway", "m", "distance to the railway", "ancillary"),
+        Band("lithology", "1", "lithology class", "ancillary", True),
+        Band("landcover", "1", "land cover class", "ancillary", True),
+        Band("permafrost", "1", "permafrost class", "ancillary", True),
+        *(
+            Band(f"A{n:02d}", "1", "axis of the satellite embedding", "ancillary")
+            for n in range(64)
+        ),
     )
 }
 
@@ -59,6 +91,9 @@ CHANGE_STACK = ("preVV", "postVV", "dVV", "preVH", "postVH", "dVH", "slope", "dN
 
 FACTORS = ("elevation", "slope", "aspect", "NDVI")
 """Conditioning factors at 30 m."""
+
+EMBEDDING = tuple(f"A{number:02d}" for number in range(64))
+"""Bands of the satellite embedding."""
 
 CONTEXT = (
     "pre_red",

@@ -71,7 +71,11 @@ class Site(BaseModel):
         "earthengine", description="earthengine, or files for own rasters (`tiles import`)"
     )
     sources: dict[str, str] = Field(
-        default_factory=dict, description="asset ids in place of the defaults, keys s1, s2, dem"
+        default_factory=dict,
+        description="asset ids in place of the defaults, keys s1, s2, dem and those of the factors",
+    )
+    factors: tuple[str, ...] = Field(
+        FACTORS, min_length=1, description="conditioning factors; docs/susceptibility.md lists them"
     )
     slope_correction: Literal["volume", "surface", "none"] = Field(
         "volume", description="Sentinel-1 slope correction (Vollrath et al. 2020), or none"
@@ -105,11 +109,6 @@ class Site(BaseModel):
     def bands(self) -> tuple[str, ...]:
         """Names of the bands that an export asks for."""
         return CHANGE_STACK
-
-    @property
-    def factors(self) -> tuple[str, ...]:
-        """Names of the conditioning factors that an export asks for."""
-        return FACTORS
 
     @property
     def context(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from gee.exports.faults import patiently
 from gee.exports.plan import estimate_eecu, tiles
 from gee.exports.products import products
 from gee.exports.survey import survey
+from gee.scripts.sources import attributions, keys_of
 from gee.session import connect, describe
 
 if TYPE_CHECKING:
@@ -71,6 +72,11 @@ def check(workspace: Workspace, name: str) -> dict[str, Any]:
         "requests": sum(file["requests"] for file in files.values()) + found.requests,
         "eecu_seconds_estimate": round(estimate_eecu(pixels, found.images), 3),
     }
+    outcome["non_commercial"] = [
+        f"{row['title']}: {row['licence']}"
+        for row in attributions(keys_of(site.factors), replaced=site.sources)
+        if row["non_commercial"]
+    ]
     outcome["text"] = _text(outcome)
     return outcome
 
@@ -87,6 +93,8 @@ def _text(found: dict[str, Any]) -> str:
             f"  {name}.tif: {rows} x {cols} pixels, {len(file['bands'])} bands, "
             f"{file['requests']} requests, {file['bytes'] / 1e6:.1f} MB"
         )
+    for words in found["non_commercial"]:
+        lines.append(f"  Warning: not free for commercial use: {words}")
     lines.append(
         f"  together {found['requests']} requests, about "
         f"{found['eecu_seconds_estimate']:.0f} EECU-seconds (a rough estimate)"

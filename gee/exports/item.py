@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gee.grids import crs_code
+from gee.scripts.sources import attributions, keys_of
 from thawslump.files import sha256, write_json
 from thawslump.grid import lonlat_bounds
 
@@ -73,6 +74,7 @@ def write_item(
     west, south, east, north = lonlat_bounds(grid)
     outline = [[west, south], [east, south], [east, north], [west, north], [west, south]]
     made_up = survey.made_up or site.made_up
+    no_radar = site.sources.get("s1") == "none"
     item = pystac.Item(
         id=site.name,
         geometry={"type": "Polygon", "coordinates": [outline]},
@@ -99,6 +101,10 @@ def write_item(
             if survey.orbits is None
             else [[orbit.direction, orbit.relative] for orbit in survey.orbits],
             "thawslump:images": _images(site, survey),
+            "thawslump:attributions": attributions(
+                {"s2", "dem", *keys_of(site.factors), *(() if no_radar else ("s1",))},
+                replaced=site.sources,
+            ),
         },
         stac_extensions=list(_EXTENSIONS),
     )

@@ -12,8 +12,9 @@ from gee.grids import factor_grid
 from gee.scripts.context import context
 from gee.scripts.factors import factors
 from gee.scripts.place import source
+from gee.scripts.sources import FACTOR_SOURCES
 from gee.scripts.stack import available, stack
-from thawslump.bands import BANDS
+from thawslump.bands import BANDS, EMBEDDING
 
 if TYPE_CHECKING:
     import ee
@@ -71,6 +72,11 @@ class Product:
         return whole.toFloat() if self.dtype == "float32" else whole.toUint16()
 
 
+def _origin(site: Site, key: str) -> str:
+    # Rivers without a table of their own are the channels of the upslope area.
+    return source(site, "upslope" if key == "rivers" and key not in site.sources else key)
+
+
 def products(site: Site, survey: Survey) -> list[Product]:
     """Return the files of a site: change stack, context for reviewers, conditioning factors."""
     bands = available(site)
@@ -81,6 +87,11 @@ def products(site: Site, survey: Survey) -> list[Product]:
         known = [BANDS[name] for name in names]
         return tuple(b.unit for b in known), tuple(origin[b.origin] for b in known)
 
+    factor_bands = [
+        (band, FACTOR_SOURCES[name][0])
+        for name in site.factors
+        for band in (EMBEDDING if name == "embedding" else (name,))
+    ]
     colours = tuple(name for name in site.context if name != "hillshade")
     return [
         Product(
@@ -108,10 +119,11 @@ def products(site: Site, survey: Survey) -> list[Product]:
             "factors",
             factors(site, site.factors),
             factor_grid(site),
-            site.factors,
+            tuple(name for name, _ in factor_bands),
             "float32",
             FLOAT_FILL,
             float("nan"),
-            *described(site.factors),
+            tuple(BANDS[name].unit for name, _ in factor_bands),
+            tuple(_origin(site, key) for _, key in factor_bands),
         ),
     ]

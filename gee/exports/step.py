@@ -126,6 +126,12 @@ def _refuse_empty(site: Site, found: Survey, product: Product, array: NDArray[An
         words = f"Site {site.name}: band {name} of {product.name} is empty: {origin} shows nothing."
         if name in _TERRAIN:
             raise DataError(words, hint="Check bounds and sources.dem of the site.")
+        if product.name == "factors" and name != "NDVI":
+            raise DataError(
+                words,
+                hint=f"Check bounds, and the asset under `sources` of the site, or leave {name} "
+                "out of its factors.",
+            )
         key = "s1" if name.endswith(sentinel1.POLARISATIONS) else "s2"
         used = [
             f"{side}: {', '.join(str(picture.date) for picture in pictures)}"

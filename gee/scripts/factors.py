@@ -8,26 +8,15 @@ from typing import TYPE_CHECKING
 import ee
 
 from gee.grids import factor_grid
-from gee.scripts import sentinel2, terrain
-from thawslump.bands import FACTORS
+from gee.scripts import climate, distances, hydrology, relief, sentinel2, terrain
+from gee.scripts.place import pinned, region, source
+from thawslump.bands import EMBEDDING, FACTORS
 from thawslump.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from thawslump.site import Site
 
-__all__ = ["factors"]
-
-
-def _elevation(site: Site) -> ee.Image:
-    return terrain.elevation(site)
-
-
-def _slope(site: Site) -> ee.Image:
-    return terrain.slope(site, factor_grid(site))
-
-
-def _aspect(site: Site) -> ee.Image:
-    return terrain.aspect(site, factor_grid(site))
+__all__ = ["NAMES", "factors"]
 
 
 def _ndvi(site: Site) -> ee.Image:
@@ -36,12 +25,62 @@ def _ndvi(site: Site) -> ee.Image:
     return sentinel2.greenest(site, site.pre).select("NDVI")
 
 
+def _relief(band: str) -> Callable[[Site], ee.Image]:
+    return lambda site: relief.relief(site, factor_grid(site)).select(band)
+
+
+def _wetness(band: str) -> Callable[[Site], ee.Image]:
+    return lambda site: hydrology.wetness(site).select(band)
+
+
+def _distance(key: str) -> Callable[[Site], ee.Image]:
+    return lambda site: distances.to_lines(site, key)
+
+
+def _classes(key: str) -> Callable[[Site], ee.Image]:
+    def read(site: Site) -> ee.Image:
+        name = source(site, key)
+        if terrain.is_tiled(name):
+            tiles = ee.ImageCollection(name.removesuffix("/*")).filterBounds(region(site))
+            classes = tiles.mosaic()
+        else:
+            classes = ee.Image(name)
+        return pinned(classes.select([0], [key]), factor_grid(site))  # never averaged
+
+    return read
+
+
+def _embedding(site: Site) -> ee.Image:
+    """All 64 axes of the year before the change, which are of use together only."""
+    assert site.pre is not None
+    year = site.pre.end.year - 1
+    images = ee.ImageCollection(source(site, "embedding")).filterBounds(region(site))
+    of_year = images.filterDate(f"{year}-01-01", f"{year + 1}-01-01")
+    return of_year.mosaic().select(list(EMBEDDING))
+
+
 _FACTORS: dict[str, Callable[[Site], ee.Image]] = {
-    "elevation": _elevation,
-    "slope": _slope,
-    "aspect": _aspect,
+    "elevation": terrain.elevation,
+    "slope": lambda site: terrain.slope(site, factor_grid(site)),
+    "aspect": lambda site: terrain.aspect(site, factor_grid(site)),
+    **{name: _relief(name) for name in relief.BANDS},
+    "TWI": _wetness("TWI"),
+    "SPI": _wetness("SPI"),
     "NDVI": _ndvi,
+    "LST": climate.surface_temperature,
+    "precipitation": climate.precipitation,
+    "distance_faults": _distance("faults"),
+    "distance_rivers": distances.to_rivers,
+    "distance_roads": _distance("roads"),
+    "distance_railway": _distance("railway"),
+    "lithology": _classes("lithology"),
+    "landcover": _classes("landcover"),
+    "permafrost": _classes("permafrost"),
+    "embedding": _embedding,
 }
+
+NAMES = tuple(_FACTORS)
+"""Every factor there is; ``embedding`` stands for the 64 bands A00 to A63."""
 
 
 def factors(site: Site, names: Sequence[str] = FACTORS) -> ee.Image:
@@ -51,8 +90,8 @@ def factors(site: Site, names: Sequence[str] = FACTORS) -> ee.Image:
     ----------
     site : Site
     names : sequence of str
-        ``elevation`` (m), ``slope`` (degrees), ``aspect`` (degrees clockwise from grid north,
-        masked where level), ``NDVI`` (greenest pixel of the window before).
+        Of `NAMES`; units are in `thawslump.bands.BANDS`. All are of the ground before the change.
+        ``aspect`` is masked where level.
 
     Raises
     ------

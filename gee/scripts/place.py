@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import ee
 
 from gee.grids import crs_code, crs_transform
+from gee.scripts.sources import SOURCES
 from thawslump.errors import ConfigError, nearest
 from thawslump.grid import coarser, lonlat_bounds
 
@@ -26,17 +27,12 @@ __all__ = [
     "terrain_grid",
 ]
 
-DEFAULT_SOURCES = {
-    "s1": "COPERNICUS/S1_GRD",
-    "s2": "COPERNICUS/S2_SR_HARMONIZED",
-    # Valid to 85 N, unlike SRTM, which ends at 60 N.
-    "dem": "COPERNICUS/DEM/GLO30",
-}
-"""Asset ids that `Site.sources` can replace."""
+DEFAULT_SOURCES = {key: source.id for key, source in SOURCES.items()}
+"""Asset ids that `Site.sources` can replace; None where the user has to bring the data."""
 
 
 def source(site: Site, key: str) -> str:
-    """Return the asset id that a site uses for ``s1``, ``s2`` or ``dem``; "none" for no such data.
+    """Return the asset id that a site uses for a key of `SOURCES`; "none" for no Sentinel-1.
 
     Raises
     ------
@@ -51,6 +47,11 @@ def source(site: Site, key: str) -> str:
                 hint=f"Correct sources in sites/{site.name}.yaml or areas/{site.name}.yaml.",
             )
     name = site.sources.get(key, DEFAULT_SOURCES[key])
+    if name is None:
+        raise ConfigError(
+            f"Site {site.name}: there is no default for {SOURCES[key].title}.",
+            hint=f"Name an asset of yours under sources.{key}, or leave out what is made of it.",
+        )
     if name == "none" and key != "s1":
         raise ConfigError(
             f"Site {site.name}: sources.{key} is none; only s1 can be left out.",

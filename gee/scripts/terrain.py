@@ -17,13 +17,18 @@ if TYPE_CHECKING:
 
 __all__ = ["aspect", "elevation", "gradient", "hillshade", "is_tiled", "slope"]
 
-# Collections of tiles among the DEMs; any other id is one image, unless it ends with "/*".
-_TILED = {"COPERNICUS/DEM/GLO30", "JAXA/ALOS/AW3D30/V3_2", "JAXA/ALOS/AW3D30/V4_1"}
+# Known collections of tiles; any other id is one image, unless it ends with "/*".
+_TILED = {
+    "COPERNICUS/DEM/GLO30",
+    "ESA/WorldCover/v200",
+    "JAXA/ALOS/AW3D30/V3_2",
+    "JAXA/ALOS/AW3D30/V4_1",
+}
 _RADIANS = math.pi / 180.0
 
 
 def is_tiled(name: str) -> bool:
-    """Tell whether an asset id is that of a collection of DEM tiles.
+    """Tell whether an asset id is that of a collection of tiles.
 
     Examples
     --------
