@@ -265,8 +265,8 @@ def test_errors_in_earth_engines_words(client: None) -> None:
     with pytest.raises(ee.EEException, match="less than or equal to 32768"):
         wide = grid(0, 0, 1, 40000)
         ee.data.computePixels({"expression": ee.Image(1), "fileFormat": "NPY", "grid": wide})
-    with pytest.raises(ee.EEException, match="TF_RECORD_IMAGE is not implemented"):
-        ee.data.computePixels({"expression": ee.Image(1), "fileFormat": "TF_RECORD_IMAGE"})
+    with pytest.raises(ee.EEException, match="MULTI_BAND_IMAGE_TILE is not implemented"):
+        ee.data.computePixels({"expression": ee.Image(1), "fileFormat": "MULTI_BAND_IMAGE_TILE"})
     with pytest.raises(ee.EEException, match="B9"):
         ee.data.computePixels(
             {

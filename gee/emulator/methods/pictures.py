@@ -170,9 +170,7 @@ def _frames(endpoint: Endpoint, body: dict[str, Any]) -> Iterator[Any]:
     if first is None:
         raise EngineError("ImageCollection has no images.")
     grid = grid_of(first, body.get("grid"), small=not _sizes(body))
-    number = 0
-    for image in itertools.chain((first,), images):
-        number += 1
+    for number, image in enumerate(itertools.chain((first,), images), 1):
         bands = band_infos(image, None)
         bands = bands[:3] if len(bands) >= 3 else bands[:1]
         # The limit on the pixels of an answer counts all its frames.
