@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike
 
 from .errors import EngineError
 
-__all__ = ["BYTE", "DOUBLE", "FLOAT", "INT64", "NAMED", "UNIT", "PixelType"]
+__all__ = ["BYTE", "DOUBLE", "FLOAT", "INT32", "INT64", "NAMED", "UNIT", "PixelType"]
 
 _INT_RANGES: tuple[tuple[str, int, int], ...] = (
     ("uint8", 0, 2**8 - 1),
@@ -115,7 +115,14 @@ class PixelType:
     def union(self, other: PixelType) -> PixelType:
         """Return the smallest type that holds both ([A] Image.add, Image.where)."""
         low, high = _hull(self, other)
-        return PixelType(_wider(self, other), low, high)
+        dimensions = max(self.dimensions, other.dimensions)
+        return PixelType(_wider(self, other), low, high, dimensions)
+
+    def with_dimensions(self, dimensions: int) -> PixelType:
+        """Return the type of arrays of such numbers; 0 for the numbers themselves."""
+        if dimensions == self.dimensions:
+            return self
+        return PixelType(self.precision, self.low, self.high, dimensions)
 
     def bounded(self, low: float, high: float) -> PixelType:
         """Return this precision with another range."""
@@ -212,6 +219,7 @@ FLOAT = PixelType("float")
 DOUBLE = PixelType("double")
 UNIT = PixelType("int", 0, 1)
 BYTE = PixelType("int", 0, 255)
+INT32 = PixelType("int", -(2**31), 2**31 - 1)
 INT64 = PixelType("int", -(2**63), 2**63 - 1)
 NAMED: dict[str, PixelType] = {
     **{name: PixelType("int", *ends) for name, ends in _RANGE_OF.items()},

@@ -4,31 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import EngineError
+from .. import reducers
 from ..image import Image
-from ..reducers import (
-    SIMPLE_REDUCERS,
-    Reducer,
-    combined,
-    disaggregated,
-    extremum,
-    fixed_histogram,
-    for_each,
-    grouped,
-    histogram,
-    interval_mean,
-    kendalls,
-    linear_regression,
-    median,
-    named_reducer,
-    percentile,
-    renamed,
-    repeated,
-    split_weights,
-    to_collection,
-    to_list,
-    unweighted,
-)
+from ..reducers import SIMPLE_REDUCERS, Reducer, named_reducer
 from .registry import function
 
 __all__: list[str] = []
@@ -50,19 +28,19 @@ _register("or", "anyNonZero")
 @function("Reducer.min")
 def minimum(inputs: int) -> Reducer:
     """Least first input, and the inputs beside it."""
-    return extremum(False, inputs)
+    return reducers.extremum(False, inputs)
 
 
 @function("Reducer.max")
 def maximum(inputs: int) -> Reducer:
     """Greatest first input, and the inputs beside it."""
-    return extremum(True, inputs)
+    return reducers.extremum(True, inputs)
 
 
 @function("Reducer.median")
 def median_(buckets: Any, width: Any, raw: Any) -> Reducer:
     """Median, always exact: no histogram stands in for many values."""
-    return median()
+    return reducers.median()
 
 
 @function("Reducer.mode")
@@ -76,61 +54,61 @@ def percentiles(
     shares: list[float], names: list[str] | None, buckets: Any, width: Any, raw: Any
 ) -> Reducer:
     """Percentiles."""
-    return percentile(shares, names)
+    return reducers.percentile(shares, names)
 
 
 @function("Reducer.toList")
 def listed(size: int | None, optional: int) -> Reducer:
     """All inputs."""
-    return to_list(size, optional)
+    return reducers.to_list(size, optional)
 
 
 @function("Reducer.combine")
 def combine(first: Reducer, second: Reducer, prefix: str, shared: bool) -> Reducer:
     """Two reducers in parallel."""
-    return combined(first, second, prefix, shared)
+    return reducers.combined(first, second, prefix, shared)
 
 
 @function("Reducer.repeat")
 def repeat(reducer: Reducer, count: int) -> Reducer:
     """Copies side by side."""
-    return repeated(reducer, count)
+    return reducers.repeated(reducer, count)
 
 
 @function("Reducer.group")
 def group(reducer: Reducer, field: int, name: str) -> Reducer:
     """A reducer for every value of an input."""
-    return grouped(reducer, field, name)
+    return reducers.grouped(reducer, field, name)
 
 
 @function("Reducer.forEach")
 def each(reducer: Reducer, names: list[str]) -> Reducer:
     """A copy for every name."""
-    return for_each(reducer, names)
+    return reducers.for_each(reducer, names)
 
 
 @function("Reducer.forEachBand")
 def each_band(reducer: Reducer, image: Image) -> Reducer:
     """A copy for every band of an image."""
-    return for_each(reducer, image.names)
+    return reducers.for_each(reducer, image.names)
 
 
 @function("Reducer.unweighted")
 def without_weights(reducer: Reducer) -> Reducer:
     """All weights 1."""
-    return unweighted(reducer)
+    return reducers.unweighted(reducer)
 
 
 @function("Reducer.splitWeights")
 def with_weights(reducer: Reducer) -> Reducer:
     """The weight as a further input."""
-    return split_weights(reducer)
+    return reducers.split_weights(reducer)
 
 
 @function("Reducer.setOutputs")
 def set_outputs(reducer: Reducer, names: list[str]) -> Reducer:
     """Other names."""
-    return renamed(reducer, names)
+    return reducers.renamed(reducer, names)
 
 
 @function("Reducer.getOutputs")
@@ -142,48 +120,92 @@ def get_outputs(reducer: Reducer) -> list[str]:
 @function("Reducer.fixedHistogram")
 def fixed(low: float, high: float, steps: int, cumulative: bool) -> Reducer:
     """Counts in bins of one width."""
-    return fixed_histogram(low, high, steps, cumulative)
+    return reducers.fixed_histogram(low, high, steps, cumulative)
 
 
 @function("Reducer.histogram")
 def automatic(most: int | None, width: float | None, raw: int | None) -> Reducer:
     """Counts in bins chosen from the data."""
-    return histogram(most, width)
+    return reducers.histogram(most, width)
 
 
 @function("Reducer.intervalMean")
 def interval(low: float, high: float, buckets: Any, width: Any, raw: Any) -> Reducer:
     """Mean between percentiles."""
-    return interval_mean(low, high)
+    return reducers.interval_mean(low, high)
 
 
 @function("Reducer.linearRegression")
 def regression(x: int, y: int) -> Reducer:
     """Least squares."""
-    return linear_regression(x, y)
+    return reducers.linear_regression(x, y)
 
 
 @function("Reducer.ridgeRegression")
 def ridge(x: int, y: int, penalty: float) -> Reducer:
     """Least squares with a penalty on the coefficients."""
-    return linear_regression(x, y, penalty)
+    return reducers.ridge_regression(x, y, penalty)
+
+
+@function("Reducer.robustLinearRegression")
+def robust(x: int, y: int, beta: float | None) -> Reducer:
+    """Least squares without outliers."""
+    return reducers.robust_regression(x, y, beta)
+
+
+@function("Reducer.geometricMedian")
+def geometric_median(count: int, eta: float, step: float) -> Reducer:
+    """The point with the least summed distance."""
+    return reducers.geometric_median(count, eta, step)
+
+
+@function("Reducer.covariance")
+def covariance() -> Reducer:
+    """Covariances of vectors."""
+    return reducers.covariance(centred=False)
+
+
+@function("Reducer.centeredCovariance")
+def centered_covariance() -> Reducer:
+    """Covariances of vectors whose means are 0."""
+    return reducers.covariance(centred=True)
 
 
 @function("Reducer.kendallsCorrelation")
 def kendall(inputs: int) -> Reducer:
     """Kendall's rank correlation of two inputs, or of one with its order."""
-    return kendalls(inputs)
+    return reducers.kendalls(inputs)
 
 
 @function("Reducer.toCollection")
 def collected(names: list[str], optional: int) -> Reducer:
     """All inputs as features."""
-    return to_collection(names, optional)
+    return reducers.to_collection(names, optional)
 
 
 @function("Reducer.disaggregate")
 def items_of(reducer: Reducer, axis: int | None) -> Reducer:
     """A reducer over the items of lists."""
-    if axis is not None:
-        raise EngineError("Disaggregating along an axis needs arrays, which are not implemented.")
-    return disaggregated(reducer)
+    return reducers.disaggregated(reducer, axis)
+
+
+@function("Reducer.forEachElement")
+def each_element(reducer: Reducer) -> Reducer:
+    """A reducer for every position of arrays."""
+    return reducers.for_each_element(reducer)
+
+
+@function("Reducer.autoHistogram")
+def automatic_table(
+    most: int | None, width: float | None, raw: int | None, cumulative: bool
+) -> Reducer:
+    """Counts in bins chosen from the data, as an array."""
+    return reducers.auto_histogram(most, width, cumulative)
+
+
+@function("Reducer.fixed2DHistogram")
+def fixed_2d(
+    x_min: float, x_max: float, x_steps: int, y_min: float, y_max: float, y_steps: int
+) -> Reducer:
+    """Counts in bins of two inputs."""
+    return reducers.fixed_2d_histogram((x_min, x_max, x_steps), (y_min, y_max, y_steps))

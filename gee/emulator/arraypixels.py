@@ -1,0 +1,280 @@
+"""Pixels that are arrays: how they are held, and functions of stacks applied to them.
+
+A window of array pixels has two axes like any other, so nodes that move, mask or choose pixels
+need not know of arrays. Where all arrays have the same lengths the numpy type of a pixel is a
+fixed-size block (a structured type with one field), and the numbers can be viewed as
+(height, width, *lengths) without a copy; otherwise the pixels are objects, one array each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import kernels
+from .errors import EngineError
+from .pixels import Array, Band, Context, Node, Pixels
+from .projection import Window
+
+__all__ = ["ArrayNode", "Ragged", "apply", "cell", "concatenated", "is_cells", "packed", "stacks"]
+
+_FIELD = "array"
+Ragged = list[tuple[NDArray[np.int64], Array]]
+Result = Array | Ragged
+# A function of stacks (pixels, *lengths): results, and which pixels have one.
+Function = Callable[..., "Sequence[Result] | tuple[Sequence[Result], Array | None]"]
+
+
+def is_cells(data: Array) -> bool:
+    """Return whether pixels are arrays, in either form."""
+    return data.dtype.names is not None or data.dtype == object
+
+
+def packed(stack: Array) -> Array:
+    """Return pixels (n,) of a stack (n, *lengths) of arrays; numbers stay as they are.
+
+    Examples
+    --------
+    >>> packed(np.ones((6, 2, 3))).shape
+    (6,)
+    >>> packed(np.ones(6)).dtype
+    dtype('float64')
+    """
+    lengths = stack.shape[1:]
+    if not lengths:
+        return stack
+    if stack.size == 0:
+        # numpy has no use for types of no bytes.
+        return _objects(list(stack), len(stack))
+    kind = np.dtype([(_FIELD, stack.dtype, lengths)])
+    flat = np.ascontiguousarray(stack).reshape(len(stack), -1)
+    return flat.view(kind).reshape(len(stack))
+
+
+def _objects(cells: Sequence[Array], count: int) -> Array:
+    out = np.empty(count, object)
+    for k, found in enumerate(cells):
+        out[k] = found
+    return out
+
+
+def cell(value: Any) -> Any:
+    """Return one pixel as a number or a numpy array."""
+    if isinstance(value, np.void):
+        return value[_FIELD]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def as_objects(data: Array) -> Array:
+    """Return array pixels of any form as one array object each; numbers become null."""
+    if data.dtype == object:
+        return data
+    out = np.empty(data.size, object)
+    if data.dtype.names is not None:
+        out[:] = _objects(list(data.ravel()[_FIELD]), data.size)
+    return out.reshape(data.shape)
+
+
+def concatenated(parts: Sequence[Array], axis: int = 0) -> Array:
+    """Join windows or columns of pixels, of numbers or of arrays."""
+    if any(is_cells(p) for p in parts) and any(p.dtype != parts[0].dtype for p in parts[1:]):
+        parts = [as_objects(p) for p in parts]
+    return np.concatenate(parts, axis)
+
+
+def chosen(condition: Array, one: Array, other: Array) -> Array:
+    """Return ``one`` where the condition holds, else ``other``; arrays of any lengths."""
+    if one.dtype != other.dtype and (is_cells(one) or is_cells(other)):
+        one, other = as_objects(one), as_objects(other)
+    return np.where(condition, one, other)
+
+
+def stacks(data: Array) -> list[tuple[Array | slice, Array]]:
+    """Return pixels (n,) as stacks of arrays of one shape: [(places, stack), ...]."""
+    if data.dtype.names is not None:
+        return [(slice(None), data[_FIELD])]
+    if data.dtype != object:
+        return [(slice(None), data)]
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for k, found in enumerate(data):
+        groups.setdefault(np.shape(found), []).append(k)
+    return [(np.asarray(places), np.stack([data[k] for k in places])) for places in groups.values()]
+
+
+def _groups(flats: Sequence[Array], count: int) -> list[tuple[Array | slice, list[Array]]]:
+    """Return inputs split so that within a group all arrays of an input have one shape."""
+    ragged = [k for k, flat in enumerate(flats) if flat.dtype == object]
+    if not ragged:
+        return [(slice(None), [stacks(flat)[0][1] for flat in flats])]
+    keys: dict[tuple[Any, ...], list[int]] = {}
+    for place in range(count):
+        shapes = tuple(np.shape(flats[k][place if len(flats[k]) > 1 else 0]) for k in ragged)
+        keys.setdefault(shapes, []).append(place)
+    out: list[tuple[Array | slice, list[Array]]] = []
+    for places in keys.values():
+        at = np.asarray(places)
+        group = []
+        for flat in flats:
+            mine = flat if len(flat) == 1 else flat[at]
+            group.append(np.stack(list(mine)) if flat.dtype == object else stacks(mine)[0][1])
+        out.append((at, group))
+    return out
+
+
+def apply(
+    function: Function,
+    inputs: Sequence[Pixels],
+    shape: tuple[int, int],
+    outputs: int = 1,
+    masks: Sequence[int] | None = None,
+) -> list[Pixels]:
+    """Apply a function of stacks to the valid pixels of a window.
+
+    Parameters
+    ----------
+    function : (stack, ...) -> results, or (results, ok)
+        Takes one stack (n, *lengths) per input, or (1, *lengths) for one that is the same
+        everywhere. A result is a stack (n, *lengths), (1, *lengths), or a list of
+        (rows, stack) where lengths differ. ``ok`` (n,) bool: pixels that have results.
+    inputs : sequence of Pixels
+    shape : (height, width)
+    outputs : int
+        Number of results.
+    masks : sequence of int, optional
+        Inputs whose mask counts; all by default.
+
+    Returns
+    -------
+    list of Pixels
+    """
+    mask: Array | None = None
+    for k, pixels in enumerate(inputs):
+        if masks is None or k in masks:
+            mask = kernels.both(mask, pixels.mask)
+    same = all(p.data.size == 1 for p in inputs) and (mask is None or mask.size == 1)
+    if same:
+        shape = (1, 1)
+    valid = kernels.valid(mask)
+    if valid is not None and valid.shape != shape:
+        valid = np.broadcast_to(valid, shape)
+    places = None if valid is None or valid.all() else np.nonzero(valid.ravel())[0]
+    count = shape[0] * shape[1] if places is None else len(places)
+    if count == 0:
+        return [Pixels(np.zeros((1, 1)), np.zeros((1, 1), bool))] * outputs
+    flats = []
+    for pixels in inputs:
+        flat = pixels.data
+        if flat.size == 1 and not same:
+            flats.append(flat.reshape(1))
+            continue
+        flat = np.broadcast_to(flat, shape).reshape(-1)
+        flats.append(flat if places is None else flat[places])
+    found: list[list[tuple[Any, Array]]] = [[] for _ in range(outputs)]
+    good: Array | None = None
+    for at, group in _groups(flats, count):
+        size = count if isinstance(at, slice) else len(at)
+        made = function(*group)
+        results: Sequence[Result]
+        if isinstance(made, tuple):
+            results, ok = made
+            if ok is not None:
+                good = np.ones(count, bool) if good is None else good
+                good[at] = ok
+        else:
+            results = made
+        if good is not None and not results:
+            continue
+        for slot, result in enumerate(results):
+            if isinstance(result, list):
+                rows = np.arange(count) if isinstance(at, slice) else at
+                found[slot] += [(rows[part], stack) for part, stack in result]
+            else:
+                if len(result) != size:
+                    result = np.broadcast_to(result, (size, *result.shape[1:]))
+                found[slot].append((at, result))
+    if good is not None:
+        keep = np.zeros(shape[0] * shape[1], bool)
+        keep[np.arange(count) if places is None else places] = good
+        if not keep.any():
+            return [Pixels(np.zeros((1, 1)), np.zeros((1, 1), bool))] * outputs
+        mask = kernels.both(mask, keep.reshape(shape))
+    return [Pixels(_assembled(parts, places, count, shape), mask) for parts in found]
+
+
+def _assembled(
+    parts: list[tuple[Any, Array]], places: Array | None, count: int, shape: tuple[int, int]
+) -> Array:
+    if len(parts) == 1:
+        at, stack = parts[0]
+        flat = packed(stack)
+        if places is None and isinstance(at, slice):
+            return flat.reshape(shape)
+        out = np.zeros(shape[0] * shape[1], flat.dtype)
+        out[_where(at, places)] = flat
+        return out.reshape(shape)
+    if all(stack.ndim == 1 for _, stack in parts):
+        out = np.zeros(shape[0] * shape[1], np.result_type(*(stack for _, stack in parts)))
+        for at, stack in parts:
+            out[_where(at, places)] = stack
+        return out.reshape(shape)
+    out = np.empty(shape[0] * shape[1], object)
+    out[:] = _objects([parts[0][1][0]] * len(out), len(out))
+    for at, stack in parts:
+        rows = _where(at, places)
+        if isinstance(rows, slice):
+            rows = np.arange(len(stack))
+        for k, found in zip(rows, stack, strict=True):
+            out[k] = found
+    return out.reshape(shape)
+
+
+def _where(at: Any, places: Array | None) -> Any:
+    if places is None:
+        return at
+    return places if isinstance(at, slice) else places[at]
+
+
+class ArrayNode(Node):
+    """A function of stacks of arrays, pixel by pixel.
+
+    Parameters
+    ----------
+    function : (stack, ...) -> results, or (results, ok)
+        As :func:`apply` takes it.
+    inputs : sequence of Band
+    outputs : int
+    masks : sequence of int, optional
+        Inputs whose mask counts; all by default.
+    """
+
+    pixelwise = True
+    __slots__ = ("function", "masks", "outputs")
+
+    def __init__(
+        self,
+        function: Function,
+        inputs: Sequence[Band],
+        outputs: int = 1,
+        masks: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__(inputs)
+        self.function = function
+        self.outputs = outputs
+        self.masks = masks
+
+    def compute(self, context: Context, window: Window) -> Sequence[Pixels]:
+        got = [context.read(b, window) for b in self.inputs]
+        return apply(self.function, got, window.shape, self.outputs, self.masks)
+
+
+def refuse_arrays(bands: Sequence[Band], what: str) -> None:
+    """Refuse bands of arrays where only numbers can be written."""
+    for band in bands:
+        if band.type.dimensions:
+            raise EngineError(
+                f"{what}: band '{band.id}' holds arrays of {band.type.dimensions} dimension(s). "
+                "Only bands of numbers can be written or shown: use arrayGet or arrayFlatten."
+            )

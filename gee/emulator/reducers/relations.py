@@ -1,0 +1,355 @@
+"""Correlations, trends and regressions: reducers of tuples of numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import kernels, matrices
+from ..errors import EngineError
+from ..pixels import Array, Pixels
+from ..types import DOUBLE, PixelType
+from .base import Reducer, array_value, real, widen
+from .folds import _Base, tabled
+
+__all__ = [
+    "kendalls",
+    "linear_fit",
+    "linear_regression",
+    "pearsons",
+    "ridge_regression",
+    "robust_regression",
+    "sens_slope",
+    "spearmans",
+]
+
+_MATRIX = DOUBLE.with_dimensions(2)
+_VECTOR = DOUBLE.with_dimensions(1)
+
+
+def _doubles(count: int) -> Callable[[Sequence[PixelType]], list[PixelType]]:
+    return lambda kinds: [DOUBLE] * count
+
+
+# ------------------------------------------------------------------ a line
+
+
+def _fit(columns: list[Any], weights: Array) -> list[Any]:
+    x, y = (real(c) for c in columns)
+    total = weights.sum()
+    if total <= 0:
+        return [None, None]
+    mx, my = np.dot(x, weights) / total, np.dot(y, weights) / total
+    spread = np.dot((x - mx) ** 2, weights)
+    scale = float(np.dot((x - mx) * (y - my), weights) / spread) if spread else 0.0
+    return [scale, float(my - scale * mx)]
+
+
+class _FitFold(_Base):
+    """Sums for a line through (x, y), pixel by pixel, about running means."""
+
+    def __init__(self, kinds: Sequence[PixelType], shape: tuple[int, int]) -> None:
+        super().__init__(kinds, shape)
+        self.weight: Array = np.zeros(shape)
+        self.mean_x: Array = np.zeros(shape)
+        self.mean_y: Array = np.zeros(shape)
+        self.spread: Array = np.zeros(shape)
+        self.common: Array = np.zeros(shape)
+
+    def add(self, layers: Sequence[Pixels]) -> None:
+        (x, mx), (y, my) = layers
+        mask = kernels.both(mx, my)
+        ok = self.see(mask)
+        w: Any = 1.0 if mask is None else widen(mask)
+        x, y = widen(x), widen(y)
+        if ok is not None:
+            x, y = np.where(ok, x, 0), np.where(ok, y, 0)
+        # Moved about the means (West 1979): times in milliseconds keep their digits.
+        self.weight = self.weight + w
+        share = w / np.where(self.weight == 0, 1, self.weight)
+        dx, dy = x - self.mean_x, y - self.mean_y
+        self.mean_x = self.mean_x + share * dx
+        self.mean_y = self.mean_y + share * dy
+        rest = w * dx * (1 - share)
+        self.spread = self.spread + rest * dx
+        self.common = self.common + rest * dy
+
+    def result(self) -> list[Pixels]:
+        flat = self.spread == 0
+        scale = np.where(flat, 0, self.common / np.where(flat, 1, self.spread))
+        offset = self.mean_y - scale * self.mean_x
+        return [Pixels(scale, self.mask), Pixels(offset, self.mask)]
+
+
+def linear_fit() -> Reducer:
+    """Return slope and offset of the (weighted) line through x and y."""
+    return Reducer("linearFit", 2, ("scale", "offset"), _fit, _FitFold, _doubles(2), weighted=True)
+
+
+def _sens_table(columns: list[Array], ok: Array | None) -> tuple[list[Array], Array]:
+    x, y = (widen(c) for c in columns)
+    n, m = x.shape
+    slope, offset, valid = np.zeros(n), np.zeros(n), np.zeros(n, bool)
+    if m < 2:
+        return [slope, offset], valid
+    first, second = np.triu_indices(m, 1)
+    step = max(2**20 // len(first), 1)
+    for start in range(0, n, step):
+        rows = slice(start, start + step)
+        dx = x[rows][:, second] - x[rows][:, first]
+        dy = y[rows][:, second] - y[rows][:, first]
+        use = dx != 0
+        if ok is not None:
+            use &= ok[rows][:, second] & ok[rows][:, first]
+        slopes = np.where(use, dy / np.where(use, dx, 1), np.inf)
+        valid[rows] = use.any(axis=1)
+        slope[rows] = np.where(valid[rows], _middle(slopes, use.sum(axis=1)), 0)
+    rest = y - slope[:, None] * x
+    count = np.full(n, m) if ok is None else ok.sum(axis=1)
+    if ok is not None:
+        rest = np.where(ok, rest, np.inf)
+    offset = np.where(count > 0, _middle(rest, count), 0)
+    return [slope, np.where(valid, offset, 0)], valid
+
+
+def _middle(values: Array, count: Array) -> Array:
+    """Return the medians of rows whose first ``count`` values, once sorted, are valid."""
+    ordered = np.sort(values, axis=1)
+    last = np.maximum(count, 1)
+    low = np.take_along_axis(ordered, ((last - 1) // 2)[:, None], 1)[:, 0]
+    high = np.take_along_axis(ordered, (last // 2)[:, None], 1)[:, 0]
+    return np.where(low == high, low, (low + high) / 2)
+
+
+def sens_slope() -> Reducer:
+    """Return Sen's slope, the median of the slopes of all pairs, and an offset.
+
+    The offset is the median of y - slope x; Earth Engine does not say which it takes.
+    """
+
+    def compute(columns: list[Any], weights: Array) -> list[Any]:
+        found, valid = _sens_table([real(c)[None] for c in columns], None)
+        return [float(f[0]) for f in found] if valid[0] else [None, None]
+
+    return Reducer(
+        "sensSlope", 2, ("slope", "offset"), compute, tabled(_sens_table, 2), _doubles(2)
+    )
+
+
+# ------------------------------------------------------------------ correlations
+
+
+def _correlation(test: str) -> Callable[[list[Any], Array], list[Any]]:
+    def compute(columns: list[Any], weights: Array) -> list[Any]:
+        from scipy import stats
+
+        x, y = (real(c) for c in columns)
+        if len(x) < 2:
+            return [None, None]
+        if test != "kendalltau" and (np.ptp(x) == 0 or np.ptp(y) == 0):
+            return [None, None]
+        found = getattr(stats, test)(x, y)
+        value, p = float(found[0]), float(found[1])
+        return [None if math.isnan(v) else v for v in (value, p)]
+
+    return compute
+
+
+def _pearson_table(columns: list[Array], ok: Array | None) -> tuple[list[Array], Array]:
+    from scipy import stats
+
+    x, y = (widen(c) for c in columns)
+    use = np.ones(x.shape) if ok is None else ok.astype(float)
+    count = use.sum(axis=1)
+    many = np.maximum(count, 1)
+    dx = (x - ((x * use).sum(axis=1) / many)[:, None]) * use
+    dy = (y - ((y * use).sum(axis=1) / many)[:, None]) * use
+    size = np.sqrt((dx**2).sum(axis=1) * (dy**2).sum(axis=1))
+    valid = (count > 1) & (size > 0)
+    r = np.clip((dx * dy).sum(axis=1) / np.where(valid, size, 1), -1, 1)
+    half = np.where(count > 2, count / 2 - 1, 1)
+    p = np.where(count > 2, 2 * stats.beta.sf(np.abs(r), half, half, loc=-1, scale=2), 1.0)
+    return [r, p], valid
+
+
+def pearsons() -> Reducer:
+    """Return Pearson's correlation of two inputs, and its two-sided p-value."""
+    return Reducer(
+        "pearsonsCorrelation", 2, ("correlation", "p-value"), _correlation("pearsonr"),
+        tabled(_pearson_table, 2), _doubles(2),
+    )  # fmt: skip
+
+
+def spearmans() -> Reducer:
+    """Return Spearman's rank correlation of two inputs, and its p-value."""
+    return Reducer(
+        "spearmansCorrelation", 2, ("correlation", "p-value"), _correlation("spearmanr"),
+        kinds=_doubles(2),
+    )  # fmt: skip
+
+
+def kendalls(inputs: int = 1) -> Reducer:
+    """Return Kendall's tau-b of two inputs, or of one input with its order ([A])."""
+    if inputs not in (1, 2):
+        raise EngineError(f"numInputs must be 1 or 2, not {inputs}.")
+    pair = _correlation("kendalltau")
+
+    def compute(columns: list[Any], weights: Array) -> list[Any]:
+        if inputs == 1:
+            return pair([np.arange(len(columns[0])), columns[0]], weights)
+        return pair(columns, weights)
+
+    return Reducer("kendallsCorrelation", inputs, ("tau", "p-value"), compute, kinds=_doubles(2))
+
+
+# ------------------------------------------------------------------ regressions
+
+# Solves for one table (n, m, inputs) of rows whose weights are the roots of w (n, m).
+_Solver = Callable[[Array, Array, Array], tuple[list[Array], Array]]
+
+
+def _regression(
+    name: str,
+    inputs: int,
+    outputs: tuple[str, ...],
+    solve: _Solver,
+    options: dict[str, Any] | None = None,
+) -> Reducer:
+    def table(columns: list[Array], ok: Array | None) -> tuple[list[Array], Array]:
+        full = np.stack([widen(c) for c in columns], axis=-1)
+        weights = np.ones(full.shape[:2]) if ok is None else ok.astype(float)
+        return _solved(full, weights)
+
+    def _solved(full: Array, weights: Array) -> tuple[list[Array], Array]:
+        # What does not count may be anything, also infinite.
+        return solve(np.where(weights[..., None] > 0, full, 0), weights, (weights > 0).sum(axis=1))
+
+    def compute(columns: list[Any], weights: Array) -> list[Any]:
+        full = np.column_stack([real(c) for c in columns])
+        found, valid = _solved(full[None], np.asarray(weights, float)[None])
+        return [array_value(f[0]) if valid[0] else None for f in found]
+
+    def kinds(given: Sequence[PixelType]) -> list[PixelType]:
+        return [_MATRIX] + [_VECTOR] * (len(outputs) - 1)
+
+    return Reducer(
+        name, inputs, outputs, compute, tabled(table, len(outputs)), kinds, weighted=True,
+        options=options or {},
+    )  # fmt: skip
+
+
+def _check_counts(x_count: int, y_count: int) -> None:
+    if x_count < 1 or y_count < 1:
+        raise EngineError(f"numX and numY must be at least 1, not {x_count} and {y_count}.")
+
+
+def _root_mean_square(off: Array, weights: Array) -> Array:
+    total = np.maximum(weights.sum(axis=1), np.finfo(float).tiny)
+    found: Array = np.sqrt((weights[..., None] * off**2).sum(axis=1) / total[:, None])
+    return found
+
+
+def linear_regression(x_count: int, y_count: int = 1) -> Reducer:
+    """Return least-squares coefficients (numX, numY) and the residuals' root mean squares."""
+    _check_counts(x_count, y_count)
+
+    def solve(full: Array, weights: Array, count: Array) -> tuple[list[Array], Array]:
+        x, y = full[..., :x_count], full[..., x_count:]
+        root = np.sqrt(weights)[..., None]
+        found = matrices.least_squares(x * root, y * root)
+        return [found, _root_mean_square(y - x @ found, weights)], count > x_count
+
+    return _regression(
+        "linearRegression", x_count + y_count, ("coefficients", "residuals"), solve,
+        {"numX": x_count, "numY": y_count},
+    )  # fmt: skip
+
+
+def ridge_regression(x_count: int, y_count: int = 1, penalty: float = 0.1) -> Reducer:
+    """Return least squares with a penalty on the coefficients but not on the intercept.
+
+    The penalty is on the coefficients as they are, and the p-values are of an F-test against
+    the intercept alone; Earth Engine documents neither.
+    """
+    _check_counts(x_count, y_count)
+
+    def solve(full: Array, weights: Array, count: Array) -> tuple[list[Array], Array]:
+        from scipy import stats
+
+        x, y = full[..., :x_count], full[..., x_count:]
+        total = np.maximum(weights.sum(axis=1), np.finfo(float).tiny)[:, None]
+        mx = (x * weights[..., None]).sum(axis=1) / total
+        my = (y * weights[..., None]).sum(axis=1) / total
+        w = weights[..., None]
+        xs, ys = x - mx[:, None], y - my[:, None]
+        normal = np.swapaxes(xs * w, 1, 2) @ xs + penalty * np.eye(x_count)
+        slope = np.linalg.pinv(normal) @ (np.swapaxes(xs * w, 1, 2) @ ys)
+        base = my[:, None] - mx[:, None] @ slope
+        off = y - (x @ slope + base)
+        left = np.maximum(count - x_count - 1, 0)[:, None].astype(float)
+        error = (w * off**2).sum(axis=1)
+        gain = np.maximum((w * ys**2).sum(axis=1) - error, 0)
+        ratio = gain * left / np.where(error > 0, error, 1) / x_count
+        p = np.where(error > 0, stats.f.sf(ratio, x_count, np.maximum(left, 1)), 0.0)
+        made = [np.concatenate([slope, base], axis=1), _root_mean_square(off, weights), p]
+        return made, count >= x_count + 1
+
+    return _regression(
+        "ridgeRegression", x_count + y_count, ("coefficients", "residuals", "p-value"), solve,
+        {"numX": x_count, "numY": y_count, "lambda": penalty},
+    )  # fmt: skip
+
+
+# Talwar's cost is quadratic up to 2.795 standard deviations, for 95 % efficiency.
+_TALWAR = 2.795
+_ROUNDS = 50
+
+
+def robust_regression(x_count: int, y_count: int = 1, beta: float | None = None) -> Reducer:
+    """Return least squares without the tuples whose residuals exceed a margin.
+
+    Iteratively reweighted with Talwar's cost ([A]): a tuple counts fully or, where the root
+    mean square of its residuals is above ``beta``, not at all. The default margin is 2.795
+    standard deviations, estimated by the median absolute residual; Earth Engine's is not
+    documented. The residuals' root mean squares are over the tuples that count.
+    """
+    _check_counts(x_count, y_count)
+
+    def one(x: Array, y: Array, weights: Array) -> tuple[Array, Array]:
+        inside = weights > 0
+        kept = inside.copy()
+        for _ in range(_ROUNDS):
+            w = np.where(kept, weights, 0)[None]
+            root = np.sqrt(w)[..., None]
+            found = matrices.least_squares(x[None] * root, y[None] * root)[0]
+            off = np.sqrt(np.mean((y - x @ found) ** 2, axis=1))
+            margin = beta
+            if margin is None:
+                margin = _TALWAR * float(np.median(off[inside])) / 0.6745
+            # Rounding must not make outliers of tuples on one plane.
+            margin = max(margin, 1e-12 * float(np.abs(y).max(initial=0.0)))
+            fresh = inside & (off <= margin)
+            if fresh.sum() < x_count or (fresh == kept).all():
+                break
+            kept = fresh
+        w = np.where(kept, weights, 0)[None]
+        return found, _root_mean_square((y - x @ found)[None], w)[0]
+
+    def solve(full: Array, weights: Array, count: Array) -> tuple[list[Array], Array]:
+        n = len(full)
+        valid = count >= x_count
+        coefficients = np.zeros((n, x_count, y_count))
+        residuals = np.zeros((n, y_count))
+        for k in np.nonzero(valid)[0]:
+            coefficients[k], residuals[k] = one(
+                full[k, :, :x_count], full[k, :, x_count:], weights[k]
+            )
+        return [coefficients, residuals], valid
+
+    return _regression(
+        "robustLinearRegression", x_count + y_count, ("coefficients", "residuals"), solve,
+        {"numX": x_count, "numY": y_count, "beta": beta},
+    )  # fmt: skip
