@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..errors import EngineError
 from .pixels import band_infos, canvas_of, grid_of, windows_of
 from .requests import expression_of
 from .tables import features_of
@@ -51,15 +50,17 @@ def map_export(endpoint: Endpoint, arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_asset_destination(endpoint: Endpoint, body: dict[str, Any]) -> None:
+    from ..exporting import _asset_name
+    from .assets import check_parent
+
     options = body.get("assetExportOptions")
     if options is None:
         return
-    if not isinstance(options, dict):
-        raise EngineError("Invalid JSON payload received: 'assetExportOptions' is no object.")
-    destination = options.get("earthEngineDestination") or {}
-    from .assets import check_free
-
-    check_free(endpoint, str(destination.get("name")), overwrite=bool(destination.get("overwrite")))
+    # That the asset is there already fails the export when it runs: a repeated request, which the
+    # client sends again with its `requestId`, must find its operation and not its own result.
+    name = _asset_name(options)
+    endpoint.catalog.get(name)
+    check_parent(endpoint, name)
 
 
 def run(endpoint: Endpoint, job: Job) -> list[str]:

@@ -40,7 +40,7 @@ def image_import(endpoint: Endpoint, arguments: dict[str, Any]) -> dict[str, Any
     body = arguments["body"]
     manifest = _manifest(body, "imageManifest")
     _sources(endpoint, manifest)
-    check_free(endpoint, manifest["name"], overwrite=bool(body.get("overwrite")))
+    check_free(endpoint, manifest["name"], overwrite=True)  # see `exports`
     return endpoint.operations.submit(arguments["project"], "INGEST_IMAGE", body)
 
 
@@ -49,7 +49,7 @@ def table_import(endpoint: Endpoint, arguments: dict[str, Any]) -> dict[str, Any
     body = arguments["body"]
     manifest = _manifest(body, "tableManifest")
     _table_files(endpoint, manifest)
-    check_free(endpoint, manifest["name"], overwrite=bool(body.get("overwrite")))
+    check_free(endpoint, manifest["name"], overwrite=True)
     return endpoint.operations.submit(arguments["project"], "INGEST_TABLE", body)
 
 
