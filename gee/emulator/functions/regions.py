@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import shapely
 
 from ..accumulators import accumulator
 from ..errors import EngineError
@@ -88,10 +89,27 @@ def region_pixels(
 ) -> Iterator[Sampled]:
     """Yield the pixels of a region, tile by tile."""
     made = geometry.in_pixels(projection)
+    shapely.prepare(made)
     window = geometry.window(projection)
     names = image.names
     for row0, row1, column0, column1, tile in compute_pixels(image, window, names, limits):
         part = window.part(row0, column0, row1 - row0, column1 - column0)
+        extent = shapely.box(
+            part.column, part.row, part.column + part.width, part.row + part.height
+        )
+        if made.covers(extent):
+            # Inside lies most of a large region: nothing to cut, nothing to pick.
+            rows, columns = np.divmod(np.arange(part.width * part.height), part.width)
+            whole = np.ones(rows.shape, np.float32)
+            yield Sampled(
+                [tile[n][0].ravel() for n in names],
+                [weights_of(tile[n][1], part.shape).ravel() for n in names],
+                whole,
+                whole > 0,
+                rows + part.row,
+                columns + part.column,
+            )
+            continue
         share = fractions(made, part)
         inside = covered(made, part)
         take = (share >= _LEAST) | inside
