@@ -514,6 +514,36 @@ def test_images_of_other_orbits_are_left_out(tmp_path: Path) -> None:
     assert len(found.pictures["s1", "pre"]) == 3
 
 
+def test_one_orbit_is_used_the_one_that_shows_the_site_most(tmp_path: Path) -> None:
+    made = make_world(tmp_path / "catalog")
+    for path in (tmp_path / "catalog/COPERNICUS/S1_GRD").glob("20200605D"):
+        shutil.rmtree(path)
+    with connect(BackendConfig(), made.folder):
+        found = survey(a_site(orbit_pass=None))
+        chosen = survey(a_site(orbit_pass=None, relative_orbit=95))
+    assert found.orbits == (("ASCENDING", 44),)
+    assert found.other_orbits == (("DESCENDING", 95),)
+    assert {p.orbit for p in found.pictures["s1", "post"]} == {("ASCENDING", 44)}
+    assert all(p.share == pytest.approx(1, abs=1e-3) for p in found.pictures["s1", "pre"])
+    assert chosen.orbits == (("DESCENDING", 95),)
+    assert "no images of relative orbit 7 in both windows; there are" in refused(
+        made, a_site(orbit_pass=None, relative_orbit=7)
+    )
+
+
+def test_a_mix_of_satellites_is_named(tmp_path: Path) -> None:
+    made = make_world(tmp_path / "catalog")
+    from gee.emulator.catalog import Catalog
+
+    catalog = Catalog(made.folder, writable=True)
+    for image in catalog.children("COPERNICUS/S1_GRD"):
+        craft = "B" if image.index.startswith("202006") else "A"
+        catalog.update_properties(image.id, {"platform_number": craft})
+    found = check(a_workspace(tmp_path / "work", made.folder), "place")
+    assert found["platforms"] == {"pre": {"B": 3}, "post": {"A": 3}}
+    assert "Warning: images of Sentinel-1 B before and A after" in found["text"]
+
+
 def test_images_without_incidence_angle_need_no_slope_correction(tmp_path: Path) -> None:
     made = make_world(tmp_path / "catalog", angle=False)
     words = refused(made, a_site())

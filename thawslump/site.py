@@ -83,6 +83,12 @@ class Site(BaseModel):
     orbit_pass: Literal["ASCENDING", "DESCENDING"] | None = Field(
         "DESCENDING", description="Sentinel-1 pass; none takes both"
     )
+    relative_orbit: int | None = Field(
+        None,
+        ge=1,
+        le=175,
+        description="relative orbit of Sentinel-1; none takes the one that shows the site most",
+    )
     made_up: bool = Field(False, description="the data are made up")
 
     @model_validator(mode="after")

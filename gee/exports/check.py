@@ -67,6 +67,8 @@ def check(workspace: Workspace, name: str) -> dict[str, Any]:
         "orbits": None
         if found.orbits is None
         else [f"{orbit.direction.lower()} {orbit.relative}" for orbit in found.orbits],
+        "other_orbits": [f"{o.direction.lower()} {o.relative}" for o in found.other_orbits],
+        "platforms": found.platforms,
         "files": files,
         "pixels": pixels,
         "requests": sum(file["requests"] for file in files.values()) + found.requests,
@@ -81,12 +83,23 @@ def check(workspace: Workspace, name: str) -> dict[str, Any]:
     return outcome
 
 
+def _satellites(names: set[str]) -> str:
+    return " and ".join(sorted(names)) or "(not said)"
+
+
 def _text(found: dict[str, Any]) -> str:
     lines = [f"{found['site']} on {found['backend']}" + (", made up" if found["made_up"] else "")]
     for label, dates in found["images"].items():
         lines.append(f"  {label}: {len(dates)} images, {dates[0]} to {dates[-1]}")
     if found["orbits"]:
-        lines.append(f"  Sentinel-1 orbits on both sides: {', '.join(found['orbits'])}")
+        left = f" (left out: {', '.join(found['other_orbits'])})" if found["other_orbits"] else ""
+        lines.append(f"  Sentinel-1 orbit on both sides: {', '.join(found['orbits'])}{left}")
+    before, after = (set(found["platforms"][side]) for side in ("pre", "post"))
+    if len(before | after) > 1:
+        lines.append(
+            f"  Warning: images of Sentinel-1 {_satellites(before)} before and "
+            f"{_satellites(after)} after; their calibrations differ by tenths of a dB"
+        )
     for name, file in found["files"].items():
         rows, cols = file["shape"]
         lines.append(

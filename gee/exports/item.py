@@ -100,6 +100,7 @@ def write_item(
             "thawslump:orbits": None
             if survey.orbits is None
             else [[orbit.direction, orbit.relative] for orbit in survey.orbits],
+            "thawslump:platforms": survey.platforms,
             "thawslump:images": _images(site, survey),
             "thawslump:attributions": attributions(
                 {"s2", "dem", *keys_of(site.factors), *(() if no_radar else ("s1",))},

@@ -25,6 +25,7 @@ __all__ = ["Picture", "Survey", "survey"]
 T = TypeVar("T")
 Side = Literal["pre", "post"]
 _SIDES: tuple[Side, ...] = ("pre", "post")
+_ROUGHLY = 100  # metres to which covered areas are computed
 _MOST = 5000  # images per window; more than any window holds
 _PROPERTIES = (
     "system:index",
@@ -32,6 +33,7 @@ _PROPERTIES = (
     "orbitProperties_pass",
     "relativeOrbitNumber_start",
     "made_up",
+    "platform_number",
 )
 _NEEDED = {"s1": ("VV", "VH"), "s2": ("B2", "B3", "B4", "B8", "SCL")}
 _TITLES = {"s1": "Sentinel-1", "s2": "Sentinel-2"}
@@ -45,6 +47,10 @@ class Picture:
     date: dt.date
     orbit: Orbit | None
     made_up: bool
+    platform: str | None = None
+    """Sentinel-1 satellite: A, B, C or D."""
+    share: float = 1.0
+    """Share of the site that the image covers."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,9 @@ class Survey:
     pictures : dict
         Key ``(source, side)``, for example ``("s1", "pre")``; in order of time.
     orbits : tuple of Orbit or None
-        Viewing geometries with Sentinel-1 images on both sides; None where the images do not say.
+        The viewing geometry of Sentinel-1 that is used; None where the images do not say.
+    other_orbits : tuple of Orbit
+        Others that have images on both sides too, and are left out.
     requests : int
         Requests that the survey took.
     """
@@ -64,6 +72,23 @@ class Survey:
     pictures: dict[tuple[str, Side], tuple[Picture, ...]]
     orbits: tuple[Orbit, ...] | None
     requests: int
+    other_orbits: tuple[Orbit, ...] = ()
+
+    @property
+    def platforms(self) -> dict[Side, dict[str, int]]:
+        """Images of each Sentinel-1 satellite by side, where the images say."""
+        return {
+            side: dict(
+                sorted(
+                    Counter(
+                        picture.platform
+                        for picture in self.pictures.get(("s1", side), ())
+                        if picture.platform is not None
+                    ).items()
+                )
+            )
+            for side in _SIDES
+        }
 
     @property
     def made_up(self) -> bool:
@@ -104,15 +129,17 @@ def survey(site: Site, ask: Callable[[Callable[[], T]], T] | None = None) -> Sur
                 _refuse_empty(site, key, side, found, run)
         _refuse_bands(site, key, {name for names in found["bands"] for name in names})
     _refuse_dem(site, run)
-    orbits = None
+    orbits: tuple[Orbit, ...] | None = None
+    others: tuple[Orbit, ...] = ()
     if "s1" in keys:
-        orbits = _orbits_on_both_sides(site, pictures["s1", "pre"], pictures["s1", "post"])
-        if orbits is not None:
+        shared = _orbits_on_both_sides(site, pictures["s1", "pre"], pictures["s1", "post"])
+        if shared is not None:
+            orbits, others = shared[:1], shared[1:]
             for side in _SIDES:
                 pictures["s1", side] = tuple(
                     picture for picture in pictures["s1", side] if picture.orbit in orbits
                 )
-    return Survey(pictures, orbits, requests + 1)
+    return Survey(pictures, orbits, requests + 1, others)
 
 
 def _collection(site: Site, key: str) -> ee.ImageCollection:
@@ -125,19 +152,23 @@ def _window(site: Site, side: Side) -> Window:
     return window
 
 
-def _rows(images: ee.ImageCollection) -> ee.List:
+def _rows(images: ee.ImageCollection, place: ee.Geometry) -> ee.List:
     # A list of lists keeps missing properties as null and the columns together.
-    return images.toList(_MOST).map(
-        lambda image: ee.List([ee.Image(image).get(name) for name in _PROPERTIES])
-    )
+    def row(image: ee.Image) -> ee.List:
+        image = ee.Image(image)
+        covered = image.geometry().intersection(place, _ROUGHLY).area(_ROUGHLY)
+        values = [image.get(name) for name in _PROPERTIES]
+        return ee.List([*values, covered.divide(place.area(_ROUGHLY))])
+
+    return images.toList(_MOST).map(row)
 
 
 def _inventory(site: Site, key: str, run: Callable[[Callable[[], Any]], Any]) -> dict[str, Any]:
     everything = _collection(site, key)
     question = ee.Dictionary(
         {
-            "pre": _rows(in_window(everything, _window(site, "pre"))),
-            "post": _rows(in_window(everything, _window(site, "post"))),
+            "pre": _rows(in_window(everything, _window(site, "pre")), region(site)),
+            "post": _rows(in_window(everything, _window(site, "post")), region(site)),
             "all": everything.size(),
             "bands": everything.toList(1).map(lambda image: ee.Image(image).bandNames()),
         }
@@ -155,9 +186,10 @@ def _inventory(site: Site, key: str, run: Callable[[Callable[[], Any]], Any]) ->
 
 
 def _picture(row: Sequence[Any]) -> Picture:
-    index, time, direction, relative, made_up = row
+    index, time, direction, relative, made_up, platform, share = row
     orbit = None if direction is None or relative is None else Orbit(direction, int(relative))
-    return Picture(str(index), _date(time), orbit, bool(made_up))
+    satellite = None if platform is None else str(platform)
+    return Picture(str(index), _date(time), orbit, bool(made_up), satellite, float(share))
 
 
 def _date(milliseconds: float) -> dt.date:
@@ -250,18 +282,35 @@ def _refuse_dem(site: Site, run: Callable[[Callable[[], Any]], Any]) -> None:
 def _orbits_on_both_sides(
     site: Site, before: Sequence[Picture], after: Sequence[Picture]
 ) -> tuple[Orbit, ...] | None:
+    """Return the orbits with images on both sides, the one that shows the site most often first."""
     if any(picture.orbit is None for picture in (*before, *after)):
         return None
-    pre = {picture.orbit for picture in before if picture.orbit is not None}
-    post = {picture.orbit for picture in after if picture.orbit is not None}
-    if not pre & post:
+    seen: dict[Side, Counter[Orbit]] = {"pre": Counter(), "post": Counter()}
+    for side, pictures in (("pre", before), ("post", after)):
+        for picture in pictures:
+            if picture.orbit is not None:
+                # Covered ground, not images: one that only touches the site counts for little.
+                seen[side][picture.orbit] += picture.share  # type: ignore[index, assignment]
+    shared = set(seen["pre"]) & set(seen["post"])
+    if not shared:
         raise DataError(
             f"Sentinel-1: site {site.name} has no orbit with images in both windows: "
-            f"{_named(pre)} before, {_named(post)} after. The difference between two viewing "
-            "geometries is not a change of the ground.",
-            hint="Widen the windows, or set orbit_pass of the site.",
+            f"{_named(set(seen['pre']))} before, {_named(set(seen['post']))} after. The difference "
+            "between two viewing geometries is not a change of the ground.",
+            hint="Widen the windows, or set orbit_pass or relative_orbit of the site.",
         )
-    return tuple(sorted(pre & post))
+    if site.relative_orbit is not None:
+        shared = {orbit for orbit in shared if orbit.relative == site.relative_orbit}
+        if not shared:
+            raise DataError(
+                f"Sentinel-1: site {site.name} has no images of relative orbit "
+                f"{site.relative_orbit} in both windows; there are {_named(set(seen['pre']))} "
+                f"before and {_named(set(seen['post']))} after.",
+                hint="Set relative_orbit of the site to one of those, or remove it.",
+            )
+    return tuple(
+        sorted(shared, key=lambda orbit: (-min(seen["pre"][orbit], seen["post"][orbit]), orbit))
+    )
 
 
 def _named(orbits: set[Orbit]) -> str:

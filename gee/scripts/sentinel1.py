@@ -352,6 +352,8 @@ def composite(site: Site, window: Window, orbits: Sequence[Orbit] | None = None)
     as stored, and neither the ``angle`` band nor the DEM is touched.
     """
     images = collection(site, window, orbits)
+    if orbits is None and site.relative_orbit is not None:
+        images = images.filter(ee.Filter.eq("relativeOrbitNumber_start", site.relative_orbit))
     linear = source(site, "s1").endswith("_FLOAT")
     borders = window.start < _BORDERS_CLEAN
     prepared = images.map(lambda image: _prepared(ee.Image(image), site, linear, borders))
