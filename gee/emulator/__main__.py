@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument("--imports", type=Path)
     parser.add_argument("--faults", type=Path)
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--cache-bytes", type=int, default=512 * 2**20)
+    parser.add_argument("--cache-bytes", type=int, default=256 * 2**20)
     parser.add_argument("--parent", type=int, help="end when this process ends (Linux)")
     options = parser.parse_args()
     if options.parent:

@@ -31,7 +31,7 @@ def create_app(
     *,
     token: str | None = None,
     limits: RequestLimits | None = None,
-    cache_bytes: int = 512 * 2**20,
+    cache_bytes: int = 256 * 2**20,
     imports: Path | None = None,
     faults: FaultsConfig | Path | None = None,
     run: str | None = None,
@@ -144,6 +144,9 @@ def environment(settings: dict[str, Any]) -> dict[str, str]:
 
 def from_environment() -> Starlette:
     """Return the application that `server` described in the environment (worker processes)."""
+    from . import memory
+
+    memory.keep_little()
     settings = json.loads(os.environ[VARIABLE])
 
     def place(name: str) -> Path | None:
@@ -157,7 +160,7 @@ def from_environment() -> Starlette:
         Path(settings["catalog"]),
         place("state"),
         token=settings.get("token"),
-        cache_bytes=int(settings.get("cache_bytes", 512 * 2**20)),
+        cache_bytes=int(settings.get("cache_bytes", 256 * 2**20)),
         imports=place("imports"),
         faults=place("faults"),
         run=settings.get("run"),

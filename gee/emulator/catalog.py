@@ -616,7 +616,7 @@ class Catalog:
     """
 
     def __init__(
-        self, root: Path, writable: bool = False, *, cache_bytes: int = 512 * 2**20
+        self, root: Path, writable: bool = False, *, cache_bytes: int = 256 * 2**20
     ) -> None:
         self.root = Path(root).absolute()
         self.writable = writable

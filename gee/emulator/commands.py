@@ -53,7 +53,7 @@ def serve(
     state: Annotated[
         Path | None, typer.Option(help="Where exports go; .state inside the catalogue else.")
     ] = None,
-    cache: Annotated[int, typer.Option(min=16, help="Memory for decoded pixels, in MiB.")] = 512,
+    cache: Annotated[int, typer.Option(min=16, help="Memory for decoded pixels, in MiB.")] = 256,
     imports: Annotated[
         Path | None, typer.Option(help="Folder whose files manifests of imports may name.")
     ] = None,

@@ -60,6 +60,8 @@ class Limits:
         Intermediate results kept per tile.
     stack_bytes : int
         Most that the values of one per-pixel reduction (a median) may take.
+    tile_bytes : int
+        Most that the bands of one tile may take: tiles of many bands are smaller.
     max_pixels : int
         Most pixels that a step may hold at once: a tile with the border that a neighbourhood
         needs, the inputs of a reprojection, or the area of what cannot be cut into tiles
@@ -72,8 +74,9 @@ class Limits:
 
     tile: int = 512
     threads: int = 0
-    cache_bytes: int = 128 * 2**20
-    stack_bytes: int = 128 * 2**20
+    cache_bytes: int = 64 * 2**20
+    stack_bytes: int = 64 * 2**20
+    tile_bytes: int = 24 * 2**20
     max_pixels: int = 2**24
     rows: int = 2**21
 
@@ -376,6 +379,9 @@ def compute_pixels(
     side = limits.tile
     if found.halo > side // 8:
         side *= 2
+    bytes_of_pixel = sum(b.type.dtype.itemsize + 1 for b in chosen)
+    while side > 64 and side * side * bytes_of_pixel > limits.tile_bytes:
+        side //= 2
     places = [
         (row, min(row + side, whole.height), column, min(column + side, whole.width))
         for row in range(0, whole.height, side)

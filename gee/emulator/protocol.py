@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from thawslump.errors import DataError, ThawslumpError
 
+from . import memory
 from .discovery import METHODS, Method, algorithms, document
 from .errors import EngineError
 from .limits import RequestLimits
@@ -115,7 +116,7 @@ class Endpoint:
         *,
         token: str | None = None,
         limits: RequestLimits | None = None,
-        cache_bytes: int = 512 * 2**20,
+        cache_bytes: int = 256 * 2**20,
         imports: Path | None = None,
         faults: FaultsConfig | Path | None = None,
         run: str | None = None,
@@ -349,7 +350,10 @@ class Endpoint:
                 try:
                     yield
                 finally:
-                    self.meter.add(call.project, call.tag, time.perf_counter() - start)
+                    spent = time.perf_counter() - start
+                    self.meter.add(call.project, call.tag, spent)
+                    if spent > 0.2:
+                        memory.give_back()
 
     def check_budget(self, project: str) -> None:
         """Refuse to compute for a project whose budget is used up."""
