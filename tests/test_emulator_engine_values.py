@@ -183,7 +183,7 @@ def test_lists(world: Earth) -> None:
     ]
     for value, expected in cases:
         assert world.info(value) == expected
-    with pytest.raises(EngineError, match=r"List.get: List index must be between 0 and 4"):
+    with pytest.raises(EngineError, match=r"between 0 and 3, or -4 and -1\. Found 4\.$"):
         world.value(items.get(4))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from calendar import isleap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
@@ -198,6 +199,8 @@ def zone(name: str | None) -> tzinfo:
         return UTC
     found = re.fullmatch(r"(?:UTC|GMT)?([+-])(\d{1,2}):?(\d{2})?", name)
     if found:
+        if int(found[2]) > 23 or int(found[3] or 0) > 59:
+            raise EngineError(f"The datetime zone id '{name}' is not recognised.")
         sign = -1 if found[1] == "-" else 1
         return timezone(sign * timedelta(hours=int(found[2]), minutes=int(found[3] or 0)))
     try:
@@ -211,6 +214,12 @@ _ISO = re.compile(
     r"(-?\d{4,})(?:-(\d{1,2})(?:-(\d{1,2}))?)?"
     r"(?:[T ](\d{1,2})(?::?(\d{2})(?::?(\d{2})(?:[.,](\d{1,9}))?)?)?)?\s*(Z|[+-]\d{2}:?\d{2})?"
 )
+
+
+def _milliseconds(value: float) -> int:
+    if not -(2.0**63) <= value < 2.0**63:
+        raise EngineError(f"{value} is no number of milliseconds.")
+    return int(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,8 +239,11 @@ class Date:
         """Read an ISO 8601 date with as many parts as it has."""
         ordinal = _ORDINAL.fullmatch(text.strip())
         if ordinal:
-            start = datetime(int(ordinal[1]), 1, 1, tzinfo=zone(time_zone))
-            return Date.of(start + timedelta(days=int(ordinal[2]) - 1))
+            whole, nth = int(ordinal[1]), int(ordinal[2])
+            if not 1 <= nth <= 365 + isleap(whole) or not whole:
+                raise EngineError(f"Invalid date string '{text}': the year has no day {nth}.")
+            start = datetime(whole, 1, 1, tzinfo=zone(time_zone))
+            return Date.of(start + timedelta(days=nth - 1))
         found = _ISO.fullmatch(text.strip())
         if not found:
             raise EngineError(
@@ -257,16 +269,22 @@ class Date:
         if isinstance(value, Date):
             return value
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return Date(value)
+            # Whole milliseconds, as Java's longs are.
+            return Date(_milliseconds(value))
         if isinstance(value, str):
             return Date.parse(value)
         if isinstance(value, dict) and value.get("type") == "Date":
-            return Date(value["value"])
+            return Date.coerce(value["value"])
         raise EngineError(f"Cannot convert {type(value).__name__} to a date.")
 
     def at(self, time_zone: str | None = None) -> datetime:
         """Return the moment as a datetime in a zone."""
-        return (EPOCH + timedelta(milliseconds=self.ms)).astimezone(zone(time_zone))
+        try:
+            return (EPOCH + timedelta(milliseconds=self.ms)).astimezone(zone(time_zone))
+        except (OverflowError, ValueError):
+            raise EngineError(
+                f"The date {self.ms} is outside of the years 1 to 9999, in milliseconds."
+            ) from None
 
     @staticmethod
     def of(moment: datetime) -> Date:

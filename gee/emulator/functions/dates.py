@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import calendar
-import re
+import math
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
 from ..errors import EngineError
 from ..values import EPOCH, Date, DateRange, zone
+from ._joda import parsed, printed
 from .registry import function
 
 __all__ = ["advanced", "formatted"]
@@ -42,13 +43,29 @@ def date(value: Any, time_zone: str | None) -> Date:
     return Date.coerce(value)
 
 
+def _built(
+    year: int, month: int, day: int, hour: int = 0, minute: int = 0, second: int = 0,
+    microsecond: int = 0, where: tzinfo = UTC,
+) -> datetime:  # fmt: skip
+    """Return a moment, with Joda-Time's words where a part is out of range."""
+    last = calendar.monthrange(year, month)[1] if 1 <= month <= 12 and 1 <= year <= 9999 else 31
+    for name, value, low, high in (
+        ("year", year, 1, 9999),
+        ("monthOfYear", month, 1, 12),
+        ("dayOfMonth", day, 1, last),
+        ("hourOfDay", hour, 0, 23),
+        ("minuteOfHour", minute, 0, 59),
+        ("secondOfMinute", second, 0, 59),
+    ):
+        if not low <= value <= high:
+            raise EngineError(f"Value {value} for {name} must be in the range [{low},{high}]")
+    return datetime(year, month, day, hour, minute, second, microsecond, tzinfo=where)
+
+
 @function("Date.fromYMD")
 def from_ymd(year: int, month: int, day: int, time_zone: str | None) -> Date:
     """Return midnight of a day."""
-    try:
-        return Date.of(datetime(year, month, day, tzinfo=zone(time_zone)))
-    except ValueError as problem:
-        raise EngineError(f"{problem}.") from None
+    return Date.of(_built(year, month, day, where=zone(time_zone)))
 
 
 @function("Date.millis")
@@ -59,6 +76,8 @@ def millis(value: Date) -> int | float:
 
 def _months(moment: datetime, months: int) -> datetime:
     year, month = divmod(moment.year * 12 + moment.month - 1 + months, 12)
+    if not 1 <= year <= 9999:
+        raise EngineError(f"The year {year} is not within 1 and 9999.")
     day = min(moment.day, calendar.monthrange(year, month + 1)[1])
     return moment.replace(year=year, month=month + 1, day=day)
 
@@ -66,23 +85,28 @@ def _months(moment: datetime, months: int) -> datetime:
 def advanced(value: Date, delta: float, unit: str, time_zone: str | None = None) -> Date:
     """Return a date so many units later; months and years by the calendar."""
     name = _unit(unit)
+    if not abs(delta) < 2.0**63:
+        raise EngineError(f"A date cannot be advanced by {delta} {unit}.")
     if name in ("month", "year"):
-        whole = int(delta // 1)
+        whole = math.floor(delta)
         moment = _months(value.at(time_zone), whole * (12 if name == "year" else 1))
         part = delta - whole
-        out = Date.of(moment.astimezone(UTC) if moment.tzinfo is UTC else moment)
+        out = Date.of(moment)
         if part:
             later = _months(moment, 12 if name == "year" else 1)
-            out = Date(out.ms + part * (Date.of(later).ms - out.ms))
+            out = Date.coerce(_round(out.ms + part * (Date.of(later).ms - out.ms)))
         return out
     if name in ("day", "week") and time_zone and delta == int(delta):
-        moment = value.at(time_zone) + timedelta(days=int(delta) * (7 if name == "week" else 1))
-        return Date.of(moment)
-    return Date(_round(value.ms + delta * _MS[name]))
+        days = int(delta) * (7 if name == "week" else 1)
+        try:
+            return Date.of(value.at(time_zone) + timedelta(days=days))
+        except OverflowError:
+            raise EngineError(f"A date cannot be advanced by {delta} {unit}.") from None
+    return Date.coerce(_round(value.ms + delta * _MS[name]))
 
 
-def _round(ms: float) -> int | float:
-    return int(ms) if float(ms).is_integer() else round(ms)
+def _round(ms: float) -> int:
+    return int(ms) if float(ms).is_integer() else math.floor(ms + 0.5)
 
 
 @function("Date.advance")
@@ -119,7 +143,7 @@ def get(value: Date, unit: str, time_zone: str | None) -> int:
     """Return a part of the date."""
     name = _unit(unit)
     if name not in _PARTS:
-        raise EngineError(f"Date.get does not know the unit '{unit}'.")
+        raise EngineError(f"Unknown time unit '{unit}': expected one of {', '.join(_PARTS)}.")
     return _PARTS[name](value.at(time_zone))
 
 
@@ -145,6 +169,8 @@ def get_range(value: Date, unit: str, time_zone: str | None) -> DateRange:
 def get_relative(value: Date, unit: str, inside: str, time_zone: str | None) -> int:
     """Return a part counted from 0 within a larger unit (day of the year: 0..365)."""
     name, outer = _unit(unit), _unit(inside)
+    if name in _MS and _MS[name] > _MS[outer]:
+        raise EngineError(f"'{unit}' is not a part of '{inside}'.")
     moment = value.at(time_zone)
     start = _start(moment, outer)
     if name == "month":
@@ -174,73 +200,38 @@ def update(
     second: float | None,
     time_zone: str | None,
 ) -> Date:
-    """Return the date with parts replaced."""
+    """Return the date with parts replaced.
+
+    A day that the new month has not becomes its last, as in Joda-Time's ``withMonthOfYear``.
+    """
     moment = value.at(time_zone)
-    named = {"year": year, "month": month, "day": day, "hour": hour, "minute": minute}
-    given: dict[str, Any] = {k: v for k, v in named.items() if v is not None}
+    new_year = moment.year if year is None else year
+    new_month = moment.month if month is None else month
+    if day is None and 1 <= new_month <= 12 and 1 <= new_year <= 9999:
+        day = min(moment.day, calendar.monthrange(new_year, new_month)[1])
+    micro = moment.microsecond
     if second is not None:
-        given["second"] = int(second)
-        given["microsecond"] = round((second % 1) * 1e6)
-    try:
-        return Date.of(moment.replace(**given))
-    except ValueError as problem:
-        raise EngineError(f"{problem}.") from None
-
-
-_JODA = re.compile(r"'((?:[^']|'')*)'|([A-Za-z])\2*|.", re.DOTALL)
+        if not 0 <= second < 60:
+            raise EngineError(f"Value {second} for secondOfMinute must be in the range [0,59]")
+        second, micro = math.floor(second), int(second % 1 * 1000) * 1000
+    return Date.of(
+        _built(
+            new_year,
+            new_month,
+            moment.day if day is None else day,
+            moment.hour if hour is None else hour,
+            moment.minute if minute is None else minute,
+            moment.second if second is None else second,
+            micro,
+            moment.tzinfo or UTC,
+        )
+    )
 
 
 def formatted(value: Date, pattern: str | None, time_zone: str | None) -> str:
     """Write a date by a Joda pattern (``YYYY-MM-dd``, ``DDD``, ``w``...)."""
     moment = value.at(time_zone)
-    if pattern is None:
-        return moment.strftime("%Y-%m-%dT%H:%M:%S").rjust(19, "0")
-    out = []
-    for found in _JODA.finditer(pattern):
-        if found[1] is not None:
-            out.append(found[1].replace("''", "'") or "'")
-        elif found[2] is None:
-            out.append(found[0])
-        else:
-            out.append(_piece(moment, found[2], len(found[0])))
-    return "".join(out)
-
-
-def _piece(t: datetime, letter: str, n: int) -> str:
-    iso_year, iso_week, iso_day = t.isocalendar()
-    millis = t.microsecond // 1000
-    numbers: dict[str, int] = {
-        "C": t.year // 100, "Y": t.year, "x": iso_year, "y": t.year, "u": t.year, "w": iso_week,
-        "e": iso_day, "D": t.timetuple().tm_yday, "d": t.day, "H": t.hour,
-        "k": t.hour or 24, "K": t.hour % 12, "h": t.hour % 12 or 12, "m": t.minute, "s": t.second,
-    }  # fmt: skip
-    if letter in "Yyx" and n == 2:
-        return f"{numbers[letter] % 100:02d}"
-    if letter in "ML":
-        if n >= 4:
-            return calendar.month_name[t.month]
-        return calendar.month_abbr[t.month] if n == 3 else f"{t.month:0{n}d}"
-    if letter == "E":
-        return calendar.day_name[t.weekday()] if n >= 4 else calendar.day_abbr[t.weekday()]
-    if letter == "a":
-        return "AM" if t.hour < 12 else "PM"
-    if letter == "S":
-        return f"{t.microsecond:06d}".ljust(9, "0")[:n] if n > 3 else f"{millis:03d}"[:n]
-    if letter == "G":
-        return "AD" if t.year > 0 else "BC"
-    offset = t.utcoffset() or timedelta()
-    if letter == "Z":
-        minutes = int(offset.total_seconds() // 60)
-        sign = "-" if minutes < 0 else "+"
-        colon = ":" if n >= 2 else ""
-        if n >= 3:
-            return "UTC" if not minutes else str(t.tzinfo)
-        return f"{sign}{abs(minutes) // 60:02d}{colon}{abs(minutes) % 60:02d}"
-    if letter == "z":
-        return t.tzname() or "UTC"
-    if letter in numbers:
-        return f"{numbers[letter]:0{n}d}"
-    raise EngineError(f"Illegal pattern component: {letter * n}")
+    return printed(moment, "YYYY-MM-dd'T'HH:mm:ss" if pattern is None else pattern)
 
 
 @function("Date.format")
@@ -249,58 +240,10 @@ def format_date(value: Date, pattern: str | None, time_zone: str | None) -> str:
     return formatted(value, pattern, time_zone)
 
 
-_READ = {
-    "Y": r"-?\d{%d,}", "y": r"-?\d{%d,}", "M": r"\d{1,2}", "d": r"\d{1,2}", "H": r"\d{1,2}",
-    "h": r"\d{1,2}", "m": r"\d{1,2}", "s": r"\d{1,2}", "D": r"\d{1,3}", "S": r"\d{1,9}",
-    "a": r"[AaPp][Mm]",
-}  # fmt: skip
-
-
 @function("Date.parse")
 def parse(pattern: str, text: str, time_zone: str | None) -> Date:
     """Read a date by a Joda pattern."""
-    regex, letters = "", []
-    for found in _JODA.finditer(pattern):
-        letter, n = found[2], len(found[0])
-        if letter is None:
-            regex += re.escape(found[1] if found[1] is not None else found[0])
-        elif letter in "ML" and n >= 3:
-            regex += r"([A-Za-z]+)"
-            letters.append("MMM")
-        elif letter in _READ:
-            shape = _READ[letter]
-            if letter in "MdHhmsD" and n > 1:
-                shape = rf"\d{{{n}}}"
-            elif letter in "Yy":
-                shape = rf"\d{{{n}}}" if n >= 4 else r"\d{2,4}"
-            regex += f"({shape})"
-            letters.append(letter)
-        else:
-            raise EngineError(f"Illegal pattern component: {found[0]}")
-    match = re.fullmatch(regex, text)
-    if not match:
-        raise EngineError(f"Invalid format: \"{text}\" does not match '{pattern}'.")
-    got = dict(zip(letters, match.groups(), strict=True))
-    months = {m.lower(): i for i, m in enumerate(calendar.month_abbr) if m}
-    month = int(got.get("M", 1))
-    if "MMM" in got:
-        month = months.get(got["MMM"][:3].lower(), 0)
-    hour = int(got.get("H", got.get("h", 0)))
-    if "a" in got:
-        hour = hour % 12 + (12 if got["a"].lower() == "pm" else 0)
-    year = int(got.get("Y", got.get("y", 1970)))
-    if len(got.get("Y", got.get("y", "1970"))) == 2:
-        year += 2000 if year < 50 else 1900
-    try:
-        moment = datetime(
-            year, month, int(got.get("d", 1)), hour, int(got.get("m", 0)), int(got.get("s", 0)),
-            int(got.get("S", "0").ljust(6, "0")[:6]), tzinfo=zone(time_zone),
-        )  # fmt: skip
-    except ValueError as problem:
-        raise EngineError(f'Cannot parse "{text}": {problem}.') from None
-    if "D" in got:
-        moment += timedelta(days=int(got["D"]) - 1)
-    return Date.of(moment)
+    return Date.of(parsed(text, pattern, zone(time_zone), datetime.now(UTC).year))
 
 
 # ------------------------------------------------------------------ ranges
@@ -313,8 +256,7 @@ def date_range(start: Any, end: Any, time_zone: str | None) -> DateRange:
         return start
     first = date(start, time_zone).ms
     last = first + 1 if end is None else date(end, time_zone).ms
-    if last < first:
-        raise EngineError("DateRange end must not be before its start.")
+    # An end before the start is no error: [A] isEmpty is true of such a range.
     return DateRange(first, last)
 
 
@@ -359,7 +301,7 @@ def contains(span: DateRange, other: Any) -> bool:
 def intersects(span: DateRange, other: DateRange) -> bool:
     """Test whether two ranges share a moment."""
     (a, b), (c, d) = _whole(span), _whole(other)
-    return a < d and c < b
+    return max(a, c) < min(b, d)
 
 
 def _narrow(low: float, high: float) -> DateRange:
@@ -368,17 +310,18 @@ def _narrow(low: float, high: float) -> DateRange:
 
 @function("DateRange.intersection")
 def intersection(span: DateRange, other: DateRange) -> DateRange:
-    """Return what two ranges share."""
+    """Return what two ranges share; an empty range where that is nothing."""
     (a, b), (c, d) = _whole(span), _whole(other)
-    low, high = max(a, c), min(b, d)
-    if low > high:
-        raise EngineError("The ranges do not intersect.")
-    return _narrow(low, high)
+    return _narrow(max(a, c), min(b, d))
 
 
 @function("DateRange.union")
 def union(span: DateRange, other: DateRange) -> DateRange:
-    """Return the range from the first start to the last end."""
+    """Return the range from the first start to the last end; an empty range adds nothing."""
+    if is_empty(span):
+        return other
+    if is_empty(other):
+        return span
     (a, b), (c, d) = _whole(span), _whole(other)
     return _narrow(min(a, c), max(b, d))
 

@@ -42,7 +42,7 @@ def _at(items: list[Any], index: int) -> int:
         raise EngineError(f"List index {index} is out of range: the list is empty.")
     if not 0 <= place < len(items):
         raise EngineError(
-            f"List index must be between 0 and {len(items) - 1}, or between "
+            f"List index must be between 0 and {len(items) - 1}, or "
             f"-{len(items)} and -1. Found {index}."
         )
     return place
@@ -247,7 +247,7 @@ def insert(items: list[Any], index: int, element: Any) -> list[Any]:
     place = index + len(items) if index < 0 else index
     if not 0 <= place <= len(items):
         raise EngineError(
-            f"List index must be between 0 and {len(items)}, or between "
+            f"List index must be between 0 and {len(items)}, or "
             f"-{len(items)} and -1. Found {index}."
         )
     return [*items[:place], element, *items[place:]]
@@ -408,7 +408,7 @@ def splice(items: list[Any], start: int, count: int, other: list[Any] | None) ->
     place = start + len(items) if start < 0 else start
     if not 0 <= place <= len(items):
         raise EngineError(
-            f"List index must be between 0 and {len(items)}, or between "
+            f"List index must be between 0 and {len(items)}, or "
             f"-{len(items)} and -1. Found {start}."
         )
     if count < 0:
