@@ -30,7 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "tiles": ("thawslump.tiles_commands:app", "Own rasters and outlines as tiles."),
     "emulator": (
         "gee.emulator.commands:app",
-        "The local Earth Engine endpoint: serve, ingest, list.",
+        "The local Earth Engine endpoint: serve, ingest, list, capture.",
     ),
     "export": ("gee.commands:app", "Tiles from the live service or the emulator."),
     "train": ("trainer.commands:train", "Train the grid of runs."),

@@ -6,15 +6,15 @@ upload and nearly no assets. Whoever has an account can run them once with
 compared with the emulator by the tests.
 
 - `requests.json`: rules and requests as data; `kit` reads it.
-- `record`: sends the requests and writes the answers to one file.
-- `compare`: which rules agree with a recording, and where others differ.
+- `recording`: sends the requests and writes the answers to one file.
+- `comparing`: which rules agree with a recording, and where others differ.
 - `author`: writes `requests.json` anew, from the modules whose names begin with `_author`.
 """
 
 from __future__ import annotations
 
-from .compare import Finding, compare
+from .comparing import Finding, compare
 from .kit import Kit, Request, Rule
-from .record import Service, record
+from .recording import Service, record
 
 __all__ = ["Finding", "Kit", "Request", "Rule", "Service", "compare", "record"]

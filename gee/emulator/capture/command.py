@@ -12,7 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from .kit import Request
-    from .record import Service
+    from .recording import Service
 
 __all__ = ["capture"]
 
@@ -48,7 +48,7 @@ def capture(
         _report(recording)
         return
     from .kit import Kit
-    from .record import LIVE, Service, record
+    from .recording import LIVE, Service, record
 
     if project is None and url is None:
         raise ConfigError(
@@ -91,9 +91,9 @@ def _report(recording: Path) -> None:
     """Print which rules agree with a recording, and where others differ."""
     from thawslump.errors import DataError
 
-    from .compare import compare
+    from .comparing import compare
     from .kit import Kit
-    from .record import read
+    from .recording import read
 
     kit = Kit.stored()
     found = read(recording)

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from .kit import Kit, Request
-from .record import Answer, Service
+from .recording import Answer, Service
 
 __all__ = ["Finding", "InProcess", "compare", "differences"]
 
 _SHOWN = 3  # differences that are quoted
+_EXTENT = 2048  # pixels of a side of a stored image, of which a corner is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +129,17 @@ def _put_assets(root: Path, kit: Kit, answers: Mapping[str, Answer]) -> None:
         bands = answers.get(asset.request, {}).get("pixels")
         if bands and asset.band in bands:
             stored = bands[asset.band]
-            array = np.array(stored["rows"], dtype=stored["type"])
+            known = np.array(stored["rows"], dtype=stored["type"])
+            # In the corner of an image that is large enough to have a pyramid.
+            array = np.zeros((_EXTENT, _EXTENT), known.dtype)
+            array[: known.shape[0], : known.shape[1]] = known
+            valid = np.zeros(array.shape, bool)
+            valid[: known.shape[0], : known.shape[1]] = True
             a, b, c, d, e, f = asset.transform
             band = BandData(
-                asset.band, array, asset.crs, (a, b, c, d, e, f), pyramiding=asset.pyramiding
-            )
+                asset.band, array, asset.crs, (a, b, c, d, e, f),
+                mask=valid, pyramiding=asset.pyramiding,
+            )  # fmt: skip
             catalog.put_image(asset.id, [band])
 
 
@@ -184,7 +191,7 @@ def _unlike(left: Any, right: Any, where: str, rtol: float, atol: float) -> Iter
     elif _number(left) and _number(right):
         if not math.isclose(left, right, rel_tol=rtol, abs_tol=atol):
             yield f"{where}: theirs {left!r}, ours {right!r}"
-    elif left != right:
+    elif left != right or isinstance(left, bool) != isinstance(right, bool):
         yield f"{where}: theirs {left!r}, ours {right!r}"
 
 
