@@ -369,6 +369,7 @@ _CONVERTERS: dict[str, Callable[[Any, str, Evaluator], Any]] = {
     "Reducer": _reducer,
     "Kernel": _only_a(".functions.kernels", "Kernel"),
     "Classifier": _only_a(".functions.classifiers", "Classifier"),
+    "Clusterer": _only_a(".functions.clusterers", "Clusterer"),
     "Join": _only_a(".functions.joins", "Join"),
     "ConfusionMatrix": _only(ConfusionMatrix),
     "Blob": _only(Blob),

@@ -38,6 +38,7 @@ _FAMILIES = (
     "arrays",
     "bands",
     "classifiers",
+    "clusterers",
     "collections",
     "connected",
     "dates",

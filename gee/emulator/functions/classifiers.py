@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..arraypixels import packed
 from ..errors import EngineError
 from ..image import Element, Image, PixelsNode
 from ..kernels import both, valid
@@ -30,7 +31,7 @@ from .registry import function
 if TYPE_CHECKING:
     from ..evaluate import Evaluator
 
-__all__ = ["Classifier", "Learner", "Model", "training_table"]
+__all__ = ["Classifier", "Learner", "Model", "table_of", "training_table", "valid_rows"]
 
 Table = np.ndarray[Any, np.dtype[Any]]
 
@@ -38,7 +39,7 @@ MODES = ("CLASSIFICATION", "REGRESSION", "PROBABILITY", "MULTIPROBABILITY", "RAW
 ARRAY_MODES = frozenset({"MULTIPROBABILITY", "RAW", "RAW_REGRESSION"})
 _REGRESSIONS = frozenset({"REGRESSION", "RAW_REGRESSION"})
 # Rows that a model is asked for at a time, so that no table of a whole tile is made.
-_BLOCK = 65_536
+BLOCK = 65_536
 
 
 class Model:
@@ -200,8 +201,8 @@ class Classifier:
         """Return the answers for a (n, inputs) table: (n,) or (n, k)."""
         model = self.model()
         parts = [
-            np.asarray(model.outputs(table[k : k + _BLOCK], self.mode), float)
-            for k in range(0, max(len(table), 1), _BLOCK)
+            np.asarray(model.outputs(table[k : k + BLOCK], self.mode), float)
+            for k in range(0, max(len(table), 1), BLOCK)
         ]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
@@ -410,11 +411,11 @@ def classify(image: Image, classifier: Classifier, name: str) -> Image:
     names = classifier.extra or (name,)
 
     def compute(*got: Pixels) -> Sequence[Pixels]:
-        shape, take, mask = _rows(got)
+        shape, take, mask = valid_rows(got)
         made = [np.zeros(shape, kind.dtype) for _ in names]
         lost = np.zeros(shape, bool)
         if take.any():
-            found = classifier.predict(_columns(got, take, shape)).reshape(-1, len(names))
+            found = classifier.predict(table_of(got, take, shape)).reshape(-1, len(names))
             blank = np.isnan(found).any(axis=1)
             found[blank] = 0
             for k, data in enumerate(made):
@@ -429,7 +430,7 @@ def classify(image: Image, classifier: Classifier, name: str) -> Image:
     return image.derived([first.computed(kind, node, k).renamed(n) for k, n in enumerate(names)])
 
 
-def _rows(got: Sequence[Pixels]) -> tuple[tuple[int, ...], Any, Any]:
+def valid_rows(got: Sequence[Pixels]) -> tuple[tuple[int, ...], Any, Any]:
     """Return the common shape, the pixels that every input has, and their mask."""
     shape = np.broadcast_shapes(
         *(p.data.shape for p in got), *(p.mask.shape for p in got if p.mask is not None)
@@ -448,7 +449,7 @@ def _rows(got: Sequence[Pixels]) -> tuple[tuple[int, ...], Any, Any]:
     return shape, take, mask
 
 
-def _columns(got: Sequence[Pixels], take: Any, shape: tuple[int, ...]) -> Table:
+def table_of(got: Sequence[Pixels], take: Any, shape: tuple[int, ...]) -> Table:
     table = np.empty((int(take.sum()), len(got)))
     for k, pixels in enumerate(got):
         table[:, k] = np.broadcast_to(pixels.data, shape)[take]
@@ -456,9 +457,21 @@ def _columns(got: Sequence[Pixels], take: Any, shape: tuple[int, ...]) -> Table:
 
 
 def _arrays(image: Image, classifier: Classifier, name: str) -> Image:
-    raise EngineError(
-        f"Output mode '{classifier.mode}' gives an array per pixel, which this emulator has not."
-    )
+    """Classify every pixel where the answer is an array of numbers."""
+    inputs = [image.band(n) for n in classifier.bands]
+    # One row tells how long the arrays are.
+    width = classifier.predict(np.zeros((1, len(inputs)))).shape[1]
+    blank = packed(np.zeros((1, width)))
+
+    def compute(*got: Pixels) -> Sequence[Pixels]:
+        shape, take, mask = valid_rows(got)
+        data = np.zeros(shape, blank.dtype)
+        if take.any():
+            data[take] = packed(classifier.predict(table_of(got, take, shape)))
+        return [Pixels(data, mask)]
+
+    kind = PixelType("double", dimensions=1)
+    return image.derived([inputs[0].computed(kind, PixelsNode(compute, inputs)).renamed(name)])
 
 
 @function("FeatureCollection.classify")
