@@ -34,6 +34,7 @@ __all__ = ["REGISTRY", "Entry", "find", "function", "load_all"]
 
 _FAMILIES = (
     "accuracy",
+    "aggregates",
     "arithmetic",
     "arrays",
     "bands",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -113,6 +112,8 @@ def size(items: Collection) -> int:
 @function("Collection.toList")
 def to_list(items: Collection, count: int, offset: int) -> list[Element]:
     """Return elements as a list."""
+    if count < 0 or offset < 0:
+        raise EngineError(f"Count and offset must not be negative. Found {count} and {offset}.")
     return list(itertools.islice(items, offset, offset + count))
 
 
@@ -180,6 +181,10 @@ def _value(item: Element, name: str) -> Any:
 @function("Collection.remap")
 def remap(items: Collection, before: list[Any], after: list[int], name: str) -> Collection:
     """Replace values of a property; elements with other values are dropped ([A])."""
+    if len(before) != len(after):
+        raise EngineError(
+            f"The lookup lists must have the same length. Found {len(before)} and {len(after)}."
+        )
     table = dict(zip(before, after, strict=True))
     return items.over(
         lambda: (
@@ -278,83 +283,6 @@ def _selected(item: Element, name: str) -> Any:
         return item.id if isinstance(item, Image) else item.properties.get("system:index")
     value = item.properties.get(name)
     return value.ms if isinstance(value, Date) else value
-
-
-def _numbers(items: Collection, name: str) -> list[Any]:
-    found = (i.properties.get(name) for i in items)
-    return [v.ms if isinstance(v, Date) else v for v in found if v is not None]
-
-
-def _statistic(name: str, compute: Callable[[list[Any]], Any]) -> None:
-    function(f"AggregateFeatureCollection.{name}")(
-        lambda items, prop: compute(_numbers(items, prop))
-    )
-
-
-def _moment(root: bool, sample: bool) -> Callable[[list[Any]], float | None]:
-    def compute(values: list[Any]) -> float | None:
-        if len(values) < (2 if sample else 1):
-            return None if not sample or not values else 0.0
-        out = float(np.var(values, ddof=1 if sample else 0))
-        return math.sqrt(out) if root else out
-
-    return compute
-
-
-def _stats(values: list[Any]) -> dict[str, Any]:
-    if not values:
-        return {"total_count": 0, "valid_count": 0, "sum": 0}
-    return {
-        "max": max(values),
-        "mean": float(np.mean(values)),
-        "min": min(values),
-        "sample_sd": _moment(True, True)(values),
-        "sample_var": _moment(False, True)(values),
-        "sum": float(np.sum(values)),
-        "sum_sq": float(np.sum(np.square(values))),
-        "total_count": len(values),
-        "total_sd": _moment(True, False)(values),
-        "total_var": _moment(False, False)(values),
-        "valid_count": len(values),
-        "weight_sum": len(values),
-        "weighted_sum": float(np.sum(values)),
-    }
-
-
-def _histogram(values: list[Any]) -> dict[str, int]:
-    table: dict[str, int] = {}
-    for value in sorted(values, key=compare_key):
-        key = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-        table[key] = table.get(key, 0) + 1
-    return table
-
-
-@function("AggregateFeatureCollection.first")
-def aggregate_first(items: Collection, name: str) -> Any:
-    """Return the property of the first object, null where it has none ([A])."""
-    found = items.first()
-    return None if found is None else found.properties.get(name)
-
-
-_statistic("count", len)
-_statistic("min", lambda v: min(v, key=compare_key) if v else None)
-_statistic("max", lambda v: max(v, key=compare_key) if v else None)
-_statistic("mean", lambda v: float(np.mean(v)) if v else None)
-_statistic("product", lambda v: float(np.prod(v)) if v else None)
-_statistic("sum", lambda v: float(np.sum(v)) if v else 0)
-_statistic("sample_sd", _moment(True, True))
-_statistic("sample_var", _moment(False, True))
-_statistic("total_sd", _moment(True, False))
-_statistic("total_var", _moment(False, False))
-_statistic("stats", _stats)
-_statistic("histogram", _histogram)
-_statistic("count_distinct", lambda v: len({repr(x) for x in v}))
-
-
-@function("AggregateFeatureCollection.array")
-def aggregate_array(items: Collection, name: str) -> list[Any]:
-    """Return the values of a property as a list, nulls left out."""
-    return _numbers(items, name)
 
 
 @function("Collection.geometry", "Collection.union")

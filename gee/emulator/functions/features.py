@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
+
+import numpy as np
 
 from ..errors import EngineError
 from ..geometry import Geometry
 from ..image import Element, Image
-from ..patterns import pattern
 from ..projection import Projection
-from ..values import Array, Collection, Date, ErrorMargin, Feature, as_feature, geometry_of
+from ..values import (
+    Array,
+    Collection,
+    Date,
+    ErrorMargin,
+    Feature,
+    as_feature,
+    geometry_of,
+    type_name,
+)
+from ._java import pattern_of
 from .registry import function
 
 __all__: list[str] = []
@@ -59,7 +72,7 @@ def select(
         if selector in element.properties:
             names.append(selector)
             continue
-        wanted = pattern(selector)
+        wanted = pattern_of(selector)
         names += [k for k in element.properties if wanted.fullmatch(k) and k not in names]
     shown = names if new is None else new
     if len(shown) != len(names):
@@ -75,8 +88,6 @@ def select(
 @function("Feature.toArray")
 def to_array(element: Element, names: list[str]) -> Array:
     """Return numeric properties as an array."""
-    import numpy as np
-
     values = [element.properties.get(n) for n in names]
     for name, value in zip(names, values, strict=True):
         if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -102,28 +113,32 @@ def get(element: Element, name: str) -> Any:
     return _get(element, name)
 
 
-@function("Element.getNumber")
-def get_number(element: Element, name: str) -> Any:
-    """Return a numeric property."""
+def _typed(kind: str, element: Element, name: str) -> Any:
+    """Return a property that must be of a type; null where there is none."""
     found = _get(element, name)
-    if isinstance(found, str):
-        raise EngineError(f"Property '{name}' is a string, not a number.")
-    return found.ms if isinstance(found, Date) else found
+    if found is None:
+        return None
+    if kind == "Number":
+        if isinstance(found, Date):
+            return found.ms
+        right = isinstance(found, (int, float, np.number)) and not isinstance(found, bool)
+    elif kind == "String":
+        right = isinstance(found, str)
+    else:
+        right = isinstance(found, (Array, list))
+    if not right:
+        raise EngineError(
+            f"Property '{name}' is no {kind.lower()}. Actual type: {type_name(found)}."
+        )
+    if kind == "Array":
+        from .arrays import as_array
 
-
-@function("Element.getString")
-def get_string(element: Element, name: str) -> Any:
-    """Return a property of text."""
-    found = _get(element, name)
-    if found is not None and not isinstance(found, str):
-        raise EngineError(f"Property '{name}' is not a string.")
+        return as_array(found)
     return found
 
 
-@function("Element.getArray")
-def get_array(element: Element, name: str) -> Any:
-    """Return an array property."""
-    return _get(element, name)
+for _kind in ("Number", "String", "Array"):
+    function(f"Element.get{_kind}")(partial(_typed, _kind))
 
 
 @function("Element.set")
@@ -200,10 +215,15 @@ def replace_properties(target: Element, source: Element | None) -> Element:
 
 @function("FeatureCollection.makeArray")
 def make_array(items: Collection, names: list[str], name: str) -> Collection:
-    """Add an array of properties to every feature."""
-    return items.over(
-        lambda: (i.replaced({**i.properties, name: to_array(i, names)}) for i in items), items.size
-    )
+    """Add an array of properties to every feature; those without all of them are dropped ([A])."""
+
+    def source() -> Iterator[Element]:
+        for item in items:
+            values = [item.properties.get(n) for n in names]
+            if all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
+                yield item.replaced({**item.properties, name: to_array(item, names)})
+
+    return items.over(source)
 
 
 def of(element: Element) -> Feature:
