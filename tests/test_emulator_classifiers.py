@@ -170,6 +170,9 @@ def test_band_order_names_the_inputs(world: World) -> None:
     "[A] Classifier.train: inputProperties is optional with a band_order property."
     ordered = world.training.set("band_order", ["y", "x", "c"])
     assert world.info(ee.Classifier.smileCart().train(ordered, "c").schema()) == ["y", "x"]
+    image = ee.Image("T/a").select(["z", "x"]).addBands(ee.Image(3).toByte().rename("c"))
+    for drawn in (image.sample(numPixels=9), image.stratifiedSample(9, "c", scale=10)):
+        assert world.info(ee.Classifier.smileCart().train(drawn, "c").schema()) == ["z", "x"]
 
 
 def test_subsampling_takes_a_share_that_the_seed_repeats(world: World) -> None:

@@ -186,7 +186,8 @@ def sample(
         drawn = _drawn(image, area, lattice, evaluator.limits, drop, None if every else keep)
         yield from _features(image, lattice, drawn, geometries)
 
-    return Collection(source)
+    # The property that Classifier.train and Clusterer.train read ([A]).
+    return Collection(source, properties={"band_order": image.names})
 
 
 @function("Image.stratifiedSample", evaluator=True)
@@ -237,7 +238,7 @@ def stratified_sample(
         drawn = _drawn(image, area, lattice, evaluator.limits, drop, keep)
         yield from _features(image, lattice, drawn.taken(keep(drawn)), geometries)
 
-    return Collection(source)
+    return Collection(source, properties={"band_order": image.names})
 
 
 @function("Image.sampleRegions", evaluator=True)
@@ -273,7 +274,7 @@ def sample_regions(
                     {**kept, **made.properties, "system:index": f"{index}_{place}"},
                 )
 
-    return Collection(source)
+    return Collection(source, properties={"band_order": image.names})
 
 
 @function("FeatureCollection.randomPoints")
