@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .budget import reserve
 from .errors import EngineError
 from .pixels import Pixels
 from .types import PixelType
@@ -41,8 +42,8 @@ __all__ = [
 Stack = NDArray[Any]
 Ragged = list[tuple[NDArray[np.int64], Stack]]
 
-# Numbers in one array; a request cannot ask for more memory than a tile of pixels takes.
-_MOST = 2**24
+# numpy's own limit on the number of axes, with one for the pixels.
+_MOST_AXES = 31
 
 
 def lengths_of(stack: Stack) -> list[int]:
@@ -66,12 +67,8 @@ def axis_of(stack: Stack, axis: int, name: str = "Axis") -> int:
 
 
 def check_size(lengths: Sequence[int]) -> None:
-    """Refuse arrays of more numbers than memory is there for."""
-    if math.prod(int(n) for n in lengths) > _MOST:
-        raise EngineError(
-            f"Array is too large: lengths {[int(n) for n in lengths]} make more than {_MOST} "
-            "elements."
-        )
+    """Refuse arrays that take more memory than a request may have."""
+    reserve(math.prod(max(int(n), 0) for n in lengths))
 
 
 def _widened(stack: Stack, axis: int) -> Stack:
@@ -160,7 +157,7 @@ def repeat(stack: Stack, axis: int, copies: int) -> Stack:
         raise EngineError(f"Axis must not be negative, not {axis}.")
     if copies < 0:
         raise EngineError(f"The number of copies must not be negative, not {copies}.")
-    if axis > 32:
+    if axis >= _MOST_AXES:
         raise EngineError(f"Axis {axis} is out of range.")
     wide = _widened(stack, axis)
     check_size([*wide.shape[1:], copies])
@@ -184,7 +181,7 @@ def reshape(stack: Stack, lengths: Sequence[int]) -> Stack:
         wanted[wanted.index(-1)] = size // rest
     if math.prod(wanted) != size:
         raise EngineError(f"{problem}: {size} elements do not fit.")
-    if len(wanted) > 32:
+    if len(wanted) > _MOST_AXES:
         raise EngineError(f"{problem}: too many dimensions.")
     return stack.reshape((len(stack), *wanted))
 
@@ -221,7 +218,7 @@ def pad(stack: Stack, lengths: Sequence[int], value: Any, dtype: Any) -> Stack:
         raise EngineError(
             f"A length must be given for each of the {stack.ndim - 1} axes, not {len(lengths)}."
         )
-    if len(lengths) > 32:
+    if len(lengths) > _MOST_AXES:
         raise EngineError("Too many dimensions.")
     wide = _widened(stack, len(lengths) - 1)
     sizes = [max(int(n), size) for n, size in zip(lengths, wide.shape[1:], strict=True)]

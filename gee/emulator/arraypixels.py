@@ -19,7 +19,19 @@ from .errors import EngineError
 from .pixels import Array, Band, Context, Node, Pixels
 from .projection import Window
 
-__all__ = ["ArrayNode", "Ragged", "apply", "cell", "concatenated", "is_cells", "packed", "stacks"]
+__all__ = [
+    "ArrayNode",
+    "Ragged",
+    "apply",
+    "by_value",
+    "cell",
+    "chosen",
+    "concatenated",
+    "is_cells",
+    "packed",
+    "refuse_arrays",
+    "stacks",
+]
 
 _FIELD = "array"
 Ragged = list[tuple[NDArray[np.int64], Array]]
@@ -90,6 +102,29 @@ def chosen(condition: Array, one: Array, other: Array) -> Array:
     if one.dtype != other.dtype and (is_cells(one) or is_cells(other)):
         one, other = as_objects(one), as_objects(other)
     return np.where(condition, one, other)
+
+
+def by_value(
+    stack: Array, values: Array, call: Callable[[Array, Any], Array]
+) -> Array | Ragged:
+    """Apply a function whose settings differ between pixels.
+
+    Parameters
+    ----------
+    stack : (n, *lengths) or (1, *lengths)
+    values : (n, k) or (1, k)
+        Settings of every pixel; ``call`` is made once for each that occurs.
+    call : (stack, setting) -> stack
+    """
+    if len(values) == 1 or (values == values[:1]).all():
+        return call(stack, values[0])
+    stack = np.broadcast_to(stack, (len(values), *stack.shape[1:]))
+    found, place = np.unique(values, axis=0, return_inverse=True)
+    out: Ragged = []
+    for number, setting in enumerate(found):
+        rows = np.nonzero(place.ravel() == number)[0]
+        out.append((rows, call(stack[rows], setting)))
+    return out
 
 
 def stacks(data: Array) -> list[tuple[Array | slice, Array]]:
@@ -220,6 +255,13 @@ def _assembled(
         for at, stack in parts:
             out[_where(at, places)] = stack
         return out.reshape(shape)
+    first = parts[0][1]
+    if all(stack.shape[1:] == first.shape[1:] for _, stack in parts[1:]) and first.size:
+        kind = np.result_type(*(stack for _, stack in parts))
+        whole = np.zeros((shape[0] * shape[1], *first.shape[1:]), kind)
+        for at, stack in parts:
+            whole[_where(at, places)] = stack
+        return packed(whole).reshape(shape)
     out = np.empty(shape[0] * shape[1], object)
     out[:] = _objects([parts[0][1][0]] * len(out), len(out))
     for at, stack in parts:

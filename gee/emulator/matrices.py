@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .budget import work
 from .errors import EngineError
 
 __all__ = [
@@ -56,6 +57,8 @@ def _real(stack: Stack, square: bool = False) -> Stack:
     found = check(stack, square).astype(np.float64, copy=False)
     if found.size == 0:
         raise EngineError("The matrix has no elements.")
+    # Decompositions take about ten times the third power of the size.
+    work(10.0 * len(found) * max(found.shape[1:]) ** 2 * min(found.shape[1:]))
     return found
 
 
@@ -274,3 +277,71 @@ def _ordered(values: Stack, vectors: Stack) -> Stack:
     rows = rows * np.where(most < 0, -1.0, 1.0)
     found = np.take_along_axis(values, order, axis=1)
     return np.concatenate([found[:, :, None], rows], axis=2) + 0.0
+
+
+def unmixed(
+    pixels: Stack, endmembers: Stack, sum_to_one: bool, non_negative: bool, most_subsets: int = 8
+) -> Stack:
+    """Return the shares of endmembers that best make up each pixel.
+
+    Parameters
+    ----------
+    pixels : (n, bands)
+    endmembers : (k, bands)
+    sum_to_one, non_negative : bool
+        Constraints on the shares.
+    most_subsets : int
+        Non-negative shares of up to so many endmembers are found by solving for every
+        subset, which is exact; of more, by Lawson and Hanson's method pixel by pixel.
+
+    Returns
+    -------
+    (n, k) float64
+
+    Examples
+    --------
+    >>> unmixed(np.array([[0.25, 0.75]]), np.eye(2), True, False)
+    array([[0.25, 0.75]])
+    """
+    if not non_negative:
+        return _shares(pixels, endmembers, sum_to_one)
+    k = len(endmembers)
+    if k > most_subsets:
+        return _non_negative(pixels, endmembers, sum_to_one)
+    best = np.zeros((len(pixels), k))
+    error = np.full(len(pixels), np.inf) if sum_to_one else (pixels**2).sum(axis=1)
+    for code in range(1, 2**k):
+        some = [j for j in range(k) if code >> j & 1]
+        found = _shares(pixels, endmembers[some], sum_to_one)
+        off = ((pixels - found @ endmembers[some]) ** 2).sum(axis=1)
+        better = (found >= 0).all(axis=1) & (off < error)
+        best[better] = 0
+        best[np.ix_(better, some)] = found[better]
+        error = np.where(better, off, error)
+    return best
+
+
+def _shares(pixels: Stack, endmembers: Stack, sum_to_one: bool) -> Stack:
+    if not sum_to_one:
+        return pixels @ np.linalg.pinv(endmembers)
+    # Differences from the last endmember, whose share is what the others leave.
+    last = endmembers[-1]
+    rest = (pixels - last) @ np.linalg.pinv(endmembers[:-1] - last) if len(endmembers) > 1 else None
+    if rest is None:
+        return np.ones((len(pixels), 1))
+    return np.concatenate([rest, 1 - rest.sum(axis=1, keepdims=True)], axis=1)
+
+
+def _non_negative(pixels: Stack, endmembers: Stack, sum_to_one: bool) -> Stack:
+    from scipy.optimize import nnls
+
+    work(200.0 * len(pixels) * endmembers.size)
+    table = endmembers.T
+    # A heavy row of ones holds the sum.
+    weight = 1e5 * max(float(np.abs(endmembers).max()), 1e-300)
+    if sum_to_one:
+        table = np.vstack([table, np.full((1, len(endmembers)), weight)])
+    out = np.zeros((len(pixels), len(endmembers)))
+    for row, pixel in enumerate(pixels):
+        out[row] = nnls(table, np.append(pixel, weight) if sum_to_one else pixel)[0]
+    return out
