@@ -355,11 +355,16 @@ class Window:
         column, row = self.projection.to_pixels(0.0, 0.0)
         if not (abs(column) < _FAR and abs(row) < _FAR):
             return self
-        shift = math.floor(round(column, 6)), math.floor(round(row, 6))
-        if shift == (0, 0):
+        # Rounded, as the same grid may come with other last digits from another first pixel.
+        column, row = round(column, 7), round(row, 7)
+        shift = math.floor(column), math.floor(row)
+        a, b, c, d, e, f = self.projection.transform
+        x, y = column - shift[0], row - shift[1]
+        corner = (0.0 - a * x - b * y, 0.0 - d * x - e * y)
+        if (corner, shift) == ((c, f), (0, 0)):
             return self
         return Window(
-            self.projection.translated(*shift),
+            Projection(self.projection.crs, (a, b, corner[0], d, e, corner[1])),
             self.column - shift[0],
             self.row - shift[1],
             self.width,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..cells import cast, chosen, is_cells
 from ..errors import EngineError
 from ..geometry import Geometry, union_of
 from ..image import ClipNode, Image, MapNode, PixelsNode, constant, geometry_mask
@@ -36,10 +37,12 @@ def partners(image: Image, other: Image, what: str) -> list[Band]:
 def as_mask(pixels: Pixels) -> Array | None:
     """Return values as a mask: clamped to 0..1, 0 where themselves masked."""
     data = pixels.data
+    if is_cells(data):
+        raise EngineError("A mask must be made of numbers, not of arrays.")
     if data.dtype == bool:
         mask: Array | None = data
     elif data.dtype.kind in "ui":
-        mask = data != 0
+        mask = data > 0
     else:
         on = np.clip(np.nan_to_num(data, nan=0.0), 0, 1).astype(np.float32)
         flat = (on == 0) | (on == 1)
@@ -112,7 +115,7 @@ def mask(image: Image, new: Image | None) -> Image:
         def replaced(pixels: Pixels, other: Pixels) -> list[Pixels]:
             data = pixels.data
             ok = valid(pixels.mask)
-            if ok is not None:
+            if ok is not None and not is_cells(data):
                 data = np.where(ok, data, data.dtype.type(_nearest_zero(kind)))
             return [Pixels(data, as_mask(other))]
 
@@ -130,9 +133,9 @@ def _filled(dtype: Any) -> Callable[[Pixels, Pixels], list[Pixels]]:
     def compute(pixels: Pixels, value: Pixels) -> list[Pixels]:
         old = pixels.mask
         if old is None:
-            return [Pixels(pixels.data.astype(dtype, copy=False), None)]
+            return [Pixels(cast(pixels.data, dtype), None)]
         ok = np.asarray(valid(old))
-        data = np.where(ok, pixels.data.astype(dtype, copy=False), value.data.astype(dtype))
+        data = chosen(ok, cast(pixels.data, dtype), cast(value.data, dtype))
         if value.mask is None and old.dtype == bool:
             return [Pixels(data, None)]
         fresh: Any = np.float32(1) if value.mask is None else value.mask
@@ -175,6 +178,8 @@ def unmask(image: Image, value: Image | None, same_footprint: bool) -> Image:
         bands.append(made)
     out = image.with_bands(bands)
     if not same_footprint:
+        # Without an edge: pixels beyond the input are filled too.
+        out = out.with_bands([b.on(b.projection) for b in out.bands])
         return out.with_footprint(None if value.footprint is None else image.footprint_source)
     return out
 
@@ -241,9 +246,7 @@ def _where(dtype: Any) -> Callable[[Pixels, Pixels, Pixels], list[Pixels]]:
             ok = valid(mask_)
             if ok is not None:
                 take = take & ok
-        data = np.where(
-            take, value.data.astype(dtype, copy=False), pixels.data.astype(dtype, copy=False)
-        )
+        data = chosen(take, cast(value.data, dtype), cast(pixels.data, dtype))
         return [Pixels(data, pixels.mask)]
 
     return compute
