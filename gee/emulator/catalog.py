@@ -58,7 +58,7 @@ POLICIES: tuple[Policy, ...] = ("MEAN", "SAMPLE", "MODE", "MIN", "MAX")
 TOP = 256  # the pyramid ends where a level fits into a square of this many pixels
 BLOCK = 512  # side of the tiles inside the files, and of the blocks in the cache
 FORMAT = 1
-GDAL_CACHE = 64  # MB; GDAL takes the first value that a process gives it
+GDAL_CACHE = 32  # MB; GDAL takes the first value that a process gives it
 MANIFEST = "asset.json"
 CHANGES = ".changes"  # an empty file whose time is that of the last change
 
@@ -320,6 +320,7 @@ class _Group:
     data: tuple[str, ...]  # a file per level
     masks: tuple[str | None, ...]  # a file per level, None where all is valid
     shared: tuple[bool, ...]  # per level: one mask for all the bands
+    source: Mapping[str, Any] | None = None  # of an image by reference; then no files of its own
 
 
 @dataclass(frozen=True)
@@ -398,6 +399,8 @@ class BandAsset:
                 f"of band {self.id}, which has {h} rows and {w} columns."
             )
         window = (row0, row1, col0, col1)
+        if self._group.source is not None:
+            return self._refer(self._group.source, level, window)
         data = self._blocks.window(f"{self._folder}/{self._group.data[level]}", self._index, window)
         name = self._group.masks[level]
         if name is None:
@@ -405,6 +408,19 @@ class BandAsset:
         index = 0 if self._group.shared[level] else self._index
         mask = self._blocks.window(f"{self._folder}/{name}", index, window)
         return data, mask.view(np.bool_) if mask.dtype == np.uint8 else mask
+
+    def _refer(
+        self, source: Mapping[str, Any], level: int, window: tuple[int, int, int, int]
+    ) -> tuple[Array, Array]:
+        """Read a window of a file that lies elsewhere; see `references`."""
+        from .references import key_of
+
+        key = key_of(self._folder, source, level, False)
+        data = self._blocks.window(key, self._index, window)
+        if not source["masked"]:
+            return data, np.broadcast_to(np.True_, data.shape)
+        mask = self._blocks.window(key_of(self._folder, source, level, True), self._index, window)
+        return data, mask.view(np.bool_)
 
 
 @dataclass(frozen=True)
@@ -518,7 +534,7 @@ class _Blocks:
         with self._lock:
             handle = self._handles.get(path)
             if handle is None:
-                handle = self._handles[path] = _Handle(path)
+                handle = self._handles[path] = _handle_of(path)
                 closing = [
                     self._handles.popitem(last=False)[1]
                     for _ in range(len(self._handles) - self._max_handles)
@@ -543,6 +559,14 @@ class _Blocks:
             handle.close()
 
 
+def _handle_of(path: str) -> _Handle:
+    if "\x00" not in path:
+        return _Handle(path)
+    from .references import ReferenceHandle
+
+    return ReferenceHandle(path)  # type: ignore[return-value]  # it has the same methods
+
+
 class _Handle:
     """One open file; GDAL data sets must not be read by two threads at once."""
 
@@ -562,6 +586,8 @@ class _Handle:
                     # copy of every block.
                     with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE):
                         self._dataset = rasterio.open(self._path, driver="GTiff", sharing=False)
+                        # GDAL looks at the setting when a process first reads a block.
+                        self._dataset.read(1, window=Window(0, 0, 1, 1))
                 source = self._dataset
                 height = min(BLOCK, source.height - i * BLOCK)
                 width = min(BLOCK, source.width - j * BLOCK)
@@ -805,6 +831,12 @@ class Catalog:
                 ],
             },
         )
+
+    def put_manifest(self, asset_id: str, manifest: Mapping[str, Any]) -> None:
+        """Write an asset whose description was made elsewhere; see `references.describe`."""
+        asset_id = normalize_id(asset_id)
+        folder = self._make(asset_id)
+        self._commit(asset_id, folder, dict(manifest))
 
     def put_collection(self, asset_id: str, properties: Mapping[str, Any] | None = None) -> None:
         """Write an image collection; the images below it stay."""
@@ -1054,6 +1086,7 @@ def _bands(manifest: Mapping[str, Any], folder: str, blocks: _Blocks) -> Iterato
             data=tuple(g["data"]),
             masks=tuple(g["masks"]),
             shared=tuple(g["shared"]),
+            source=g.get("source"),
         )
         for g in manifest.get("groups", ())
     ]
@@ -1066,7 +1099,7 @@ def _bands(manifest: Mapping[str, Any], folder: str, blocks: _Blocks) -> Iterato
             crs=group.crs,
             transform=group.transform,
             shape=group.shape,
-            levels=len(group.data),
+            levels=len(group.data) if group.source is None else int(group.source["levels"]),
             policy=group.policy,
             dtype=dtype,
             _folder=folder,
