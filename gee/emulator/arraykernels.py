@@ -95,9 +95,7 @@ def aligned(a: Stack, b: Stack) -> tuple[Stack, Stack]:
         return a, b.reshape((len(b),) + (1,) * (a.ndim - 1))
     if single_a:
         return a.reshape((len(a),) + (1,) * (b.ndim - 1)), b
-    raise EngineError(
-        f"Arrays must have the same lengths on all axes; found {lengths_of(a)} and {lengths_of(b)}."
-    )
+    raise EngineError(f"Array dimensions must match: {lengths_of(a)} and {lengths_of(b)}.")
 
 
 def slice_axis(stack: Stack, axis: int, start: int, end: int | None, step: int) -> Stack:

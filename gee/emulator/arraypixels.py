@@ -1,9 +1,6 @@
-"""Pixels that are arrays: how they are held, and functions of stacks applied to them.
+"""Functions of stacks of arrays applied to the pixels of a window.
 
-A window of array pixels has two axes like any other, so nodes that move, mask or choose pixels
-need not know of arrays. Where all arrays have the same lengths the numpy type of a pixel is a
-fixed-size block (a structured type with one field), and the numbers can be viewed as
-(height, width, *lengths) without a copy; otherwise the pixels are objects, one array each.
+:mod:`gee.emulator.cells` says how pixels that are arrays are held.
 """
 
 from __future__ import annotations
@@ -15,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import kernels
+from .cells import FIELD, objects, packed
 from .errors import EngineError
 from .pixels import Array, Band, Context, Node, Pixels
 from .projection import Window
@@ -24,89 +22,17 @@ __all__ = [
     "Ragged",
     "apply",
     "by_value",
-    "cell",
-    "chosen",
-    "concatenated",
-    "is_cells",
-    "packed",
     "refuse_arrays",
     "stacks",
 ]
 
-_FIELD = "array"
 Ragged = list[tuple[NDArray[np.int64], Array]]
 Result = Array | Ragged
 # A function of stacks (pixels, *lengths): results, and which pixels have one.
 Function = Callable[..., "Sequence[Result] | tuple[Sequence[Result], Array | None]"]
 
 
-def is_cells(data: Array) -> bool:
-    """Return whether pixels are arrays, in either form."""
-    return data.dtype.names is not None or data.dtype == object
-
-
-def packed(stack: Array) -> Array:
-    """Return pixels (n,) of a stack (n, *lengths) of arrays; numbers stay as they are.
-
-    Examples
-    --------
-    >>> packed(np.ones((6, 2, 3))).shape
-    (6,)
-    >>> packed(np.ones(6)).dtype
-    dtype('float64')
-    """
-    lengths = stack.shape[1:]
-    if not lengths:
-        return stack
-    if stack.size == 0:
-        # numpy has no use for types of no bytes.
-        return _objects(list(stack), len(stack))
-    kind = np.dtype([(_FIELD, stack.dtype, lengths)])
-    flat = np.ascontiguousarray(stack).reshape(len(stack), -1)
-    return flat.view(kind).reshape(len(stack))
-
-
-def _objects(cells: Sequence[Array], count: int) -> Array:
-    out = np.empty(count, object)
-    for k, found in enumerate(cells):
-        out[k] = found
-    return out
-
-
-def cell(value: Any) -> Any:
-    """Return one pixel as a number or a numpy array."""
-    if isinstance(value, np.void):
-        return value[_FIELD]
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def as_objects(data: Array) -> Array:
-    """Return array pixels of any form as one array object each; numbers become null."""
-    if data.dtype == object:
-        return data
-    out = np.empty(data.size, object)
-    if data.dtype.names is not None:
-        out[:] = _objects(list(data.ravel()[_FIELD]), data.size)
-    return out.reshape(data.shape)
-
-
-def concatenated(parts: Sequence[Array], axis: int = 0) -> Array:
-    """Join windows or columns of pixels, of numbers or of arrays."""
-    if any(is_cells(p) for p in parts) and any(p.dtype != parts[0].dtype for p in parts[1:]):
-        parts = [as_objects(p) for p in parts]
-    return np.concatenate(parts, axis)
-
-
-def chosen(condition: Array, one: Array, other: Array) -> Array:
-    """Return ``one`` where the condition holds, else ``other``; arrays of any lengths."""
-    if one.dtype != other.dtype and (is_cells(one) or is_cells(other)):
-        one, other = as_objects(one), as_objects(other)
-    return np.where(condition, one, other)
-
-
-def by_value(
-    stack: Array, values: Array, call: Callable[[Array, Any], Array]
-) -> Array | Ragged:
+def by_value(stack: Array, values: Array, call: Callable[[Array, Any], Array]) -> Array | Ragged:
     """Apply a function whose settings differ between pixels.
 
     Parameters
@@ -130,7 +56,7 @@ def by_value(
 def stacks(data: Array) -> list[tuple[Array | slice, Array]]:
     """Return pixels (n,) as stacks of arrays of one shape: [(places, stack), ...]."""
     if data.dtype.names is not None:
-        return [(slice(None), data[_FIELD])]
+        return [(slice(None), data[FIELD])]
     if data.dtype != object:
         return [(slice(None), data)]
     groups: dict[tuple[int, ...], list[int]] = {}
@@ -263,7 +189,7 @@ def _assembled(
             whole[_where(at, places)] = stack
         return packed(whole).reshape(shape)
     out = np.empty(shape[0] * shape[1], object)
-    out[:] = _objects([parts[0][1][0]] * len(out), len(out))
+    out[:] = objects([parts[0][1][0]] * len(out), len(out))
     for at, stack in parts:
         rows = _where(at, places)
         if isinstance(rows, slice):

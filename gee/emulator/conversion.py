@@ -102,8 +102,10 @@ def _image(value: Any, of: str, evaluator: Evaluator) -> Image:
         from .functions.bands import concatenated
 
         return concatenated([_image(v, "", evaluator) for v in value])
-    if isinstance(value, Array) and value.values.size == 1:
-        return constant(value.values.item())
+    if isinstance(value, Array):
+        from .functions.array_images import constant_array
+
+        return constant_array(value)
     if isinstance(value, Collection) and value.kind == "ImageCollection":
         from .functions.collections import mosaic
 

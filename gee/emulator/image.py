@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import kernels
+from .cells import concatenated
 from .errors import EngineError
 from .geometry import Geometry, covered, fractions
 from .pixels import Array, Band, Context, Node, Pixels
@@ -483,7 +484,7 @@ class ResampleNode(Node):
 
     def compute(self, context: Context, window: Window) -> Sequence[Pixels]:
         band = self.inputs[0]
-        if band.projection.is_default:
+        if band.projection.is_default or band.type.dimensions:
             return (context.read(band, window),)
         ratio = window.projection.nominal_scale / band.projection.nominal_scale
         level = max(int(math.log2(ratio) + 1e-6), 0) if ratio > 0 else 0
@@ -570,7 +571,7 @@ def _joined(window: Window, compute: Callable[[Window], Pixels]) -> Pixels:
     axis = 0 if window.height >= window.width else 1
     parts = window.halves()
     got = [full(compute(part), part) for part in parts]
-    data = np.concatenate([g.data for g in got], axis)
+    data = concatenated([g.data for g in got], axis)
     if all(g.mask is None for g in got):
         return Pixels(data, None)
     masks = [np.ones(g.data.shape, bool) if g.mask is None else g.mask for g in got]

@@ -18,6 +18,7 @@ __all__ = [
     "both",
     "correlate",
     "extreme",
+    "greatest",
     "select_sorted",
     "sort_stack",
     "times",
@@ -43,6 +44,19 @@ def both(a: Mask, b: Mask) -> Mask:
     if a.dtype == bool and b.dtype == bool:
         return a & b
     return np.minimum(_floats(a), _floats(b))
+
+
+def greatest(a: Array, b: Array) -> Array:
+    """Return the mask of a result that any of two values makes valid.
+
+    Examples
+    --------
+    >>> greatest(np.array([True, False]), np.array([0.5, 0.5], np.float32))
+    array([1. , 0.5], dtype=float32)
+    """
+    if a.dtype == bool and b.dtype == bool:
+        return a | b
+    return np.maximum(_floats(a), _floats(b))
 
 
 def times(a: Mask, b: Mask) -> Mask:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from . import cells
 from .errors import EngineError, LimitError
 from .projection import PixelGrid, Projection, Window
 from .types import PixelType
@@ -266,7 +267,8 @@ class Context:
         side = max(self.limits.tile * 2, 1024)
         if window.width <= side and window.height <= side:
             return self.read(band, window)
-        data = np.zeros(window.shape, band.type.dtype)
+        arrays = band.type.dimensions > 0
+        data = np.zeros(window.shape, object if arrays else band.type.dtype)
         mask = np.zeros(window.shape, np.float32)
         for row in range(0, window.height, side):
             for column in range(0, window.width, side):
@@ -278,7 +280,7 @@ class Context:
                 )
                 got = self.read(band, part)
                 where = np.s_[row : row + part.height, column : column + part.width]
-                data[where] = got.data
+                data[where] = cells.as_objects(got.data) if arrays else got.data
                 mask[where] = 1 if got.mask is None else got.mask
         return Pixels(data, mask)
 
@@ -329,12 +331,12 @@ def finish(pixels: Pixels, kind: PixelType, shape: tuple[int, int]) -> tuple[Arr
     data = pixels.data
     if data.shape != shape:
         data = np.broadcast_to(data, shape)
-    data = data.astype(kind.dtype, copy=False)
+    data = cells.cast(data, kind.dtype)
     if pixels.mask is None:
         return np.ascontiguousarray(data), np.ones(shape, bool)
     mask = np.broadcast_to(pixels.mask, shape)
     valid = mask if mask.dtype == bool else mask > 0
-    if not valid.all():
+    if not valid.all() and not cells.is_cells(data):
         data = np.where(valid, data, data.dtype.type(0))
     return np.ascontiguousarray(data), np.ascontiguousarray(mask)
 
@@ -456,6 +458,9 @@ def render(
             if name not in out:
                 out[name] = np.zeros(whole.shape, data.dtype), np.zeros(whole.shape, mask.dtype)
             full, valid = out[name]
+            if full.dtype != data.dtype and (cells.is_cells(full) or cells.is_cells(data)):
+                full, data = cells.as_objects(full), cells.as_objects(data)
+                out[name] = full, valid
             if valid.dtype == bool and mask.dtype != bool:
                 out[name] = full, valid.astype(mask.dtype)
                 valid = out[name][1]

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from ..arraykernels import aligned
+from ..arraypixels import ArrayNode
 from ..errors import EngineError
 from ..image import Image, MapNode, PixelsNode
 from ..kernels import both
-from ..pixels import Array, Band, Pixels
+from ..pixels import Array, Band, Node, Pixels
 from ..types import FLOAT, PixelType
 from ._maths import ALIASES, BINARY, CASTS, UNARY, Binary, Unary, cast_values
 from .registry import function
@@ -41,21 +43,43 @@ def binary(operator: Binary, image1: Image, image2: Image) -> Image:
     """Return an operator applied to matched bands; valid where both are."""
     bands = []
     for x, y, name in matched(image1, image2):
-        kind = operator.kind(x.type, y.type)
         grid = y if x.projection.is_default and not y.projection.is_default else x
-        node = MapNode(operator.make(kind.dtype), (x, y))
+        dimensions = max(x.type.dimensions, y.type.dimensions)
+        node: Node
+        if dimensions:
+            kind = operator.kind(x.type.with_dimensions(0), y.type.with_dimensions(0))
+            node = ArrayNode(_elementwise(operator.make(kind.dtype)), (x, y))
+            kind = kind.with_dimensions(dimensions)
+        else:
+            kind = operator.kind(x.type, y.type)
+            node = MapNode(operator.make(kind.dtype), (x, y))
         bands.append(Band(name, kind, grid.projection, node, 0, grid.dimensions, grid.origin))
     source = image1.footprint_source
     return Image(bands, footprint=image2.footprint_source if source is None else source)
 
 
+def _elementwise(call: Callable[[Array, Array], Array]) -> Callable[..., list[Array]]:
+    """Return an operator as a function of stacks of arrays."""
+
+    def apply(a: Array, b: Array) -> list[Array]:
+        return [call(*aligned(a, b))]
+
+    return apply
+
+
+def _unary_band(operator: Unary, band: Band) -> Band:
+    if band.type.dimensions:
+        kind = operator.kind(band.type.with_dimensions(0))
+        call = operator.make(kind.dtype)
+        made = kind.with_dimensions(band.type.dimensions)
+        return band.computed(made, ArrayNode(lambda stack: [call(stack)], (band,)))
+    kind = operator.kind(band.type)
+    return band.computed(kind, MapNode(operator.make(kind.dtype), (band,)))
+
+
 def unary(operator: Unary, image: Image) -> Image:
     """Return an operator applied to every band."""
-    bands = []
-    for b in image.bands:
-        kind = operator.kind(b.type)
-        bands.append(b.computed(kind, MapNode(operator.make(kind.dtype), (b,))))
-    return image.derived(bands)
+    return image.derived([_unary_band(operator, b) for b in image.bands])
 
 
 def _register_binary(name: str, operator: Binary) -> None:
@@ -80,6 +104,9 @@ for _name, _unary in UNARY.items():
 
 def cast_band(band: Band, kind: PixelType) -> Band:
     """Return a band in another type: towards zero, clamped to the range."""
+    if band.type.dimensions:
+        made = kind.with_dimensions(band.type.dimensions)
+        return band.computed(made, ArrayNode(lambda stack: [cast_values(stack, kind)], (band,)))
     if band.type == kind:
         return band
     return band.computed(kind, MapNode(lambda a: cast_values(a, kind), (band,)))

@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import arraykernels as kernels
-from ..arraypixels import ArrayNode, Ragged, apply, by_value, cell, packed
+from ..arraypixels import ArrayNode, Ragged, apply, by_value
 from ..budget import reserve
+from ..cells import cell, packed
 from ..errors import EngineError
 from ..image import ConstantNode, Image, PixelsNode, unique_names
-from ..kernels import both, valid
+from ..kernels import both, greatest, valid
 from ..pixels import Band, Context, Node, Pixels
 from ..projection import WGS84, Window
 from ..reducers import Reducer, named_reducer
@@ -31,7 +32,7 @@ from .arithmetic import matched
 from .arrays import joined_type, pad_type
 from .registry import function
 
-__all__ = ["cast_arrays", "constant_array"]
+__all__ = ["constant_array"]
 
 Stack = NDArray[Any]
 
@@ -123,7 +124,7 @@ class _SeriesNode(Node):
                 mask = None
                 continue
             if mask is not None:
-                mask = mask | layer if mask.dtype == layer.dtype == bool else np.maximum(mask, layer)
+                mask = greatest(mask, layer)
             if ok is None:
                 ok = np.ones((h, w, count), bool)
             ok[:, :, k] = valid(layer)
@@ -202,12 +203,9 @@ class _DroppingNode(Node):
             for p in got
         ]
         flags = np.stack([ok.ravel() for ok in oks], axis=1)
-        mask: Any = None
-        if not all(p.mask is None for p in got):
-            weights = [np.float32(1) if p.mask is None else p.mask for p in got]
-            flat = all(getattr(w, "dtype", None) == bool for w in weights)
-            mask = np.maximum.reduce([np.broadcast_to(w, shape) for w in weights])
-            mask = mask.astype(bool) if flat else mask.astype(np.float32)
+        mask = got[0].mask
+        for pixels in got[1:]:
+            mask = None if mask is None or pixels.mask is None else greatest(mask, pixels.mask)
         patterns, place = np.unique(flags, axis=0, return_inverse=True)
         out = np.empty(shape[0] * shape[1], object)
         for number, pattern in enumerate(patterns):
@@ -600,13 +598,10 @@ def slice_pixels(
     if step < 1:
         raise EngineError(f"Step must be positive, not {step}.")
     bands = []
-    for band, low, high in zip(
-        _arrays(image), _ends(image, start), _ends(image, end), strict=True
-    ):
+    for band, low, high in zip(_arrays(image), _ends(image, start), _ends(image, end), strict=True):
         if not 0 <= axis < band.type.dimensions:
             raise EngineError(
-                f"Axis {axis} is out of range for an array of {band.type.dimensions} "
-                "dimension(s)."
+                f"Axis {axis} is out of range for an array of {band.type.dimensions} dimension(s)."
             )
         which = [b for b in (low, high) if b is not None]
         has_low, has_high = low is not None, high is not None
@@ -715,10 +710,3 @@ def unmix(image: Image, endmembers: list[Any], sum_to_one: bool, non_negative: b
     return image.derived(
         [bands[0].computed(kind, node, k).renamed(f"band_{k}") for k in range(count)]
     )
-
-
-def cast_arrays(band: Band, kind: PixelType) -> Band:
-    """Return a band of arrays with its numbers in another type."""
-    made = kind.with_dimensions(band.type.dimensions)
-    return band.computed(made, ArrayNode(lambda stack: [cast_values(stack, kind)], [band]))
-

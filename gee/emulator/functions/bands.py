@@ -177,7 +177,9 @@ def image_date(image: Image) -> Date:
 def constants(value: Any) -> Image:
     """Return constant bands: ``constant``, or ``constant_0, constant_1`` for a list ([G])."""
     if isinstance(value, Array):
-        value = value.values.tolist()
+        from .array_images import constant_array
+
+        return constant_array(value)
     if isinstance(value, bool):
         value = int(value)
     if isinstance(value, (int, float)):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
+from ..cells import concatenated
 from ..errors import EngineError
 from ..geometry import Geometry, union_of
 from ..image import Element, Image, masked_band, unique_names
@@ -366,7 +367,7 @@ def joined(parts: Sequence[Sequence[Pixels]], windows: Sequence[Window]) -> list
     """Put results of strips, one above the other, together."""
     out = []
     for results in zip(*parts, strict=True):
-        data = np.concatenate(
+        data = concatenated(
             [np.broadcast_to(p.data, w.shape) for p, w in zip(results, windows, strict=True)]
         )
         if all(p.mask is None for p in results):

@@ -100,9 +100,8 @@ def _register_unary(name: str, kernel: Kernel, kind: Kind, dimensions: int, prob
         bands = []
         for band in _matrix_bands(image):
             made = kind(band.type.with_dimensions(0))
-            bands.append(
-                band.computed(made.with_dimensions(dimensions), ArrayNode(_typed(kernel, made), [band]))
-            )
+            node = ArrayNode(_typed(kernel, made), [band])
+            bands.append(band.computed(made.with_dimensions(dimensions), node))
         return image.derived(bands)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..cells import cell
 from ..errors import EngineError
 from ..pixels import Array, Pixels
 from ..types import DOUBLE, PixelType
@@ -222,8 +223,11 @@ def widen(values: Array) -> Array:
 
 
 def scalar(value: Any) -> Any:
-    """Return a numpy scalar as a Python number."""
-    return value.item() if isinstance(value, np.generic) and value.dtype.names is None else value
+    """Return one pixel or value as a Python number or an array value."""
+    if isinstance(value, (np.void, np.ndarray)):
+        found = cell(value)
+        return array_value(found, PixelType.of_dtype(found.dtype))
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def arrays_of(column: Sequence[Any]) -> list[Array]:
@@ -234,7 +238,6 @@ def arrays_of(column: Sequence[Any]) -> list[Array]:
     EngineError
         It holds something else.
     """
-    from ..arraypixels import cell
     from ..values import Array as ArrayValue
 
     out = []

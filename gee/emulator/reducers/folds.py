@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
-from ..arraypixels import apply, cell, chosen, is_cells, packed
+from ..arraypixels import apply
+from ..cells import cell, chosen, is_cells, packed
 from ..errors import EngineError
 from ..pixels import Array, Pixels
 from ..types import PixelType
