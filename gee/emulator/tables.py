@@ -51,7 +51,10 @@ def selectors_of(body: dict[str, Any]) -> list[str] | None:
 
 
 def encode_table(
-    features: Iterable[Feature], file_format: str, selectors: Sequence[str] | None = None
+    features: Iterable[Feature],
+    file_format: str,
+    selectors: Sequence[str] | None = None,
+    name: str = "table",
 ) -> bytes:
     """Return features in a file format.
 
@@ -63,6 +66,8 @@ def encode_table(
     selectors : sequence of str, optional
         The properties to write, in that order; all by default. `.geo` is the geometry and
         `system:index` the id.
+    name : str
+        Of the files in an archive.
 
     Raises
     ------
@@ -86,7 +91,7 @@ def encode_table(
     if file_format == "KMZ":
         return archive({"doc.kml": _kml(rows, selectors)})
     if file_format == "SHP":
-        return _shapefile(rows, selectors)
+        return _shapefile(rows, selectors, name)
     if file_format == "TF_RECORD_TABLE":
         from .tfrecord import table_records
 
@@ -183,7 +188,9 @@ def _kml_geometry(geometry: dict[str, Any] | None) -> str:
     return f"<MultiGeometry>{''.join(members)}</MultiGeometry>"
 
 
-def _shapefile(rows: Sequence[Feature], selectors: Sequence[str] | None) -> bytes:
+def _shapefile(
+    rows: Sequence[Feature], selectors: Sequence[str] | None, name: str = "table"
+) -> bytes:
     import geopandas
 
     chosen = [_selected(row, selectors) for row in rows]
@@ -203,6 +210,6 @@ def _shapefile(rows: Sequence[Feature], selectors: Sequence[str] | None) -> byte
         }
     frame = geopandas.GeoDataFrame.from_features(chosen, crs="EPSG:4326")
     with tempfile.TemporaryDirectory(prefix="emulator-") as folder:
-        frame.to_file(Path(folder, "table.shp"), driver="ESRI Shapefile", engine="pyogrio")
+        frame.to_file(Path(folder, f"{name}.shp"), driver="ESRI Shapefile", engine="pyogrio")
         files = sorted(Path(folder).iterdir())
         return archive({path.name: path.read_bytes() for path in files})

@@ -170,7 +170,7 @@ def rectangle(
     """Return a box between two corners."""
     pairs = _pairs(coordinates)
     xs, ys = [p[0] for p in pairs], [p[1] for p in pairs]
-    made = shapely.box(min(xs), min(ys), max(xs), max(ys))
+    made = _ring(min(xs), min(ys), max(xs), max(ys))
     return _made(made, crs, False if geodesic is None else geodesic)
 
 
@@ -182,7 +182,7 @@ def bbox(west: float, south: float, east: float, north: float) -> Geometry:
     elif east < west:
         east += 360
     low, high = max(south, -90.0), min(north, 90.0)
-    return Geometry(shapely.box(west, low, east, high), "EPSG:4326", False)
+    return Geometry(_ring(west, low, east, high), "EPSG:4326", False)
 
 
 @function("GeometryConstructors.MultiGeometry")
@@ -274,8 +274,13 @@ def box_of(shape: Geometry, projection: Projection | None) -> Geometry:
     target = projection or WGS84
     if target.transform != WGS84.transform:
         made = shape.in_pixels(target)
-        return _made(shapely.box(*made.bounds), target, False)
-    return Geometry(shapely.box(*shape.in_crs(target.crs).bounds), target.crs, False)
+        return _made(_ring(*made.bounds), target, False)
+    return Geometry(_ring(*shape.in_crs(target.crs).bounds), target.crs, False)
+
+
+def _ring(west: float, south: float, east: float, north: float) -> BaseGeometry:
+    """Return a box from its lower left corner on, as scripts expect that read its corners."""
+    return shapely.Polygon([(west, south), (east, south), (east, north), (west, north)])
 
 
 def bounds(shape: Geometry, margin: Any, projection: Projection | None) -> Geometry:

@@ -55,10 +55,11 @@ def tables_get_features(endpoint: Endpoint, arguments: dict[str, Any]) -> Respon
     file_format = body.get("fileFormat") or "CSV"
     with endpoint.computing():
         value = endpoint.evaluator.evaluate(expression_of(body))
-        content = encode_table(features_of(endpoint, value), file_format, selectors_of(body))
-    ending, kind = FORMATS[file_format]
-    name = file_name(body.get("filename") or "table").removesuffix(ending) + ending
-    return Response(200, content, kind, {"Content-Disposition": f'attachment; filename="{name}"'})
+        ending, kind = FORMATS.get(file_format, ("", ""))
+        stem = file_name(body.get("filename") or "table").removesuffix(ending)
+        content = encode_table(features_of(endpoint, value), file_format, selectors_of(body), stem)
+    shown = {"Content-Disposition": f'attachment; filename="{stem}{ending}"'}
+    return Response(200, content, kind, shown)
 
 
 def features_of(endpoint: Endpoint, value: Any) -> Iterator[dict[str, Any]]:
