@@ -29,6 +29,7 @@ Floats = NDArray[Any]
 # Edges are cut to pieces of at most this many degrees (or metres) before they are bent.
 _PIECE_DEGREES = 0.02
 _PIECE_METRES = 2000.0
+MOST_VERTICES = 2_000_000
 _MOST_PIECES = 256
 
 
@@ -67,6 +68,12 @@ class Geometry:
         geodesic: bool | None = None,
         unbounded: bool = False,
     ) -> None:
+        count = shapely.get_num_coordinates(shape)
+        if count > MOST_VERTICES:
+            raise EngineError(f"Geometry has too many edges ({count} > {MOST_VERTICES}).")
+        # The coordinates of nothing are NaN, and so are those of a geometry with a NaN in it.
+        if count and not np.isfinite(shapely.total_bounds(shape)).all():
+            raise EngineError("Geometry has a coordinate that is no finite number.")
         self.shape = shape
         self.crs = crs
         self.geodesic = crs_of(crs).is_geographic if geodesic is None else geodesic
@@ -244,6 +251,8 @@ def _densified(made: BaseGeometry, geodesic: bool, degrees: bool) -> BaseGeometr
     piece = _PIECE_DEGREES if degrees else _PIECE_METRES
     left, bottom, right, top = made.bounds
     piece = max(piece, max(right - left, top - bottom) / _MOST_PIECES)
+    # Edges that go to and fro are longer than their bounds tell.
+    piece = max(piece, made.length / MOST_VERTICES)
     if not (geodesic and degrees):
         return shapely.segmentize(made, piece)
     return _map_lines(made, lambda xy: _great_circles(xy, piece))

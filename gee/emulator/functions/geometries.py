@@ -15,6 +15,7 @@ from typing import Any
 import shapely
 from shapely.geometry.base import BaseGeometry
 
+from ..budget import steps
 from ..errors import EngineError
 from ..geometry import Geometry, local_crs, plane_of, polygons
 from ..image import Element
@@ -191,7 +192,12 @@ def multi_geometry(
 ) -> Geometry:
     """Return a collection of geometries."""
     target = parts[0].crs if parts else "EPSG:4326"
-    shapes = [p.shape if p.crs == target else p.in_crs(target) for p in parts]
+    shapes: list[BaseGeometry] = []
+    for part in steps(parts):
+        shape = part.shape if part.crs == target else part.in_crs(target)
+        # Collections of collections have the parts of all (RFC 7946: they should not be nested).
+        nested = shape.geom_type == "GeometryCollection"
+        shapes += shapely.get_parts(shape).tolist() if nested else [shape]
     return Geometry(shapely.GeometryCollection(shapes), target, geodesic)
 
 
