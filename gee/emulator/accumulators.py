@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .cells import concatenated
 from .errors import LimitError
-from .reducers import Reducer
+from .reducers import Reducer, array_value
 
 __all__ = ["Accumulator", "accumulator", "memory_exceeded"]
 
@@ -267,7 +268,7 @@ class _Gathered(Accumulator):
         if not self.parts:
             columns: list[Array] = [np.empty(0) for _ in inputs]
             return self.reducer.reduce(columns, np.empty(0), np.empty(0, bool))
-        columns = [np.concatenate([part[0][i] for part in self.parts]) for i in inputs]
+        columns = [concatenated([part[0][i] for part in self.parts]) for i in inputs]
         weights = np.concatenate([part[1] for part in self.parts]).astype(float)
         inside = np.concatenate([part[2] for part in self.parts])
         self.parts = []
@@ -334,7 +335,7 @@ class _Added(_Once):
         if self.counts is None:
             return list(self.reducer.compute([np.empty(0)], np.empty(0)))
         assert self.edges is not None
-        return [np.column_stack([self.edges, self.counts]).tolist()]
+        return [array_value(np.column_stack([self.edges, self.counts]))]
 
 
 class _Table(Accumulator):
@@ -444,6 +445,7 @@ class _Bins:
         if not whole:
             # Something between the two that is no whole number.
             values.append(low + (high - low) * 0.4142135623730951)
+        self.cumulative = bool(reducer.options.get("cumulative"))
         (self.shown,) = reducer.compute([np.array(values)], np.full(len(values), 1e-300))
         if isinstance(self.shown, dict):
             self.first, self.width = self.shown["bucketMin"], self.shown["bucketWidth"]
@@ -467,8 +469,9 @@ class _Bins:
         """Return the histogram in the reducer's form."""
         if not isinstance(self.shown, dict):
             shown = np.asarray(self.shown, float)
-            shown[:, 1] = self.counts
-            return [shown.tolist()]
+            running = self.cumulative
+            shown[:, 1] = np.cumsum(self.counts) if running else self.counts
+            return [array_value(shown)]
         middle = self.first + (np.arange(len(self.counts)) + 0.5) * self.width
         means = np.divide(self.sums, self.counts, out=middle, where=self.counts > 0)
         return [{**self.shown, "bucketMeans": means.tolist(), "histogram": self.counts.tolist()}]

@@ -238,11 +238,11 @@ class ArrayNode(Node):
         return apply(self.function, got, window.shape, self.outputs, self.masks)
 
 
-def refuse_arrays(bands: Sequence[Band], what: str) -> None:
+def refuse_arrays(bands: Sequence[Band]) -> None:
     """Refuse bands of arrays where only numbers can be written."""
     for band in bands:
         if band.type.dimensions:
             raise EngineError(
-                f"{what}: band '{band.id}' holds arrays of {band.type.dimensions} dimension(s). "
-                "Only bands of numbers can be written or shown: use arrayGet or arrayFlatten."
+                f"Band '{band.id}' holds arrays of {band.type.dimensions} dimension(s), which "
+                "cannot be written or shown: make bands of numbers with arrayGet or arrayFlatten."
             )

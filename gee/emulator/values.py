@@ -369,6 +369,10 @@ class Array:
     values: NDArray[Any]
     type: PixelType = field(default_factory=lambda: PixelType("double"))
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """Return the numbers, for functions of numpy."""
+        return np.asarray(self.values, dtype)
+
 
 @dataclass(frozen=True)
 class ConfusionMatrix:

@@ -12,13 +12,14 @@ import numpy as np
 import shapely
 
 from ..accumulators import accumulator
+from ..cells import cell
 from ..errors import EngineError
 from ..geometry import Geometry, covered, fractions
 from ..image import Element, Image
 from ..kernels import valid, weights_of
 from ..pixels import Array, Limits, compute_pixels
 from ..projection import Projection, Window
-from ..reducers import Reducer, unweighted
+from ..reducers import Reducer, scalar, unweighted
 from ..values import Collection, Feature, geometry_of
 from .registry import function
 
@@ -185,6 +186,8 @@ def _reduce(
     if not single and reducer.inputs != n:
         raise EngineError(f"Need {reducer.inputs} bands for the reducer's inputs, got {n}.")
     groups = [[i] for i in range(n)] if single else [list(range(n))]
+    for group in groups:
+        reducer.check([image.bands[i].type for i in group])
     made = [accumulator(reducer, max(limits.rows // len(groups), 1)) for _ in groups]
     again = True
     while again:
@@ -302,7 +305,7 @@ def get_region(
                 row, column = int(part.rows[k]), int(part.columns[k])
                 lon, lat = lonlat_of(Window(projection, column, row, 1, 1))
                 values = [
-                    v[k].item() if m[k] > 0 else None
+                    scalar(v[k]) if m[k] > 0 else None
                     for v, m in zip(part.values, part.masks, strict=True)
                 ]
                 table.append([index, lon.item(), lat.item(), start, *values])
@@ -337,6 +340,9 @@ def sample_rectangle(
     found: dict[str, Any] = {}
     for name, (data, mask) in render(image, window, None, evaluator.limits).items():
         ok = valid(mask)
+        if image.band(name).type.dimensions:
+            found[name] = _array_rectangle(name, data, ok, default_array)
+            continue
         if ok is not None and not ok.all():
             if default is None:
                 raise EngineError(f"Band '{name}' has masked pixels: set a default value.")
@@ -348,6 +354,22 @@ def sample_rectangle(
         if (properties is None and not k.startswith("system:")) or (properties and k in properties)
     }
     return Feature(area, {**taken, **found})
+
+
+def _array_rectangle(name: str, data: Array, ok: Array | None, default: Any) -> Any:
+    """Return a rectangle of array pixels as an array with their axes after rows and columns."""
+    from ..values import Array as ArrayValue
+
+    valid_ = np.ones(data.shape, bool) if ok is None else np.broadcast_to(ok, data.shape)
+    if not valid_.all() and default is None:
+        raise EngineError(f"Band '{name}' has masked pixels: set a default array value.")
+    cells = [
+        np.asarray(cell(value) if good else default.values)
+        for value, good in zip(data.ravel(), valid_.ravel(), strict=True)
+    ]
+    if any(c.shape != cells[0].shape for c in cells[1:]):
+        raise EngineError(f"The arrays of band '{name}' differ in their lengths.")
+    return ArrayValue(np.stack(cells).reshape(*data.shape, *cells[0].shape))
 
 
 def plain(reducer: Reducer) -> Reducer:

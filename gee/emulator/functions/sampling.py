@@ -14,11 +14,13 @@ import numpy as np
 import shapely
 
 from ..accumulators import memory_exceeded
+from ..cells import concatenated
 from ..errors import EngineError
 from ..geometry import Geometry
 from ..image import Element, Image
 from ..pixels import Array, Limits
 from ..projection import Projection, transformer
+from ..reducers import scalar
 from ..values import Collection, Feature, geometry_of
 from .regions import _region, region_pixels, target_projection
 from .registry import function
@@ -48,7 +50,7 @@ class _Drawn:
 
     def joined(self, other: _Drawn) -> _Drawn:
         """Return these pixels and others."""
-        both = np.concatenate
+        both = concatenated
         return _Drawn(
             both([self.rows, other.rows]), both([self.columns, other.columns]),
             [both(pair) for pair in zip(self.values, other.values, strict=True)],
@@ -147,7 +149,7 @@ def _features(
     names = [b.id for b in image.bands]
     for k in range(len(drawn)):
         properties = {
-            name: v[k].item()
+            name: scalar(v[k])
             for name, v, m in zip(names, drawn.values, drawn.valid, strict=True)
             if m[k]
         }

@@ -177,6 +177,7 @@ def windows_of(
 
 def band_infos(image: Image, names: Any) -> list[BandInfo]:
     """Return the bands of an answer."""
+    from ..arraypixels import refuse_arrays
     from ..encode import BandInfo
 
     if names is not None and (
@@ -186,6 +187,7 @@ def band_infos(image: Image, names: Any) -> list[BandInfo]:
     bands = image.bands if names is None else [image.band(name) for name in names]
     if not bands:
         raise EngineError("Image has no bands.")
+    refuse_arrays(bands)
     return [BandInfo(b.id, b.type.dtype, b.type.low, b.type.high) for b in bands]
 
 

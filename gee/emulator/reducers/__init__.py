@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..errors import EngineError
-from .base import Fold, Reducer
+from .base import Fold, Reducer, array_value, scalar
 from .collecting import to_collection, to_list
 from .combining import (
     combined,
@@ -55,6 +55,7 @@ __all__ = [
     "SIMPLE_REDUCERS",
     "Fold",
     "Reducer",
+    "array_value",
     "auto_histogram",
     "combined",
     "covariance",
@@ -79,6 +80,7 @@ __all__ = [
     "repeated",
     "ridge_regression",
     "robust_regression",
+    "scalar",
     "split_weights",
     "to_collection",
     "to_list",

@@ -163,6 +163,7 @@ class Reducer:
         """
         from . import folds
 
+        self.check(kinds)
         if self.parts and "collect" not in self.options:
             return folds.PartsFold(self, kinds, shape)
         if not self.plain:
@@ -170,11 +171,30 @@ class Reducer:
                 f"Reducer.{self.name} cannot be used per pixel: its output is neither a number "
                 "nor an array."
             )
-        if not self.arrays and any(k.dimensions for k in kinds):
-            raise EngineError(f"Reducer.{self.name} does not take arrays.")
         if self.make_fold is not None:
             return self.make_fold(kinds, shape)
         return folds.EachPixelFold(self, kinds, shape)
+
+    def check(self, kinds: Sequence[PixelType]) -> None:
+        """Refuse arrays where only numbers can be reduced.
+
+        Raises
+        ------
+        EngineError
+            An input is of arrays, which the reducer does not take.
+        """
+        if self.arrays or not any(k.dimensions for k in kinds):
+            return
+        if not self.parts:
+            raise EngineError(
+                f"Reducer.{self.name} takes numbers, not arrays: use Reducer.forEachElement or "
+                "Reducer.disaggregate."
+            )
+        start = 0
+        for part in self.parts:
+            shared = self.options.get("shared")
+            part.check(kinds if shared else kinds[start : start + part.inputs])
+            start += part.inputs
 
     @property
     def folds(self) -> bool:
@@ -185,7 +205,7 @@ class Reducer:
 
     def json(self) -> dict[str, Any]:
         """Return the form that ``getInfo`` shows."""
-        shown = {k: v for k, v in self.options.items() if k not in ("shared", "collect")}
+        shown = {k: v for k, v in self.options.items() if k not in ("shared", "collect", "inner")}
         return {"type": f"Reducer.{self.name}", **shown}
 
 

@@ -26,9 +26,10 @@ def to_list(tuple_size: int | None = None, optional: int = 0) -> Reducer:
         return [[list(row) for row in zip(*plain, strict=True)]]
 
     def kinds(given: Sequence[PixelType]) -> list[PixelType]:
-        return [one_of(given).with_dimensions(1 if tuple_size is None else 2)]
+        made = one_of(given)
+        return [made.with_dimensions(made.dimensions + (1 if tuple_size is None else 2))]
 
-    return Reducer("toList", size, ("list",), compute, kinds=kinds, optional=optional)
+    return Reducer("toList", size, ("list",), compute, kinds=kinds, optional=optional, arrays=True)
 
 
 def to_collection(names: Sequence[str], optional: int = 0) -> Reducer:
@@ -48,5 +49,11 @@ def to_collection(names: Sequence[str], optional: int = 0) -> Reducer:
         ]
 
     return Reducer(
-        "toCollection", len(names), ("features",), compute, optional=optional, plain=False
+        "toCollection",
+        len(names),
+        ("features",),
+        compute,
+        optional=optional,
+        plain=False,
+        arrays=True,
     )

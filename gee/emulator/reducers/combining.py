@@ -204,7 +204,8 @@ def grouped(reducer: Reducer, field_number: int, name: str) -> Reducer:
 
     return Reducer(
         "group", reducer.inputs + 1, ("groups",), reducer.compute, whole=whole, plain=False,
-        weighted=_is_weighted(reducer), options={"groupField": field_number, "groupName": name},
+        weighted=_is_weighted(reducer),
+        options={"groupField": field_number, "groupName": name, "inner": reducer},
     )  # fmt: skip
 
 

@@ -212,4 +212,7 @@ def auto_histogram(
         bounds = low + np.arange(len(counts)) * step
         return [array_value(np.column_stack([bounds, np.cumsum(counts) if cumulative else counts]))]
 
-    return Reducer("autoHistogram", 1, ("histogram",), compute, kinds=_table_kind, weighted=True)
+    return Reducer(
+        "autoHistogram", 1, ("histogram",), compute, kinds=_table_kind, weighted=True,
+        options={"cumulative": cumulative},
+    )  # fmt: skip

@@ -244,11 +244,12 @@ SIMPLE: dict[str, Callable[[], Reducer]] = {
         lambda k, s: ProductFold(k, s, np.multiply, 1, np.float64), unbounded,
     ),
     "count": lambda: Reducer(
-        "count", 1, ("count",), lambda c, w: [len(c[0])], CountFold, lambda k: [COUNT]
+        "count", 1, ("count",), lambda c, w: [len(c[0])], CountFold, lambda k: [COUNT],
+        arrays=True,
     ),
     "countEvery": lambda: Reducer(
         "countEvery", 1, ("count",), lambda c, w: [len(c[0])],
-        lambda k, s: CountFold(k, s, every=True), lambda k: [COUNT], nulls=True,
+        lambda k, s: CountFold(k, s, every=True), lambda k: [COUNT], nulls=True, arrays=True,
     ),
     "countDistinct": lambda: Reducer(
         "countDistinct", 1, ("count",), _distinct,
