@@ -26,6 +26,8 @@ class RequestLimits:
         Largest request that is read.
     concurrency : int
         Computations that one server process runs at a time; the others wait.
+    deadline : float
+        Seconds that an interactive request may take (five minutes: guides/usage).
 
     Examples
     --------
@@ -43,6 +45,7 @@ equal to 50331648 bytes.
     export_pixels: int = 100_000_000
     body_bytes: int = 10 * 2**20
     concurrency: int = 4
+    deadline: float = 300.0
 
     def check_pixels(self, width: int, height: int, bands: list[tuple[str, int]]) -> None:
         """Refuse an answer that is too large.

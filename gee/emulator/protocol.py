@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from thawslump.errors import DataError, ThawslumpError
 
 from . import memory
+from .budget import Budget, limited
 from .discovery import METHODS, Method, algorithms, document
 from .errors import EngineError
 from .limits import RequestLimits
@@ -232,7 +233,8 @@ class Endpoint:
     def handle(self, request: Request) -> Response:
         """Answer a request. Never raises; safe to call from many threads."""
         try:
-            return self._handle(request)
+            with limited(Budget(self.limits.deadline)):
+                return self._handle(request)
         except _Refused as refused:
             return refused.response
         except EngineError as error:

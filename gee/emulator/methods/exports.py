@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..payload import check_expression
 from .pixels import band_infos, canvas_of, grid_of, windows_of
 from .requests import expression_of
 from .tables import features_of
@@ -20,7 +21,7 @@ def image_export(endpoint: Endpoint, arguments: dict[str, Any]) -> dict[str, Any
     from ..exporting import check_image_export
 
     body = arguments["body"]
-    expression_of(body)
+    check_expression(expression_of(body))
     check_image_export(body, endpoint.exports)
     _check_asset_destination(endpoint, body)
     return endpoint.operations.submit(arguments["project"], "EXPORT_IMAGE", body)
@@ -32,7 +33,7 @@ def table_export(endpoint: Endpoint, arguments: dict[str, Any]) -> dict[str, Any
     from ..tables import selectors_of
 
     body = arguments["body"]
-    expression_of(body)
+    check_expression(expression_of(body))
     check_table_export(body, endpoint.exports)
     selectors_of(body)
     _check_asset_destination(endpoint, body)
@@ -44,7 +45,7 @@ def map_export(endpoint: Endpoint, arguments: dict[str, Any]) -> dict[str, Any]:
     from ..maptiles import check_map_export
 
     body = arguments["body"]
-    expression_of(body)
+    check_expression(expression_of(body))
     check_map_export(body, endpoint.exports)
     return endpoint.operations.submit(arguments["project"], "EXPORT_TILES", body)
 

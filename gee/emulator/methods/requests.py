@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import datetime
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..bodies import check_body
 from ..errors import EngineError
+from ..payload import parse_json
 
 __all__ = [
     "call",
@@ -33,17 +34,9 @@ def read_body(content: bytes) -> dict[str, Any]:
     EngineError
         It is something else.
     """
-    if not content:
-        return {}
-    try:
-        value = json.loads(content)
-    except RecursionError:
-        raise EngineError("Invalid JSON payload received: it is nested too deeply.") from None
-    except ValueError as error:
-        raise EngineError(f"Invalid JSON payload received: {error}.") from None
-    if not isinstance(value, dict):
-        raise EngineError("Invalid JSON payload received: expected an object.")
-    return value
+    body = parse_json(content)
+    check_body(body)
+    return body
 
 
 def expression_of(body: Mapping[str, Any]) -> dict[str, Any]:
