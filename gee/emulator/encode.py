@@ -186,7 +186,7 @@ def write_geotiff(
     from rasterio.transform import Affine
     from rasterio.windows import Window
 
-    from .catalog import GDAL_CACHE
+    from .blocks import limit_gdal
 
     dtype = geotiff_dtype(bands)
     missing = nodata_of(dtype) if nodata is None else nodata
@@ -202,7 +202,8 @@ def write_geotiff(
     plain = path.with_name(f"{path.name}.plain.tif") if cloud_optimized else path
     valid = False
     done = 0
-    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE):
+    limit_gdal()
+    with rasterio.Env():
         try:
             with rasterio.open(
                 plain,

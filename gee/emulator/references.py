@@ -39,13 +39,16 @@ def describe(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str
     """
     import rasterio
 
-    from .catalog import DataType, _outline
+    from .assets import DataType
     from .ingest import band_name, crs_of, six
+    from .rasters import outline
 
     try:
         with rasterio.open(path) as source:
             if source.driver not in ("GTiff", "COG", "VRT"):
-                raise DataError(f"{path} is {source.driver}: only a GeoTIFF or VRT can be referred to.")
+                raise DataError(
+                    f"{path} is {source.driver}: only a GeoTIFF or VRT can be referred to."
+                )
             if source.crs is None:
                 raise DataError(f"{path} has no coordinate system.")
             dtypes = set(source.dtypes)
@@ -97,7 +100,7 @@ def describe(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str
         {"id": name, "group": 0, "index": index, "min": kind.min, "max": kind.max}
         for index, name in enumerate(names)
     ]
-    return group, bands, _outline(crs, transform, shape)
+    return group, bands, outline(crs, transform, shape)
 
 
 class ReferenceHandle:
@@ -122,7 +125,7 @@ class ReferenceHandle:
         import rasterio
         from rasterio.windows import Window
 
-        from .catalog import BLOCK, GDAL_CACHE
+        from .blocks import BLOCK, limit_gdal
 
         with self._lock:
             try:
@@ -134,8 +137,8 @@ class ReferenceHandle:
                             hint="Ingest it again.",
                         )
                     options = {} if self._level == 0 else {"overview_level": self._level - 1}
-                    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE):
-                        self._dataset = rasterio.open(self._path, sharing=False, **options)
+                    limit_gdal()
+                    self._dataset = rasterio.open(self._path, sharing=False, **options)
                 source = self._dataset
                 height = min(BLOCK, source.height - i * BLOCK)
                 width = min(BLOCK, source.width - j * BLOCK)
