@@ -52,7 +52,7 @@ def data_folder() -> Path:
 
 def cube_grid(data: Path) -> GeoBox:
     """Return the grid of the cube."""
-    from gee.emulator.ingest import sen12_mask
+    from gee.emulator.ingest_sen12 import sen12_mask
 
     mask, crs, transform = sen12_mask(data / "italy_s2_4120.nc")
     return GeoBox(mask.shape, Affine(*transform), crs)
@@ -86,7 +86,7 @@ def make_workspace(folder: Path, data: Path) -> None:
     from shapely.geometry import shape
 
     from gee.emulator.catalog import Catalog
-    from gee.emulator.ingest import ingest_sen12, sen12_mask
+    from gee.emulator.ingest_sen12 import ingest_sen12, sen12_mask
     from thawslump.config import save_yaml
     from thawslump.files import write_text
     from thawslump.site import Site, Window
@@ -160,7 +160,7 @@ def auc(score: NDArray[Any], truth: NDArray[Any]) -> float:
 
 def scores(folder: Path, data: Path) -> dict[str, dict[str, float]]:
     """Return per site the area under the curve of every change band against the mask."""
-    from gee.emulator.ingest import sen12_mask
+    from gee.emulator.ingest_sen12 import sen12_mask
     from thawslump.raster import read_float
     from thawslump.workspace import Workspace
 
@@ -188,7 +188,7 @@ def scores(folder: Path, data: Path) -> dict[str, dict[str, float]]:
 
 def boxes_on_mask(data: Path) -> tuple[int, int]:
     """Return how many annotation boxes touch a pixel of the mask, and how many there are."""
-    from gee.emulator.ingest import sen12_annotations, sen12_mask
+    from gee.emulator.ingest_sen12 import sen12_annotations, sen12_mask
 
     path = data / "italy_s2_4120.nc"
     mask, _, (a, _, c, _, e, f) = sen12_mask(path)

@@ -13,14 +13,9 @@ from typer.testing import CliRunner
 
 from gee.emulator.catalog import Catalog
 from gee.emulator.commands import app
-from gee.emulator.ingest import (
-    ingest,
-    ingest_geotiff,
-    ingest_table,
-    milliseconds,
-    sen12_annotations,
-    sen12_mask,
-)
+from gee.emulator.ingest import ingest, ingest_geotiff, milliseconds
+from gee.emulator.ingest_sen12 import ingest_sen12, sen12_annotations, sen12_mask
+from gee.emulator.ingest_tables import ingest_table
 from thawslump.errors import DataError
 
 DAY = 86_400_000
@@ -229,13 +224,17 @@ def test_sentinel2_bands_times_and_cloud_shares(site: Catalog) -> None:
     assert int((~winter.bands[0].read(0, 0, 128, 0, 128)[1]).sum()) == 5802, "fill is masked"
 
 
-def test_other_netcdf_is_refused(catalog: Catalog, tmp_path: Path) -> None:
+def test_netcdf_that_is_no_cube_is_refused(catalog: Catalog, tmp_path: Path) -> None:
     import xarray
 
     path = tmp_path / "other.nc"
     xarray.Dataset({"a": ("x", [1.0, 2.0])}).to_netcdf(path)
-    with pytest.raises(DataError, match="is no cube of Sen12Landslides"):
+    with pytest.raises(DataError, match="An asset id is missing"):
         ingest(catalog, [path])
+    with pytest.raises(DataError, match="no dimension for y; it has x"):
+        ingest(catalog, [path], "a")
+    with pytest.raises(DataError, match="is no cube of Sen12Landslides"):
+        ingest_sen12(catalog, [path])
     (tmp_path / "torn.nc").write_bytes(path.read_bytes()[:100])
     with pytest.raises(DataError, match=r"torn.nc cannot be read"):
         ingest(catalog, [tmp_path / "torn.nc"])

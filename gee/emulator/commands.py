@@ -11,7 +11,7 @@ import typer
 
 from .capture.command import capture
 
-__all__ = ["app", "capture", "ingest", "list_assets", "serve"]
+__all__ = ["app", "capture", "ingest", "list_assets", "serve", "usage"]
 
 app = typer.Typer(no_args_is_help=True, help="The local Earth Engine endpoint and its catalogue.")
 app.command()(capture)
@@ -93,36 +93,95 @@ def serve(
 
 @app.command()
 def ingest(
-    sources: Annotated[list[Path], typer.Argument(help="GeoTIFFs, a vector file, or cubes.")],
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Rasters of one image, a folder of dated rasters, a vector file, a CSV of points, "
+            "NetCDF, Zarr, or STAC."
+        ),
+    ],
     asset: Annotated[
         str | None,
-        typer.Option("--as", help="Asset id; not for cubes, which know their collections."),
+        typer.Option("--as", help="Asset id; not for Sen12Landslides, which knows its own."),
     ] = None,
     catalog: Folder = None,
-    bands: Annotated[str | None, typer.Option(help="Band names, separated by commas.")] = None,
+    bands: Annotated[
+        str | None, typer.Option(help="Band names (of a cube: variables), separated by commas.")
+    ] = None,
     start: Annotated[str | None, typer.Option(help="Date of the image, 2023-05-16.")] = None,
     end: Annotated[str | None, typer.Option(help="Its end, where it has a length.")] = None,
+    dates: Annotated[
+        str | None, typer.Option(help="How names in a folder hold dates: S2_%Y%m%d.")
+    ] = None,
     properties: Annotated[
         list[str] | None, typer.Option("--property", "-p", help="name=value; may be repeated.")
     ] = None,
-    pyramiding: Annotated[str, typer.Option(help="MEAN, SAMPLE, MODE, MIN or MAX.")] = "MEAN",
+    pyramiding: Annotated[
+        list[str] | None,
+        typer.Option(help="MEAN, SAMPLE, MODE, MIN or MAX; or band=POLICY, repeated."),
+    ] = None,
     nodata: Annotated[float | None, typer.Option(help="Value that means no data.")] = None,
     layer: Annotated[str | None, typer.Option(help="Layer of a GeoPackage.")] = None,
-    dem: Annotated[str, typer.Option(help="Id for a cube's elevation model.")] = (
-        "sen12landslides/dem"
-    ),
+    crs: Annotated[str | None, typer.Option(help="CRS of a file that names none.")] = None,
+    x: Annotated[str | None, typer.Option(help="Column of a CSV that holds x.")] = None,
+    y: Annotated[str | None, typer.Option(help="Column of a CSV that holds y.")] = None,
+    assets: Annotated[
+        str | None, typer.Option(help="Assets of STAC items to take, separated by commas.")
+    ] = None,
+    raw: Annotated[bool, typer.Option(help="Leave STAC scales and offsets unapplied.")] = False,
+    reference: Annotated[
+        bool, typer.Option(help="Leave the pixels in the GeoTIFF or VRT; copy nothing.")
+    ] = False,
+    dem: Annotated[
+        str | None, typer.Option(help="Id for the elevation model of a Sen12Landslides cube.")
+    ] = None,
 ) -> None:
-    """Take files into the catalogue as assets."""
-    from thawslump.errors import ConfigError
+    """Take files into the catalogue as assets.
 
-    from .catalog import POLICIES, Catalog
+    Started again after it was stopped, it goes on with what is missing or has changed.
+    """
+    from .catalog import Catalog
     from .ingest import ingest as take
 
-    policy = pyramiding.upper()
-    if policy not in POLICIES:
-        raise ConfigError(f"--pyramiding {pyramiding!r}: expected one of {', '.join(POLICIES)}.")
+    policy, policies = _policies(pyramiding or [])
+    shown = _Progress()
+    made = take(
+        Catalog(_catalog(catalog), writable=True),
+        sources,
+        asset,
+        dem=dem,
+        progress=shown,
+        names=_listed(bands),
+        properties=_known(properties or []) or None,
+        start=start,
+        end=end,
+        dates=dates,
+        pyramiding=policy,
+        policies=policies or None,
+        nodata=nodata,
+        layer=layer,
+        crs=crs,
+        x=x,
+        y=y,
+        assets=_listed(assets),
+        raw=raw,
+        reference=reference,
+    )
+    shown.close()
+    for asset_id in made:
+        _say(asset_id, asset=asset_id)
+
+
+def _listed(text: str | None) -> list[str] | None:
+    return [part.strip() for part in text.split(",")] if text else None
+
+
+def _known(pairs: list[str]) -> dict[str, Any]:
+    """Return properties that were given as name=value; a value is JSON, else text."""
+    from thawslump.errors import ConfigError
+
     known: dict[str, Any] = {}
-    for pair in properties or []:
+    for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name:
             raise ConfigError(f"--property {pair!r}: expected name=value.")
@@ -130,19 +189,95 @@ def ingest(
             known[name] = json.loads(value)
         except ValueError:
             known[name] = value
-    names = [part.strip() for part in bands.split(",")] if bands else None
-    made = take(
-        Catalog(_catalog(catalog), writable=True),
-        sources,
-        asset,
-        dem=dem,
-        **({} if all(path.suffix.lower() == ".nc" for path in sources) else {
-            "names": names, "properties": known, "start": start, "end": end,
-            "pyramiding": policy, "nodata": nodata, "layer": layer,
-        }),
-    )  # fmt: skip
-    for asset_id in made:
-        _say(asset_id, asset=asset_id)
+    return known
+
+
+def _policies(given: list[str]) -> tuple[str | None, dict[str, str]]:
+    """Return the policy of all bands, and those of single ones."""
+    from thawslump.errors import ConfigError
+
+    from .catalog import POLICIES
+
+    general, special = None, {}
+    for text in given:
+        name, equals, policy = text.rpartition("=")
+        if policy.upper() not in POLICIES or (equals and not name):
+            raise ConfigError(
+                f"--pyramiding {text!r}: expected one of {', '.join(POLICIES)}, or band=POLICY."
+            )
+        if equals:
+            special[name] = policy.upper()
+        else:
+            general = policy.upper()
+    return general, special
+
+
+class _Progress:
+    """Tells on the terminal how many images are done and how long the rest will take."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._task: Any = None
+
+    def __call__(self, done: int, total: int, asset_id: str) -> None:
+        from thawslump.options import current
+
+        if total < 2 or current.json:
+            return
+        if self._bar is None:
+            from rich.console import Console
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                Progress,
+                TextColumn,
+                TimeRemainingColumn,
+            )
+
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
+            self._task = self._bar.add_task("images", total=total)
+            self._bar.start()
+        self._bar.update(self._task, completed=done, description=asset_id[-40:])
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+@app.command()
+def usage(
+    month: Annotated[str | None, typer.Option(help="2026-01; this month else.")] = None,
+    catalog: Folder = None,
+    state: Annotated[
+        Path | None, typer.Option(help="State folder; .state inside the catalogue else.")
+    ] = None,
+) -> None:
+    """Show the EECU-seconds that the emulator metered, by project and workload tag."""
+    from .operations import Store
+    from .quota import Meter, month_of
+
+    folder = state if state is not None else _catalog(catalog) / ".state"
+    if not (folder / "state.sqlite").is_file():
+        _say("Nothing was metered.", month=month or month_of(), projects={})
+        return
+    store = Store(folder)
+    try:
+        found = Meter(store).report(month)
+    finally:
+        store.close()
+    lines = [f"{month or month_of()} (UTC)"]
+    for project, entry in found.items():
+        lines.append(f"{entry['seconds']:12.3f} s  {project}")
+        lines += [f"{seconds:12.3f} s    {tag}" for tag, seconds in entry["tags"].items()]
+    _say("\n".join(lines), month=month or month_of(), projects=found)
 
 
 @app.command("list")

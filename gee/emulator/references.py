@@ -54,7 +54,7 @@ def describe(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str
             dtypes = set(source.dtypes)
             if len(dtypes) != 1 or np.dtype(source.dtypes[0]).kind not in "iuf":
                 raise DataError(
-                    f"{path} has bands of type {', '.join(sorted(dtypes))}: expected one real type.",
+                    f"{path} has bands of type {', '.join(sorted(dtypes))}; one real type is needed.",
                     hint="Ingest it without --reference.",
                 )
             dtype = np.dtype(source.dtypes[0])
