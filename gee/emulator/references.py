@@ -53,8 +53,9 @@ def describe(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str
                 raise DataError(f"{path} has no coordinate system.")
             dtypes = set(source.dtypes)
             if len(dtypes) != 1 or np.dtype(source.dtypes[0]).kind not in "iuf":
+                given = ", ".join(sorted(dtypes))
                 raise DataError(
-                    f"{path} has bands of type {', '.join(sorted(dtypes))}; one real type is needed.",
+                    f"{path} has bands of type {given}: expected one real type.",
                     hint="Ingest it without --reference.",
                 )
             dtype = np.dtype(source.dtypes[0])
