@@ -21,9 +21,10 @@ def image_export(endpoint: Endpoint, arguments: dict[str, Any]) -> dict[str, Any
     from ..exporting import check_image_export
 
     body = arguments["body"]
-    check_expression(expression_of(body))
+    expression_of(body)
     check_image_export(body, endpoint.exports)
     _check_asset_destination(endpoint, body)
+    check_expression(body["expression"])
     return endpoint.operations.submit(arguments["project"], "EXPORT_IMAGE", body)
 
 
@@ -33,10 +34,11 @@ def table_export(endpoint: Endpoint, arguments: dict[str, Any]) -> dict[str, Any
     from ..tables import selectors_of
 
     body = arguments["body"]
-    check_expression(expression_of(body))
+    expression_of(body)
     check_table_export(body, endpoint.exports)
     selectors_of(body)
     _check_asset_destination(endpoint, body)
+    check_expression(body["expression"])
     return endpoint.operations.submit(arguments["project"], "EXPORT_FEATURES", body)
 
 
@@ -45,8 +47,9 @@ def map_export(endpoint: Endpoint, arguments: dict[str, Any]) -> dict[str, Any]:
     from ..maptiles import check_map_export
 
     body = arguments["body"]
-    check_expression(expression_of(body))
+    expression_of(body)
     check_map_export(body, endpoint.exports)
+    check_expression(body["expression"])
     return endpoint.operations.submit(arguments["project"], "EXPORT_TILES", body)
 
 
