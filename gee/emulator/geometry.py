@@ -181,8 +181,9 @@ class Geometry:
             }
         if self.crs != "EPSG:4326":
             out["crs"] = {"type": "name", "properties": {"name": self.crs}}
-        if out["type"] not in ("Point", "MultiPoint"):
-            out["geodesic"] = self.geodesic
+        if out["type"] not in ("Point", "MultiPoint") and not self.geodesic:
+            # Shown where edges are straight; without the member they are geodesic.
+            out["geodesic"] = False
         return out
 
     def __eq__(self, other: object) -> bool:

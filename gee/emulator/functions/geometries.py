@@ -7,13 +7,16 @@ ellipsoid.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
+import numpy as np
+import pyproj
 import shapely
 from shapely.geometry.base import BaseGeometry
+from shapely.geometry.polygon import orient
 
 from ..budget import steps
 from ..errors import EngineError
@@ -21,6 +24,7 @@ from ..geometry import Geometry, local_crs, plane_of, polygons
 from ..image import Element
 from ..projection import WGS84, Projection, Window
 from ..values import Collection, ErrorMargin, Feature, geometry_of
+from ._gnomonic import Gnomonic, gnomonic_of
 from .registry import function
 
 __all__ = ["box_of", "distance_between", "moved"]
@@ -68,8 +72,6 @@ def _made(shape: BaseGeometry, crs: Projection | None, geodesic: bool | None) ->
     if crs.transform != WGS84.transform:
         # Coordinates are pixels of the projection.
         def place(xy: Any) -> Any:
-            import numpy as np
-
             return np.column_stack(crs.to_crs(xy[:, 0], xy[:, 1]))
 
         shape = shapely.transform(shape, place)
@@ -148,7 +150,19 @@ def polygon(
     even_odd: bool,
 ) -> Geometry:
     """Return a polygon: the outer ring, then holes."""
-    return _made(_polygon(coordinates), crs, geodesic)
+    return _made(_left_inside(_polygon(coordinates), coordinates, even_odd), crs, geodesic)
+
+
+def _left_inside(made: BaseGeometry, rings: Any, even_odd: bool) -> BaseGeometry:
+    """Return the other side of a shell that runs clockwise, unless even-odd counts.
+
+    Without the even-odd rule the inside is on the left of the shell's edges (the client's
+    ``ee.Geometry.Polygon``, ``evenOdd``).
+    """
+    if even_odd or not isinstance(made, shapely.Polygon) or made.is_empty:
+        return made
+    shell = shapely.LinearRing(_pairs(_nested(rings, 3)[0]))
+    return made if shell.is_ccw else shapely.box(-180, -90, 180, 90) - made
 
 
 @function("GeometryConstructors.MultiPolygon")
@@ -278,6 +292,8 @@ def box_of(shape: Geometry, projection: Projection | None) -> Geometry:
     if shape.unbounded:
         return shape
     target = projection or WGS84
+    if shape.shape.is_empty:
+        return Geometry(shapely.Polygon(), target.crs, False)
     if target.transform != WGS84.transform:
         made = shape.in_pixels(target)
         return _made(_ring(*made.bounds), target, False)
@@ -286,7 +302,9 @@ def box_of(shape: Geometry, projection: Projection | None) -> Geometry:
 
 def _ring(west: float, south: float, east: float, north: float) -> BaseGeometry:
     """Return a box from its lower left corner on, as scripts expect that read its corners."""
-    return shapely.Polygon([(west, south), (east, south), (east, north), (west, north)])
+    return shapely.Polygon(
+        [(west, south), (east, south), (east, north), (west, north), (west, south)]
+    )
 
 
 def bounds(shape: Geometry, margin: Any, projection: Projection | None) -> Geometry:
@@ -314,8 +332,6 @@ def _in_plane(
 
 
 def _path(source: str, target: str) -> Callable[[Any], Any]:
-    import numpy as np
-
     from ..projection import transformer
 
     change = transformer(source, target)
@@ -343,8 +359,29 @@ def centroid(shape: Geometry, margin: Any, projection: Projection | None) -> Geo
 def convex_hull(shape: Geometry, margin: Any, projection: Projection | None) -> Geometry:
     """Return the convex hull."""
     if projection is None:
-        return Geometry(shape.shape.convex_hull, shape.crs, shape.geodesic)
-    return Geometry(shape.in_crs(projection.crs).convex_hull, projection.crs, False)
+        plane = _great_circle_plane(shape)
+        if plane is not None:
+            hull = plane.back(plane.forward(shape.shape).convex_hull)
+            return Geometry(_anticlockwise(hull), shape.crs, shape.geodesic)
+        return Geometry(_anticlockwise(shape.shape.convex_hull), shape.crs, shape.geodesic)
+    hull = shape.in_crs(projection.crs).convex_hull
+    return Geometry(_anticlockwise(hull), projection.crs, False)
+
+
+def _anticlockwise(made: BaseGeometry) -> BaseGeometry:
+    """Return a shape whose outer rings run anticlockwise, holes the other way (RFC 7946)."""
+    if made.geom_type == "Polygon":
+        return orient(made)
+    if made.geom_type in ("MultiPolygon", "GeometryCollection"):
+        return type(made)([_anticlockwise(part) for part in made.geoms])
+    return made
+
+
+def _great_circle_plane(*shapes: Geometry) -> Gnomonic | None:
+    """Return the plane in which the edges of geodesic geometries are straight."""
+    if all(s.geodesic and s.crs == "EPSG:4326" for s in shapes):
+        return gnomonic_of([s.shape for s in shapes])
+    return None
 
 
 def simplify(
@@ -354,16 +391,35 @@ def simplify(
     most = margin.value if margin is not None and margin.value else 0.0
     if not shape.is_geographic:
         return Geometry(shape.shape.simplify(most), shape.crs, shape.geodesic)
+    if shape.shape.is_empty:
+        return shape
     # Vertices are chosen in the plane but keep their own coordinates.
     plane = plane_of([shape])
     forward = shapely.transform(shape.shape, _path("EPSG:4326", plane))
-    kept = forward.simplify(most)
-    return Geometry(shapely.transform(kept, _path(plane, "EPSG:4326")), "EPSG:4326", shape.geodesic)
+    own = dict(
+        zip(
+            map(tuple, shapely.get_coordinates(forward)),
+            shapely.get_coordinates(shape.shape),
+            strict=True,
+        )
+    )
+    kept = shapely.transform(
+        forward.simplify(most), lambda xy: np.array([own[c] for c in map(tuple, xy)]).reshape(-1, 2)
+    )
+    return Geometry(kept, "EPSG:4326", shape.geodesic)
 
 
 def dissolve(shape: Geometry, margin: Any, projection: Projection | None) -> Geometry:
     """Return the union of the parts."""
-    return Geometry(shapely.union_all([shape.shape]), shape.crs, shape.geodesic)
+    if projection is not None:
+        made = shapely.union_all([shape.in_crs(projection.crs)])
+        return Geometry(_anticlockwise(made), projection.crs, False)
+    plane = _great_circle_plane(shape)
+    if plane is not None:
+        made = plane.back(shapely.union_all([plane.forward(shape.shape)]))
+    else:
+        made = shapely.union_all([shape.shape])
+    return Geometry(_anticlockwise(made), shape.crs, shape.geodesic)
 
 
 def moved(
@@ -379,19 +435,48 @@ def cut_lines(
     shape: Geometry, distances: list[float], margin: Any, projection: Projection | None
 ) -> Geometry:
     """Return lines cut at distances along them."""
-    from shapely.ops import substring
+    # [A]: everything but lines becomes an empty MultiLineString.
+    moved_to = shape if projection is None else shape.to(projection.crs)
+    geodesic = moved_to.is_geographic and moved_to.geodesic and projection is None
+    pieces: list[Any] = []
+    for line in shapely.get_parts(moved_to.shape):
+        if line.geom_type in ("LineString", "LinearRing") and not line.is_empty:
+            pieces += _cut(shapely.get_coordinates(line), sorted(distances), geodesic)
+    return Geometry(
+        shapely.MultiLineString(pieces), moved_to.crs, shape.geodesic if geodesic else False
+    )
 
-    def change(s: BaseGeometry) -> BaseGeometry:
-        parts = []
-        for line in shapely.get_parts(s):
-            # [A]: everything but lines becomes an empty MultiLineString.
-            if line.geom_type not in ("LineString", "LinearRing"):
-                continue
-            ends = [0.0, *sorted(d for d in distances if 0 < d < line.length), line.length]
-            parts += [substring(line, a, b) for a, b in itertools.pairwise(ends)]
-        return shapely.MultiLineString(parts)
 
-    return _in_plane(shape, projection, change)
+@cache
+def _ellipsoid() -> pyproj.Geod:
+    return pyproj.Geod(ellps="WGS84")
+
+
+def _cut(xy: Any, distances: list[float], geodesic: bool) -> list[Any]:
+    """Return the pieces of a line between distances along it, in metres on the ellipsoid."""
+    if geodesic:
+        azimuths, _, steps = _ellipsoid().inv(xy[:-1, 0], xy[:-1, 1], xy[1:, 0], xy[1:, 1])
+    else:
+        azimuths, steps = np.zeros(len(xy) - 1), np.hypot(*np.diff(xy, axis=0).T)
+    along = np.concatenate([[0.0], np.cumsum(steps)])
+    cuts = [d for d in distances if 0 < d < along[-1]]
+    pieces, current, vertex = [], [tuple(xy[0])], 1
+    for cut in cuts:
+        while along[vertex] <= cut:
+            current.append(tuple(xy[vertex]))
+            vertex += 1
+        rest = cut - along[vertex - 1]
+        if rest > 0:
+            if geodesic:
+                x, y, _ = _ellipsoid().fwd(*xy[vertex - 1], azimuths[vertex - 1], rest)
+            else:
+                x, y = xy[vertex - 1] + (xy[vertex] - xy[vertex - 1]) * rest / steps[vertex - 1]
+            current.append((float(x), float(y)))
+        pieces.append(current)
+        current = current[-1:]
+    current += [tuple(c) for c in xy[vertex:]]
+    pieces.append(current)
+    return [p for p in pieces if len(p) > 1]
 
 
 # ------------------------------------------------------------------ two geometries
@@ -417,10 +502,14 @@ def _combined(
                 return right if left.unbounded else left
             if name == "union":
                 return Geometry.everywhere()
+        plane = _great_circle_plane(left, right) if projection is None else None
+        if plane is not None:
+            flat = getattr(plane.forward(left.shape), name)(plane.forward(right.shape))
+            return Geometry(_anticlockwise(plane.back(flat)), left.crs, True)
         crs, a, b = _together(left, right, projection)
         made = getattr(a, name)(b)
         geodesic = left.geodesic if crs == left.crs else False
-        return Geometry(made, crs, geodesic)
+        return Geometry(_anticlockwise(made), crs, geodesic)
 
     return combine
 
@@ -431,15 +520,25 @@ def _tested(
     def apply(left: Geometry, right: Geometry, margin: Any, projection: Projection | None) -> bool:
         if left.unbounded or right.unbounded:
             return unbounded
-        _, a, b = _together(left, right, projection)
-        return bool(test(a, b))
+        plane = _great_circle_plane(left, right) if projection is None else None
+        if plane is not None:
+            return bool(test(plane.forward(left.shape), plane.forward(right.shape)))
+        crs = left.crs if projection is None else projection.crs
+        return bool(test(left.in_crs(crs), right.in_crs(crs)))
 
     return apply
 
 
+_INTERSECTS = _tested(lambda a, b: a.intersects(b), True)
+# S2's mean radius of the Earth, in metres (S2Earth).
+_RADIUS = 6_371_010.0
+
+
 def distance_between(left: Geometry, right: Geometry) -> float:
-    """Return metres between two geometries."""
-    if left.unbounded or right.unbounded or left.in_crs(right.crs).intersects(right.shape):
+    """Return metres between two geometries; infinite where one is empty."""
+    if left.shape.is_empty or right.shape.is_empty:
+        return math.inf
+    if left.unbounded or right.unbounded or _INTERSECTS(left, right, None, None):
         return 0.0
     plane = plane_of([left])
     a, b = left.in_crs(plane), right.in_crs(plane)
@@ -454,8 +553,17 @@ def distance(
     left: Geometry, right: Geometry, margin: Any, projection: Projection | None, spherical: bool
 ) -> float:
     """Return metres between two geometries, or units of a projection."""
+    if left.shape.is_empty or right.shape.is_empty:
+        return math.inf
     if projection is not None:
         return float(left.in_crs(projection.crs).distance(right.in_crs(projection.crs)))
+    if spherical:
+        ends = closest_points(left, right, margin, None)
+        a, b = (np.radians(ends[k].lonlat().coords[0]) for k in ("left", "right"))
+        half = np.sin((b - a) / 2) ** 2
+        return float(
+            2 * _RADIUS * np.arcsin(np.sqrt(half[1] + np.cos(a[1]) * np.cos(b[1]) * half[0]))
+        )
     return distance_between(left, right)
 
 
@@ -470,17 +578,34 @@ def closest_points(
     left: Geometry, right: Geometry, margin: Any, projection: Projection | None
 ) -> dict[str, Geometry]:
     """Return the nearest points of two geometries."""
+    if left.shape.is_empty or right.shape.is_empty:
+        return {}
+    if left.unbounded or right.unbounded:
+        # [A]: any point of the bounded one will do.
+        found = right if left.unbounded else left
+        spot = Geometry(found.shape.representative_point(), found.crs, False)
+        return {"left": spot, "right": spot}
     crs = plane_of([left]) if projection is None else projection.crs
     line = shapely.shortest_line(left.in_crs(crs), right.in_crs(crs))
-    ends = [Geometry(shapely.Point(c), crs, False).to(left.crs) for c in line.coords]
-    return {"left": ends[0], "right": ends[-1]}
+    near, far = (Geometry(shapely.Point(c), crs, False) for c in (line.coords[0], line.coords[-1]))
+    return {"left": _back_to(near, left), "right": _back_to(far, right)}
+
+
+def _back_to(spot: Geometry, source: Geometry) -> Geometry:
+    """Return a point in the coordinates of a geometry, its vertex where it is at one."""
+    moved_back = spot.to(source.crs).shape
+    vertices = shapely.points(shapely.get_coordinates(source.shape))
+    away = shapely.distance(vertices, moved_back)
+    nearest = int(np.argmin(away))
+    scale = 1e-9 * max(1.0, abs(moved_back.x), abs(moved_back.y))
+    return Geometry(vertices[nearest] if away[nearest] < scale else moved_back, source.crs)
 
 
 def closest_point(
     left: Geometry, right: Geometry, margin: Any, projection: Projection | None
-) -> Geometry:
-    """Return the point of the right geometry nearest to the left."""
-    return closest_points(left, right, margin, projection)["right"]
+) -> Geometry | None:
+    """Return the point of the right geometry nearest to the left; null where one is empty."""
+    return closest_points(left, right, margin, projection).get("right")
 
 
 _GEOMETRY_TO_SHAPE: dict[str, Callable[..., Geometry]] = {
@@ -498,7 +623,7 @@ _PAIR_TO_SHAPE = {
     "symmetricDifference": _combined("symmetric_difference"),
 }  # fmt: skip
 _PAIR_TO_VALUE: dict[str, Callable[..., Any]] = {
-    "intersects": _tested(lambda a, b: a.intersects(b), True),
+    "intersects": _INTERSECTS,
     "disjoint": _tested(lambda a, b: a.disjoint(b), False),
     "contains": _tested(lambda a, b: a.contains(b), True),
     "containedIn": _tested(lambda a, b: b.contains(a), True),
@@ -586,7 +711,7 @@ def covering_grid(shape: Geometry, projection: Projection, scale: float | None) 
                 corners = Window(lattice, column, row, 1, 1).bounds()
                 found.append(
                     Feature(
-                        Geometry(shapely.box(*corners), lattice.crs, False),
+                        Geometry(_ring(*corners), lattice.crs, False),
                         {"system:index": f"{column},{row}"},
                     )
                 )
