@@ -60,6 +60,22 @@ class BackendConfig(_Section):
 class ExportConfig(_Section):
     """How tiles are fetched. None of these settings changes what the files hold."""
 
+    method: Literal["pixels", "drive", "cloud_storage"] = Field(
+        "pixels",
+        description="`pixels` fetches tile by tile; `drive` and `cloud_storage` start batch tasks "
+        "for large areas (`thawslump export submit`).",
+    )
+    destination: str = Field(
+        "thawslump",
+        min_length=1,
+        description="Folder in Drive or bucket that batch tasks write to.",
+    )
+    eecu_budget: float | None = Field(
+        None,
+        gt=0,
+        description="EECU-seconds after which `thawslump export status` cancels the batch tasks "
+        "that still run; none is no limit.",
+    )
     tile: int = Field(256, ge=16, le=4096, description="Largest side of one request in pixels.")
     smallest_tile: int = Field(
         32,

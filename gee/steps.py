@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from thawslump.pipeline import Item
+from thawslump.pipeline import Item, Waiting
 
 if TYPE_CHECKING:
     from thawslump.site import Site
     from thawslump.workspace import Workspace
 
-__all__ = ["FILES", "catalog_digest", "plan_export", "plan_valley"]
+__all__ = [
+    "FILES",
+    "catalog_digest",
+    "export_settings",
+    "plan_export",
+    "plan_valley",
+    "settings_digest",
+]
 
 FILES = ("stack.tif", "context.tif", "factors.tif", "item.json")
 """What an export leaves in tiles/<site>/."""
@@ -46,32 +54,71 @@ def plan_valley(workspace: Workspace, round: int) -> list[Item]:
     ]
 
 
-def plan_export(workspace: Workspace, round: int) -> list[Item]:
-    """Plan one item per site and area that comes from Earth Engine."""
+def export_settings(workspace: Workspace, site: Site) -> dict[str, Any]:
+    """Return everything but the code that determines the tiles of a site."""
     backend = workspace.config.backend
     own = backend.kind == "emulator" and backend.url is None
+    return {
+        "site": site.model_dump(mode="json", exclude={"outlines", "role"}),
+        "backend": {"kind": backend.kind, "url": backend.url if not own else None},
+        "catalog": catalog_digest(workspace.catalog, _collections(site)) if own else None,
+    }
+
+
+def settings_digest(settings: Mapping[str, Any]) -> str:
+    """Return a digest of settings.
+
+    Examples
+    --------
+    >>> settings_digest({"b": 1, "a": 2}) == settings_digest({"a": 2, "b": 1})
+    True
+    """
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def plan_export(workspace: Workspace, round: int) -> list[Item] | Waiting:
+    """Plan one item per site and area that comes from Earth Engine.
+
+    Where exports are made in batch, nothing is planned: tasks run on the service, and their files
+    are brought here by hand.
+    """
+    sites = [site for site in workspace.sites.values() if site.source == "earthengine"]
+    if workspace.config.export.method != "pixels":
+        return _awaited(workspace, sites)
     items = []
-    for site in workspace.sites.values():
-        if site.source != "earthengine":
-            continue
+    for site in sites:
         folder = workspace.tiles(site.name)
-        settings = {
-            "site": site.model_dump(mode="json", exclude={"outlines", "role"}),
-            "backend": {"kind": backend.kind, "url": backend.url if not own else None},
-            "catalog": catalog_digest(workspace.catalog, _collections(site)) if own else None,
-        }
         items.append(
             Item(
                 step="export",
                 name=site.name,
                 target="gee.exports.step:run",
-                settings=settings,
+                settings=export_settings(workspace, site),
                 inputs=(),
                 outputs=tuple(folder / name for name in FILES),
                 cost=_megapixels(site) * _SECONDS_PER_MEGAPIXEL,
             )
         )
     return items
+
+
+def _awaited(workspace: Workspace, sites: Iterable[Site]) -> list[Item] | Waiting:
+    left = []
+    for site in sites:
+        folder = workspace.tiles(site.name)
+        path = folder / "batch.json"
+        kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        current = kept.get("settings") == settings_digest(export_settings(workspace, site))
+        complete = all((folder / name).exists() for name in FILES)
+        if not (current and complete and kept.get("state") == "collected"):
+            left.append(site.name)
+    if not left:
+        return []
+    return Waiting(
+        len(left),
+        f"batch exports of {', '.join(left)}: thawslump export submit, then thawslump export "
+        "status, then thawslump export fetch --from FOLDER",
+    )
 
 
 def _megapixels(site: Site) -> float:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gee.config import ExportConfig
     from gee.exports.products import Product
 
-__all__ = ["Checkpoint", "Tally", "compute", "decode", "fetch"]
+__all__ = ["Checkpoint", "Tally", "canvas", "clear", "compute", "decode", "fetch"]
 
 # Above this an assembled file lies in a file of the checkpoint instead of in memory.
 _IN_MEMORY = 512 * 2**20
@@ -190,7 +190,7 @@ def fetch(
         Nothing answers any more, or the backend refuses, with its own words.
     """
     shape = tuple(product.grid.shape)
-    array = _canvas(checkpoint, (len(product.bands), *shape), product.dtype)
+    array = canvas(checkpoint, (len(product.bands), *shape), product.dtype)
     todo: list[Tile] = []
     for tile in tiles((shape[0], shape[1]), config.tile, product.pixel_bytes):
         kept = checkpoint.load(tile, len(product.bands), product.dtype)
@@ -229,7 +229,8 @@ class _Stopped(BackendError):
     """A tile gave up waiting because another one had failed."""
 
 
-def _canvas(checkpoint: Checkpoint, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+def canvas(checkpoint: Checkpoint, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+    """Return zeros to assemble a product in; a file of the checkpoint where they are many."""
     if int(np.prod(shape)) * np.dtype(dtype).itemsize <= _IN_MEMORY:
         return np.zeros(shape, dtype)
     path = checkpoint.folder / "whole.bin"

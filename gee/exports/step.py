@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from thawslump.site import Site
     from thawslump.workspace import Workspace
 
-__all__ = ["run"]
+__all__ = ["finish", "identity", "run"]
 
 _TERRAIN = frozenset({"elevation", "slope", "aspect", "hillshade"})
 
@@ -74,26 +74,24 @@ def run(
         wanted = products(site, found)
         total = sum(int(np.prod(product.grid.shape)) for product in wanted)
         done = 0
-        for product in wanted:
-            identity = _identity(product, dict(item.settings))
 
-            def advance(pixels: int, name: str = product.name) -> None:
-                nonlocal done
-                # Told by several threads.
-                with tally.lock:
-                    done += pixels
-                    share, words = done / total, f"{done / 1e6:.2f} of {total / 1e6:.2f} Mpx"
-                    progress(0.95 * share, f"{name}: {words}")
+        def fetched() -> Iterator[NDArray[Any]]:
+            for product in wanted:
 
-            checkpoint = Checkpoint(checkpoints / product.name, identity)
-            array = fetch(product, checkpoint, config, where, tally, advance)
-            _refuse_empty(site, found, product, array)
-            _write(folder / f"{product.name}.tif", product, array, found, site)
-            del array
-        progress(0.97, "catalogue")
-        write_item(folder / "item.json", site, found, wanted, backend.kind)
-        names = [other.name for other in workspace.sites.values() if other.source == site.source]
-        write_catalog(folder.parent / "catalog.json", workspace.config.name, names)
+                def advance(pixels: int, name: str = product.name) -> None:
+                    nonlocal done
+                    # Told by several threads.
+                    with tally.lock:
+                        done += pixels
+                        share, words = done / total, f"{done / 1e6:.2f} of {total / 1e6:.2f} Mpx"
+                        progress(0.95 * share, f"{name}: {words}")
+
+                checkpoint = Checkpoint(
+                    checkpoints / product.name, identity(product, item.settings)
+                )
+                yield fetch(product, checkpoint, config, where, tally, advance)
+
+        finish(workspace, site, found, wanted, fetched())
     clear(checkpoints)
     progress(1.0, "done")
     return {
@@ -108,12 +106,49 @@ def run(
     }
 
 
-def _identity(product: Product, settings: dict[str, Any]) -> str:
+def finish(
+    workspace: Workspace,
+    site: Site,
+    found: Survey,
+    wanted: Sequence[Product],
+    arrays: Iterable[NDArray[Any]],
+) -> int:
+    """Write the files of a site, its STAC item and the catalogue of all sites.
+
+    Parameters
+    ----------
+    arrays : iterable of ndarray, shape (band, y, x)
+        One per product, in their order; each is written before the next is asked for.
+
+    Returns
+    -------
+    int
+        Pixels written.
+
+    Raises
+    ------
+    DataError
+        A band came out empty.
+    """
+    folder = workspace.tiles(site.name)
+    pixels = 0
+    for product, array in zip(wanted, arrays, strict=True):
+        _refuse_empty(site, found, product, array)
+        _write(folder / f"{product.name}.tif", product, array, found, site)
+        pixels += int(np.prod(product.grid.shape))
+    write_item(folder / "item.json", site, found, wanted, workspace.config.backend.kind)
+    names = [other.name for other in workspace.sites.values() if other.source == site.source]
+    write_catalog(folder.parent / "catalog.json", workspace.config.name, names)
+    return pixels
+
+
+def identity(product: Product, settings: Mapping[str, Any]) -> str:
+    """Return a digest of everything that determines the pixels of a product."""
     a = product.grid.transform
     parts = {
         "graph": graph_hash(product),
         "grid": [str(product.grid.crs), list(product.grid.shape), list(a)[:6]],
-        "settings": settings,
+        "settings": dict(settings),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
