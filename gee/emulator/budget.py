@@ -72,6 +72,11 @@ class Budget:
             elif resident - self._resident > MOST_GROWTH:
                 raise LimitError("User memory limit exceeded.")
 
+    def expect(self, seconds: float) -> None:
+        """Refuse what would take longer than is left, however fast it were."""
+        if not seconds <= self.deadline - time.monotonic():
+            raise LimitError("Computation timed out.")
+
     def reserve(self, size: float) -> None:
         """Take memory, in bytes; refused when that is too much at once or in all."""
         self.reserved += int(min(size, MOST_TOGETHER)) if size == size else 0

@@ -29,6 +29,9 @@ Footprint = Geometry | Callable[[], Geometry] | None
 # Pixels that one reprojection reads at a time.
 _MOST_AT_ONCE = 4 * 2**20
 
+# Doubling the bands in a loop ends here; Earth Engine's own limit is not known.
+MOST_BANDS = 10_000
+
 
 class Element:
     """What collections hold: something with properties."""
@@ -65,6 +68,8 @@ class Image(Element):
         footprint: Footprint = None,
     ) -> None:
         self._bands: Any = bands if callable(bands) else tuple(bands)
+        if type(self._bands) is tuple and len(self._bands) > MOST_BANDS:
+            raise EngineError(f"Too many bands: {len(self._bands)} (the maximum is {MOST_BANDS}).")
         self.properties = {} if properties is None else properties
         self.id = id
         self.version = version

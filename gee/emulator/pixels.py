@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import cells
+from .budget import current, limited, tick
 from .errors import EngineError, LimitError
 from .projection import PixelGrid, Projection, Window
 from .types import PixelType
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["Band", "Context", "Limits", "Node", "Pixels", "compute_pixels", "render"]
 
 Array = NDArray[Any]
+# More than the simplest image gives on four cores; what takes longer at this speed is refused.
+PIXELS_PER_SECOND = 100e6
 # Depth of recursion at which a chain of pixelwise nodes is computed from its far end.
 _CHAIN = 400
 
@@ -228,6 +231,7 @@ class Context:
 
     def _computed(self, node: Node, window: Window) -> Sequence[Pixels]:
         self._depth += 1
+        tick()
         try:
             if window.width * window.height > self.limits.max_pixels:
                 self.limits.check(window.width, window.height)
@@ -384,18 +388,23 @@ def compute_pixels(
     bytes_of_pixel = sum(b.type.dtype.itemsize + 1 for b in chosen)
     while side > 64 and side * side * bytes_of_pixel > limits.tile_bytes:
         side //= 2
-    places = [
+    # Made as they are needed: a region at a scale that no one meant has any number of tiles.
+    places = (
         (row, min(row + side, whole.height), column, min(column + side, whole.width))
         for row in range(0, whole.height, side)
         for column in range(0, whole.width, side)
-    ]
+    )
+    held = current()
+    if held is not None:
+        held.expect(whole.height * whole.width / PIXELS_PER_SECOND)
 
     def one(place: tuple[int, int, int, int]) -> Tile:
         row0, row1, column0, column1 = place
         window = whole.part(row0, column0, row1 - row0, column1 - column0)
         context = Context(found.shared, limits)
         try:
-            with np.errstate(all="ignore"):
+            with limited(held), np.errstate(all="ignore"):
+                tick()
                 pixels = {
                     b.id: finish(context.read(b, window), b.type, window.shape) for b in chosen
                 }
@@ -403,7 +412,7 @@ def compute_pixels(
             raise EngineError("The computation is nested too deeply.") from None
         return *place, pixels
 
-    workers = min(limits.workers, len(places))
+    workers = min(limits.workers, -(-whole.height // side) * -(-whole.width // side))
     if (min(side, whole.width) + 2 * found.halo) * (min(side, whole.height) + 2 * found.halo) > (
         limits.max_pixels // 4
     ):

@@ -18,7 +18,7 @@ from .conversion import coerce, converter
 from .errors import EngineError, worded
 from .functions import find
 from .signatures import Argument, signatures
-from .values import Collection, Function
+from .values import Array, Collection, Function
 
 if TYPE_CHECKING:
     from .evaluate import Evaluator
@@ -165,6 +165,8 @@ class Program:
                     reserve(len(made))
                 elif kind is str:
                     reserve(len(made), 1)
+                elif kind is Array:
+                    reserve(made.values.size, 32)
                 return made
             except EngineError as problem:
                 problem.locate(name)

@@ -148,7 +148,7 @@ class Collection(Element):
                 self._error = EngineError(worded(problem), function=self.origin)
                 raise self._error from problem
             if not len(self._items) & 1023:
-                reserve(1024, 64)
+                reserve(1024, 400)
             return True
 
     def items(self) -> list[Element]:
@@ -162,7 +162,10 @@ class Collection(Element):
         """Return the number of elements, without making them where that is possible."""
         if self._done or self._size is None:
             return len(self.items())
-        return self._size()
+        # Counted once: collections that are put together with themselves double at every step.
+        counted = self._size()
+        self._size = lambda: counted
+        return counted
 
     def first(self) -> Element | None:
         """Return the first element, or None."""

@@ -37,6 +37,8 @@ def combined(first: Reducer, second: Reducer, prefix: str = "", shared: bool = F
             "Reducers with shared inputs must have the same number of inputs; they have "
             f"{first.inputs} and {second.inputs}."
         )
+    if len(first.outputs) + len(second.outputs) > _MOST_INPUTS:
+        raise EngineError(f"A reducer can have at most {_MOST_INPUTS} outputs.")
     outputs = (*first.outputs, *(f"{prefix}{name}" for name in second.outputs))
     return Reducer(
         "combine", first.inputs if shared else first.inputs + second.inputs, outputs,
