@@ -59,7 +59,7 @@ def to_json(value: Any) -> Any:
     if isinstance(value, ErrorMargin):
         return {"type": "ErrorMargin", "unit": value.unit, "value": to_json(value.value)}
     if isinstance(value, Filter):
-        return {"type": value.name}
+        return {"type": value.name, **to_json(value.shown)}
     if isinstance(value, bytes):
         return {"type": "Bytes", "value": base64.b64encode(value).decode()}
     if isinstance(value, Blob):

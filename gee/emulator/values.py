@@ -328,12 +328,15 @@ class Filter:
         For joins: left and right.
     measure : function of two elements, optional
         How far two that match are apart.
+    shown : dict
+        The arguments, as ``getInfo`` shows them.
     """
 
     name: str
     test: Callable[[Any], bool]
     match: Callable[[Any, Any], bool] | None = None
     measure: Callable[[Any, Any], float] | None = None
+    shown: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,7 +348,8 @@ class Join:
 
     def json(self) -> dict[str, Any]:
         """Return the form that ``getInfo`` shows."""
-        return {"type": f"Join.{self.kind}", **self.options}
+        given = {k: v for k, v in self.options.items() if v is not None}
+        return {"type": f"Join.{self.kind}", **given}
 
 
 class Function:

@@ -123,13 +123,20 @@ def _pair(
             b = right_value if right_field is None else field_value(right, right_field)
             return measure(a, b)
 
-        return Filter(f"Filter.{name}", single, match, None if measure is None else distance)
+        given = {
+            "leftField": left_field, "rightValue": right_value,
+            "rightField": right_field, "leftValue": left_value,
+        }  # fmt: skip
+        shown = {k: v for k, v in given.items() if v is not None}
+        far = None if measure is None else distance
+        return Filter(f"Filter.{name}", single, match, far, shown)
 
     return make
 
 
 def _register(names: tuple[str, ...], test: Callable[[Any, Any], bool]) -> None:
-    function(*(f"Filter.{n}" for n in names))(_pair(names[-1], test))
+    for name in names:
+        function(f"Filter.{name}")(_pair(name, test))
 
 
 _register(("eq", "equals"), _same)
@@ -141,6 +148,16 @@ _register(("lt", "lessThan"), _LESS)
 _register(("lte", "lessThanOrEquals"), lambda a, b: not _GREATER(a, b))
 _register(("gt", "greaterThan"), _GREATER)
 _register(("gte", "greaterThanOrEquals"), lambda a, b: not _LESS(a, b))
+_COMPARISONS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
+    "==": ("equals", _same),
+    "=": ("equals", _same),
+    "!=": ("notEquals", lambda a, b: not _same(a, b)),
+    "<>": ("notEquals", lambda a, b: not _same(a, b)),
+    "<": ("lessThan", _LESS),
+    "<=": ("lessThanOrEquals", lambda a, b: not _GREATER(a, b)),
+    ">": ("greaterThan", _GREATER),
+    ">=": ("greaterThanOrEquals", lambda a, b: not _LESS(a, b)),
+}
 _register(("stringStartsWith",), _text(lambda a, b: a.startswith(b)))
 _register(("stringEndsWith",), _text(lambda a, b: a.endswith(b)))
 _register(("stringContains",), _text(lambda a, b: b in a))
@@ -259,7 +276,9 @@ def never() -> Filter:
 def not_null(names: list[str]) -> Filter:
     """Test that properties are there."""
     return Filter(
-        "Filter.notNull", lambda item: all(field_value(item, n) is not None for n in names)
+        "Filter.notNull",
+        lambda item: all(field_value(item, n) is not None for n in names),
+        shown={"properties": names},
     )
 
 
@@ -286,6 +305,7 @@ def every(filters: list[Filter]) -> Filter:
         lambda item: all(f.test(item) for f in filters),
         lambda a, b: all(_matcher(f)(a, b) for f in filters),
         next((f.measure for f in filters if f.measure is not None), None),
+        {"filters": filters},
     )
 
 
@@ -296,6 +316,7 @@ def some(filters: list[Filter]) -> Filter:
         "Filter.or",
         lambda item: any(f.test(item) for f in filters),
         lambda a, b: any(_matcher(f)(a, b) for f in filters),
+        shown={"filters": filters},
     )
 
 
@@ -303,7 +324,10 @@ def some(filters: list[Filter]) -> Filter:
 def inverse(one: Filter) -> Filter:
     """Pass what does not pass."""
     return Filter(
-        "Filter.not", lambda item: not one.test(item), lambda a, b: not _matcher(one)(a, b)
+        "Filter.not",
+        lambda item: not one.test(item),
+        lambda a, b: not _matcher(one)(a, b),
+        shown={"filter": one},
     )
 
 
@@ -314,7 +338,7 @@ _FIELDS: dict[str, Callable[[Any], int]] = {
     "minute": lambda t: t.minute,
     "day_of_month": lambda t: t.day,
     "day_of_year": lambda t: t.timetuple().tm_yday,
-    # Sunday is 0 (Java's calendar as the page describes it counts Monday 1 to Sunday 7).
+    # [A]: weeks begin on Monday, day 1.
     "day_of_week": lambda t: t.isoweekday(),
 }
 
@@ -341,21 +365,21 @@ def calendar_range(start: int, end: int | None, field: str) -> Filter:
             return start <= value <= last
         return value >= start or value <= last
 
-    return Filter("Filter.calendarRange", test)
+    return Filter("Filter.calendarRange", test, shown={"start": start, "end": last, "field": field})
 
 
 @function("Filter.dayOfYear")
 def day_of_year(start: int, end: int) -> Filter:
-    """Test the day of the year, the end left out; a start after the end wraps around."""
+    """Test the day of the year, both ends included ([A]); a start after the end wraps around."""
 
     def test(item: Any) -> bool:
         moment = _start(item)
         if moment is None:
             return False
         value = moment.at().timetuple().tm_yday
-        return start <= value < end if start <= end else value >= start or value < end
+        return start <= value <= end if start <= end else value >= start or value <= end
 
-    return Filter("Filter.dayOfYear", test)
+    return Filter("Filter.dayOfYear", test, shown={"start": start, "end": end})
 
 
 @function("Filter.rangeContains")
@@ -367,38 +391,48 @@ def range_contains(field: str, low: Any, high: Any) -> Filter:
         value = field_value(item, field)
         return least(value, low) and most(value, high)
 
-    return Filter("Filter.rangeContains", test)
+    return Filter(
+        "Filter.rangeContains", test, shown={"field": field, "minValue": low, "maxValue": high}
+    )
 
 
 @function("Filter.hasType")
 def has_type(
     left_field: str | None, right_value: Any, right_field: str | None, left_value: Any
 ) -> Filter:
-    """Test the type of a property."""
+    """Test the type of a property, or what that is a kind of."""
 
     def test(a: Any, b: Any) -> bool:
         shown = type_name(a).partition("<")[0]
-        if b == "Number":
-            return shown in ("Integer", "Float", "Number")
-        return shown == b
+        return b == "Object" or shown == b or shown in _SUBTYPES.get(b, ())
 
     return _pair("hasType", test)(left_field, right_value, right_field, left_value)
 
 
+_SUBTYPES = {
+    "Number": ("Integer", "Float", "Long", "Double"),
+    "Float": ("Integer",),
+    "Element": ("Feature", "Image", "FeatureCollection", "ImageCollection"),
+    "Collection": ("FeatureCollection", "ImageCollection"),
+    "FeatureCollection": ("ImageCollection",),
+}
+
+
 @function("Filter.area")
 def area(low: float, high: float, margin: ErrorMargin | None, selector: str | None) -> Filter:
-    """Test the area of the geometry."""
+    """Test the area of the geometry, both ends included."""
 
     def test(item: Any) -> bool:
-        found = geometry_of(item)
-        return found is not None and low <= found.area() < high
+        named = selector not in (None, "", ".geo")
+        found = _shape(field_value(item, str(selector))) if named else geometry_of(item)
+        return found is not None and low <= found.area() <= high
 
-    return Filter("Filter.area", test)
+    return Filter("Filter.area", test, shown={"min": low, "max": high})
 
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>-?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)|(?P<text>\"[^\"]*\"|'[^']*')"
-    r"|(?P<op><=|>=|==|!=|<>|=|<|>|\(|\)|&&|\|\||!)|(?P<word>[\w.:]+))"
+    r"|(?P<op><=|>=|==|!=|<>|=|<|>|\(|\)|\[|\]|,|&&|\|\||!)|(?P<word>[\w.:]+))"
 )
 
 
@@ -471,20 +505,34 @@ def parse_filter(text: str) -> Filter:
             return raw, None
         raise EngineError(f"Cannot parse filter '{text}' at '{raw}'.")
 
+    def listed() -> list[Any]:
+        closing = {"(": ")", "[": "]"}.get(take()[1])
+        if closing is None:
+            raise EngineError(f"Cannot parse filter '{text}': 'in' needs a list.")
+        found: list[Any] = []
+        while peek()[1] != closing:
+            field, value = operand()
+            if field is not None:
+                raise EngineError(f"Cannot parse filter '{text}': '{field}' is no constant.")
+            found.append(value)
+            if peek()[1] == ",":
+                take()
+            elif peek()[1] != closing:
+                raise EngineError(f"Cannot parse filter '{text}' at '{peek()[1]}'.")
+        take()
+        return found
+
     def comparison() -> Filter:
         left_field, left_value = operand()
-        sign = take()[1]
-        right_field, right_value = operand()
-        tests = {
-            "==": _same, "=": _same, "<": _ordered(lambda a, b: a < b),
-            ">": _ordered(lambda a, b: a > b), "<=": _ordered(lambda a, b: a <= b),
-            ">=": _ordered(lambda a, b: a >= b),
-            "!=": lambda a, b: a is not None and not _same(a, b),
-            "<>": lambda a, b: a is not None and not _same(a, b),
-        }  # fmt: skip
-        if sign not in tests:
+        sign = take()[1].lower()
+        if sign == "in":
+            # The list is the left operand of listContains.
+            return _pair("listContains", _holds)(None, left_value, left_field, listed())
+        if sign not in _COMPARISONS:
             raise EngineError(f"Cannot parse filter '{text}': '{sign}' is no comparison.")
-        return _pair("expression", tests[sign])(left_field, right_value, right_field, left_value)
+        right_field, right_value = operand()
+        name, test = _COMPARISONS[sign]
+        return _pair(name, test)(left_field, right_value, right_field, left_value)
 
     made = disjunction()
     if place != len(tokens):

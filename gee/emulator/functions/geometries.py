@@ -468,7 +468,8 @@ def _cut(xy: Any, distances: list[float], geodesic: bool) -> list[Any]:
         rest = cut - along[vertex - 1]
         if rest > 0:
             if geodesic:
-                x, y, _ = _ellipsoid().fwd(*xy[vertex - 1], azimuths[vertex - 1], rest)
+                east, north = xy[vertex - 1]
+                x, y, _ = _ellipsoid().fwd(east, north, azimuths[vertex - 1], rest)
             else:
                 x, y = xy[vertex - 1] + (xy[vertex] - xy[vertex - 1]) * rest / steps[vertex - 1]
             current.append((float(x), float(y)))

@@ -104,6 +104,14 @@ def blob(url: str) -> Blob:
     return Blob(url)
 
 
+@function("Blob.string")
+def blob_string(blob: Blob, encoding: str | None) -> str:
+    """Refuse: there is no Cloud Storage to read from."""
+    raise EngineError(
+        f"Unable to read '{blob.url}': this emulator has no access to Google Cloud Storage."
+    )
+
+
 @function("Blob.url")
 def blob_url(value: Blob) -> str:
     """Return the address of a file."""

@@ -17,7 +17,8 @@ def error_margin(value: float | None, unit: str) -> ErrorMargin:
     """Return how far a result may be off."""
     if unit not in ("meters", "projected", "infinite"):
         raise EngineError(f"Unknown error unit '{unit}': meters, projected or infinite.")
-    return ErrorMargin(value, unit)
+    # [A]: the value is ignored if the unit is 'infinite'.
+    return ErrorMargin(None if unit == "infinite" else value, unit)
 
 
 @function("PixelType")
