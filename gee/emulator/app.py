@@ -163,5 +163,6 @@ def from_environment() -> Starlette:
         cache_bytes=int(settings.get("cache_bytes", 256 * 2**20)),
         imports=place("imports"),
         faults=place("faults"),
+        limits=RequestLimits(deadline=float(settings.get("deadline", 300.0))),
         run=settings.get("run"),
     )

@@ -61,6 +61,9 @@ def serve(
         Path | None,
         typer.Option(help="YAML file of faults on demand: slow, refused, broken answers, quotas."),
     ] = None,
+    deadline: Annotated[
+        float, typer.Option(min=0.1, help="Seconds that a request may take; exports have no end.")
+    ] = 300.0,
 ) -> None:
     """Serve a catalogue as an Earth Engine endpoint until Ctrl-C."""
     from .server import serve as run
@@ -87,6 +90,7 @@ def serve(
         cache_bytes=cache * 2**20,
         imports=imports,
         faults=faults,
+        deadline=deadline,
         ready=ready,
     )
 

@@ -15,8 +15,6 @@ import re
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-import numpy as np
-
 from .errors import EngineError
 
 __all__ = ["MOST_DEPTH", "check_expression", "parse_json"]
@@ -64,11 +62,13 @@ def _whole(text: str) -> int | float:
         raise _invalid(f"Number {text[:40]}... is out of the range of a double.") from None
 
 
-def _depth(content: bytes) -> int:
-    bare = _STRINGS.sub(b"", content)
-    signs = np.frombuffer(b"".join(_BRACKETS.findall(bare)), np.uint8)
-    steps = np.where((signs == ord("[")) | (signs == ord("{")), 1, -1)
-    return int(np.cumsum(steps).max(initial=0))
+def _deeper(content: bytes, most: int) -> bool:
+    depth = 0
+    for sign in _BRACKETS.findall(_STRINGS.sub(b"", content)):
+        depth += 1 if sign in b"[{" else -1
+        if depth > most:
+            return True
+    return False
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def parse_json(content: bytes, depth: int = MOST_DEPTH) -> dict[str, Any]:
         return {}
     # Counting opening brackets is quick, and tells for nearly all payloads.
     opened = content.count(b"[") + content.count(b"{")
-    if opened > depth and _depth(content) > depth:
+    if opened > depth and _deeper(content, depth):
         raise _invalid(f"Message too deep: more than {depth} levels.")
     try:
         value = (_STRICT if _LONG.search(content) else _PLAIN).decode(content.decode("utf-8"))

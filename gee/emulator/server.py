@@ -76,6 +76,7 @@ def serve(
     cache_bytes: int = 256 * 2**20,
     imports: Path | None = None,
     faults: Path | None = None,
+    deadline: float = 300.0,
     ready: Any = None,
 ) -> None:
     """Serve a catalogue until the process is told to stop.
@@ -99,6 +100,8 @@ def serve(
         Folder whose files manifests of `image:import` and `table:import` may name.
     faults : Path, optional
         A YAML file of faults on demand; see `gee.emulator.faults`.
+    deadline : float
+        Seconds that an interactive request may take.
     ready : callable (url), optional
         Called once the port is bound.
 
@@ -143,10 +146,11 @@ def serve(
         "supervised": workers > 1,
         "imports": None if imports is None else str(Path(imports).absolute()),
         "faults": None if faults is None else str(Path(faults).absolute()),
+        "deadline": deadline,
         "run": secrets.token_hex(8),
     }
     os.environ[VARIABLE] = environment(settings)[VARIABLE]
-    os.environ.setdefault("GDAL_CACHEMAX", "64")  # MB; decoded blocks are kept by the catalogue
+    os.environ.setdefault("GDAL_CACHEMAX", "32")  # MB; decoded blocks are kept by the catalogue
     config = uvicorn.Config(
         "gee.emulator.app:from_environment",
         factory=True,

@@ -77,6 +77,14 @@ def run(endpoint: Endpoint, job: Job) -> list[str]:
     Cancelled
         The operation was cancelled meanwhile.
     """
+    from ..budget import Budget, limited
+
+    # Exports take as long as they take; what they may hold is bounded as for any request.
+    with limited(Budget(None)):
+        return _run(endpoint, job)
+
+
+def _run(endpoint: Endpoint, job: Job) -> list[str]:
     from ..exporting import export_image, export_table
 
     endpoint.check_budget(job.project)
