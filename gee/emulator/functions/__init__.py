@@ -48,6 +48,7 @@ _FAMILIES = (
     "dates",
     "derivatives",
     "distance",
+    "edges",
     "features",
     "filters",
     "focal",
