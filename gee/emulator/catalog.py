@@ -23,7 +23,7 @@ import shutil
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ from .assets import (
 )
 from .blocks import BLOCK, Blocks
 from .rasters import FORMAT, checked, downsample, outline, pyramid, write_group
+from .streams import BandStream, ImageStream, write_stream
 
 __all__ = [
     "BLOCK",
@@ -57,8 +58,10 @@ __all__ = [
     "Asset",
     "BandAsset",
     "BandData",
+    "BandStream",
     "Catalog",
     "DataType",
+    "ImageStream",
     "Policy",
     "Transform",
     "asset_name",
@@ -68,6 +71,8 @@ __all__ = [
 ]
 
 CHANGES = ".changes"  # an empty file whose time is that of the last change
+REPLACED = ".replaced"  # files of replaced versions, a line each: the time and the path
+GRACE = 900.0  # seconds that they are kept for whoever still reads the former version
 
 _FILE = re.compile(r"[0-9a-f]{12}_[0-9]+(_[0-9]+(\.mask)?\.tif|\.geojson)")
 
@@ -83,6 +88,9 @@ class Catalog:
         Whether assets may be put and deleted; then the folder is made where it is missing.
     cache_bytes : int
         Most memory that decoded blocks may hold.
+    grace_seconds : float
+        How long the files of a replaced version stay for requests that read them; they are
+        deleted at the next change after that.
 
     Raises
     ------
@@ -103,10 +111,16 @@ class Catalog:
     """
 
     def __init__(
-        self, root: Path, writable: bool = False, *, cache_bytes: int = 256 * 2**20
+        self,
+        root: Path,
+        writable: bool = False,
+        *,
+        cache_bytes: int = 256 * 2**20,
+        grace_seconds: float = GRACE,
     ) -> None:
         self.root = Path(root).absolute()
         self.writable = writable
+        self.grace = grace_seconds
         if writable:
             with storage_errors(self.root):
                 self.root.mkdir(parents=True, exist_ok=True)
@@ -118,6 +132,8 @@ class Catalog:
         self._real = os.path.realpath(self.root)
         self._blocks = Blocks(cache_bytes)
         self._lock = threading.Lock()
+        self._write_lock = threading.RLock()
+        self._file_lock: Any = None
         # id -> (identity of asset.json, asset); an entry is used while the identity holds
         self._assets: dict[str, tuple[tuple[int, ...], Asset]] = {}
         self._children: dict[str, tuple[int, list[Asset]]] = {}
@@ -270,28 +286,64 @@ class Catalog:
         first = bands[0]
         if footprint is None:
             footprint = outline(first.crs, first.transform, first.array.shape)
-        self._commit(
-            asset_id,
-            folder,
-            {
-                "type": "IMAGE",
-                "properties": dict(properties or {}),
-                "start_ms": start_ms,
-                "end_ms": end_ms,
-                "footprint": footprint,
-                "groups": manifest_groups,
-                "bands": [
-                    {
-                        "id": band.id,
-                        "group": places[band.id][0],
-                        "index": places[band.id][1],
-                        "min": band.min,
-                        "max": band.max,
-                    }
-                    for band in bands
-                ],
-            },
-        )
+        facts = {
+            "properties": dict(properties or {}),
+            "start_ms": start_ms,
+            "end_ms": end_ms,
+            "footprint": footprint,
+        }
+        self._commit(asset_id, folder, _image(facts, manifest_groups, bands, places))
+
+    def put_streams(
+        self,
+        asset_id: str,
+        streams: Sequence[ImageStream],
+        properties: Mapping[str, Any] | None = None,
+        start_ms: int | None = None,
+        end_ms: int | None = None,
+        footprint: Mapping[str, Any] | None = None,
+        *,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Write an image by windows, with its pyramid, whatever its size.
+
+        What `read` returns afterwards is what it would return after `put_image`.
+
+        Parameters
+        ----------
+        streams : sequence of ImageStream
+            Bands on one grid each; the windows are computed while they are written.
+        properties, start_ms, end_ms, footprint
+            As for `put_image`.
+        check : callable
+            Called now and then; may raise to stop.
+
+        Raises
+        ------
+        DataError
+            As `put_image`; a window whose values have another shape than it.
+        """
+        asset_id = normalize_id(asset_id)
+        bands = [band for stream in streams for band in stream.bands]
+        names = [band.id for band in bands]
+        if not names or len(set(names)) != len(names):
+            raise DataError(f"Image {asset_id}: expected one or more bands, each once: {names}.")
+        folder = self._make(asset_id)
+        groups: list[dict[str, Any]] = []
+        places: dict[str, tuple[int, int]] = {}
+        for stream in streams:
+            made, found = write_stream(asset_id, Path(folder), stream, len(groups), check)
+            groups += made
+            places.update(found)
+        if footprint is None:
+            footprint = outline(streams[0].crs, streams[0].transform, streams[0].shape)
+        facts = {
+            "properties": dict(properties or {}),
+            "start_ms": start_ms,
+            "end_ms": end_ms,
+            "footprint": footprint,
+        }
+        self._commit(asset_id, folder, _image(facts, groups, bands, places))
 
     def put_manifest(self, asset_id: str, manifest: Mapping[str, Any]) -> None:
         """Write an asset whose description was made elsewhere; see `references.describe`."""
@@ -364,14 +416,15 @@ class Catalog:
         path = Path(folder or "", MANIFEST)
         if folder is None or not path.is_file():
             raise DataError(f"Asset '{asset_id}' does not exist.")
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        properties = {**manifest.get("properties", {}), **changes}
-        manifest["properties"] = {k: v for k, v in properties.items() if v is not None}
-        if start_ms is not None:
-            manifest["start_ms"] = start_ms
-        if end_ms is not None:
-            manifest["end_ms"] = end_ms
-        self._commit(asset_id, folder, manifest)
+        with self._writing():
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+            properties = {**manifest.get("properties", {}), **changes}
+            manifest["properties"] = {k: v for k, v in properties.items() if v is not None}
+            if start_ms is not None:
+                manifest["start_ms"] = start_ms
+            if end_ms is not None:
+                manifest["end_ms"] = end_ms
+            self._commit(asset_id, folder, manifest)
 
     def delete(self, asset_id: str, *, recursive: bool = False) -> None:
         """Delete an asset.
@@ -392,7 +445,7 @@ class Catalog:
                 f"Asset '{asset_id}' has children and cannot be deleted.",
                 hint="Delete what lies below it first.",
             )
-        with storage_errors(Path(folder)):
+        with self._writing(), storage_errors(Path(folder)):
             Path(folder, MANIFEST).unlink(missing_ok=True)
             shutil.rmtree(folder)
         self._touched(asset_id, folder)
@@ -453,14 +506,61 @@ class Catalog:
     def _commit(self, asset_id: str, folder: str, manifest: dict[str, Any]) -> None:
         path = Path(folder, MANIFEST)
         text = _dumps(asset_id, {"format": FORMAT, **manifest})
-        with atomic(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-        keep = {MANIFEST, *_files(manifest)}
-        for entry in list(os.scandir(folder)):
-            # Only what a former version left: a temporary file may be another writer's.
-            if entry.name not in keep and _FILE.fullmatch(entry.name):
-                Path(entry.path).unlink(missing_ok=True)
+        with self._writing():
+            with atomic(path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+            keep = _files(manifest)
+            names = sorted(e.name for e in os.scandir(folder) if _FILE.fullmatch(e.name))
+            self._sweep(f"{asset_id}/{name}" for name in names if name not in keep)
         self._touched(asset_id, folder)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Let one thread of one process at a time change what the catalogue holds."""
+        from filelock import FileLock
+
+        with self._write_lock:
+            if self._file_lock is None:
+                self._file_lock = FileLock(self.root / ".lock", thread_local=False)
+            with storage_errors(self.root), self._file_lock:
+                yield
+
+    def _sweep(self, replaced: Iterable[str]) -> None:
+        """Note files that no description names, and delete those noted long enough ago.
+
+        A request reads an asset's description once and its files as it goes: they stay until
+        no request can still be under way. A new one may be another writer's.
+        """
+        now = time.time()
+        note = self.root / REPLACED
+        known = note.read_text(encoding="utf-8").splitlines() if note.is_file() else []
+        noted = {line.partition(" ")[2] for line in known}
+        lines = [f"{now:.0f} {path}" for path in replaced if path not in noted]
+
+        def over(line: str) -> bool:
+            return self.grace <= 0 or now - _noted(line) > self.grace
+
+        if not lines and not any(over(line) for line in known):
+            return
+        kept = []
+        for line in known + lines:
+            if not over(line):
+                kept.append(line)
+                continue
+            asset_id, _, name = line.partition(" ")[2].rpartition("/")
+            folder = None
+            with contextlib.suppress(DataError):
+                folder = self._folder(normalize_id(asset_id))
+            # The same content may have been put again since.
+            if folder and _FILE.fullmatch(name):
+                place = Path(folder, name)
+                if name not in _named_files(Path(folder, MANIFEST)):
+                    place.unlink(missing_ok=True)
+        if not kept:
+            note.unlink(missing_ok=True)
+            return
+        with atomic(note) as temporary:
+            temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
     def _touched(self, asset_id: str, folder: str) -> None:
         parent = Path(folder).parent
@@ -525,6 +625,26 @@ class Catalog:
         )
 
 
+def _image(
+    facts: dict[str, Any],
+    groups: list[dict[str, Any]],
+    bands: Sequence[BandData] | Sequence[BandStream],
+    places: Mapping[str, tuple[int, int]],
+) -> dict[str, Any]:
+    """Return the manifest of an image."""
+    shown = [
+        {
+            "id": band.id,
+            "group": places[band.id][0],
+            "index": places[band.id][1],
+            "min": band.min,
+            "max": band.max,
+        }
+        for band in bands
+    ]
+    return {"type": "IMAGE", **facts, "groups": groups, "bands": shown}
+
+
 def _not_an_asset(path: str, error: Exception) -> DataError:
     return DataError(
         f"{path} is not the description of an asset ({type(error).__name__}: {error}).",
@@ -574,6 +694,19 @@ def _identity(path: str) -> tuple[int, ...]:
 def _files(manifest: Mapping[str, Any]) -> list[str]:
     names = [name for g in manifest.get("groups", ()) for name in (*g["data"], *g["masks"]) if name]
     return [*names, manifest["table"]] if manifest.get("table") else names
+
+
+def _named_files(path: Path) -> set[str]:
+    """Return the files that the description at a path names; none where there is none."""
+    try:
+        return set(_files(json.loads(path.read_text(encoding="utf-8"))))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return set()
+
+
+def _noted(line: str) -> float:
+    time_noted = line.partition(" ")[0]
+    return float(time_noted) if time_noted.isdigit() else 0.0
 
 
 def _plain(value: Any) -> Any:

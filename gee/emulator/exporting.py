@@ -230,54 +230,47 @@ def _image_asset(
     windows: Windows,
     properties: Mapping[str, Any],
 ) -> str:
-    import numpy as np
-
     from .catalog import POLICIES as KNOWN
-    from .catalog import BandData, asset_name, normalize_id
+    from .catalog import BandStream, ImageStream, asset_name, normalize_id
 
     options = job.body["assetExportOptions"]
     destination = options["earthEngineDestination"]
     name = normalize_id(_asset_name(options))
     if catalog.get(name) is not None and not destination.get("overwrite"):
         raise EngineError(f"Cannot overwrite asset '{asset_name(name)}'.")
-    shape = (canvas.height, canvas.width)
-    data = {band.id: np.zeros(shape, band.dtype) for band in bands}
-    masks = {band.id: np.zeros(shape, np.float32) for band in bands}
-    done = 0
-    for row0, row1, col0, col1, pixels in windows(0, canvas.height, 0, canvas.width):
-        for band in bands:
-            data[band.id][row0:row1, col0:col1] = pixels[band.id][0]
-            masks[band.id][row0:row1, col0:col1] = pixels[band.id][1]
-        done += (row1 - row0) * (col1 - col0)
-        job.progress(done / (canvas.height * canvas.width))
     default = options.get("pyramidingPolicy") or "MEAN"
     special = options.get("pyramidingPolicyOverrides") or {}
-    ready = []
+    streams = []
     for band in bands:
         policy = special.get(band.id, default)
         policy = POLICIES.get(policy, policy)
         if policy not in KNOWN:
             raise EngineError(f"Unknown pyramiding policy: {policy}.")
         narrow = band.dtype.kind in "iu"
-        ready.append(
-            BandData(
-                band.id,
-                data[band.id],
-                canvas.crs,
-                canvas.transform,
-                mask=masks[band.id],
-                pyramiding=policy,
-                min=band.low if narrow else None,
-                max=band.high if narrow else None,
-            )
-        )
+        low, high = (band.low, band.high) if narrow else (None, None)
+        streams.append(BandStream(band.id, band.dtype, policy, low, high))
+
+    def tiles() -> Iterator[Any]:
+        done = 0
+        for tile in windows(0, canvas.height, 0, canvas.width):
+            yield tile
+            row0, row1, col0, col1 = tile[:4]
+            done += (row1 - row0) * (col1 - col0)
+            # The pyramid, made after the last tile, is a part of the work too.
+            job.progress(0.8 * done / (canvas.height * canvas.width))
+
     kept = {
         key: value
         for key, value in properties.items()
         if not key.startswith("system:") and _is_json(value)
     }
     start, end = (_whole(properties.get(f"system:time_{key}")) for key in ("start", "end"))
-    catalog.put_image(name, ready, kept, start_ms=start, end_ms=end)
+    stream = ImageStream(
+        streams, canvas.crs, canvas.transform, (canvas.height, canvas.width), tiles()
+    )
+    catalog.put_streams(
+        name, [stream], kept, start_ms=start, end_ms=end, check=lambda: job.progress(0.9)
+    )
     return asset_name(name)
 
 

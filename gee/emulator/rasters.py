@@ -18,7 +18,7 @@ from thawslump.files import atomic
 from .assets import POLICIES, BandData, Policy, Transform, six
 from .blocks import BLOCK, limit_gdal
 
-__all__ = ["checked", "downsample", "outline", "pyramid", "write_group"]
+__all__ = ["checked", "created", "downsample", "outline", "pyramid", "write_group"]
 
 Array = NDArray[Any]
 
@@ -228,7 +228,7 @@ def _write_tiff(
     height, width = arrays[0].shape
     with (
         atomic(path) as temporary,
-        _created(
+        created(
             temporary, (height, width), arrays[0].dtype, crs, transform, names, BLOCK
         ) as target,
     ):
@@ -238,7 +238,7 @@ def _write_tiff(
 
 
 @contextlib.contextmanager
-def _created(
+def created(
     path: Path,
     shape: tuple[int, int],
     dtype: np.dtype[Any],
@@ -247,7 +247,16 @@ def _created(
     names: Sequence[str],
     block: int,
 ) -> Iterator[Any]:
-    """Yield a new raster to write into, and turn GDAL's troubles into words."""
+    """Yield a new raster to write into, and turn GDAL's troubles into words.
+
+    Parameters
+    ----------
+    shape : (height, width)
+    names : sequence of str
+        One per band.
+    block : int
+        Side of the tiles inside the file.
+    """
     import rasterio
     from rasterio.transform import Affine
 
