@@ -21,6 +21,7 @@ class Fault(enum.Enum):
     PASSING = "wait and ask again"
     TOO_LARGE = "ask for less"
     LASTING = "give up"
+    SPENT = "stop until the quota is renewed"
 
 
 # As Earth Engine words them. The first group comes under several HTTP states, so it is looked
@@ -36,6 +37,8 @@ _TOO_LARGE = (
     "response size exceeds",
     "maximum number of pixels",
 )
+# A quota of a day or a month comes with the state and the words of one of a minute.
+_SPENT = ("per day", "per month", "daily", "monthly")
 _PASSING = (
     "too many requests",
     "too many concurrent",
@@ -67,6 +70,8 @@ def classify(error: BaseException) -> Fault:
     >>> import ee
     >>> classify(ee.EEException("User memory limit exceeded."))
     <Fault.TOO_LARGE: 'ask for less'>
+    >>> classify(ee.EEException("Quota exceeded for quota metric 'x' and limit 'y per month'."))
+    <Fault.SPENT: 'stop until the quota is renewed'>
     >>> classify(ee.EEException("Image.select: Band pattern 'B99' did not match any bands."))
     <Fault.LASTING: 'give up'>
     """
@@ -75,6 +80,8 @@ def classify(error: BaseException) -> Fault:
         return Fault.TOO_LARGE
     if isinstance(error, ConnectionError | TimeoutError):
         return Fault.PASSING
+    if "quota exceeded" in said and any(phrase in said for phrase in _SPENT):
+        return Fault.SPENT
     import google.auth.exceptions
 
     if isinstance(error, google.auth.exceptions.TransportError):
@@ -125,7 +132,7 @@ def patiently(
     Raises
     ------
     BackendError
-        Every try met a passing fault.
+        Every try met a passing fault, or a quota of a day or month is used up.
     Exception
         Any other fault, as it came.
     """
@@ -134,7 +141,14 @@ def patiently(
         try:
             return ask()
         except Exception as error:
-            if classify(error) is not Fault.PASSING:
+            fault = classify(error)
+            if fault is Fault.SPENT:
+                raise BackendError(
+                    f"{where} computes nothing more for now: {words(error)}",
+                    hint="Finished tiles are kept: start the same command again when the quota is "
+                    "renewed or raised.",
+                ) from error
+            if fault is not Fault.PASSING:
                 raise
             if attempt == retries:
                 raise BackendError(
