@@ -187,7 +187,8 @@ def cumulative_cost(cost: Image, source: Image, most: float, geodetic: bool) -> 
 
     Earth Engine does not say what path a ``maxDistance`` leaves out. Here pixels are masked
     whose nearest source is farther away, and paths are sought among the pixels that lie no
-    farther than that from an aligned block of 256 x 256 pixels.
+    farther than that from an aligned block of 256 x 256 pixels. Above an eighth of
+    `Limits.max_pixels` (a reach of some 590 pixels) that is refused.
     """
     if not most > 0:
         raise EngineError(f"maxDistance must be positive, not {most}.")
