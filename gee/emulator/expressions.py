@@ -5,6 +5,7 @@ Integer operands divide with floor there, unlike ``Image.divide`` (guides/image_
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Callable
@@ -201,16 +202,9 @@ def scalar(tree: Tree, values: dict[str, Any]) -> int | float:
     >>> scalar(parse("a / 2"), {"a": 5})
     2
     """
-    from .functions.registry import REGISTRY
-
-    def call(name: str, *arguments: Any) -> Any:
-        entry = REGISTRY.get(f"Number.{name}")
-        if entry is None:
-            raise EngineError(f"Unknown function '{name}' in an expression.")
-        return entry.call(*arguments)
 
     def run(t: Tree) -> Any:
-        if t.kind == "number":
+        if t.kind in ("number", "text"):
             return t.value
         if t.kind == "name":
             if t.value in values:
@@ -224,27 +218,62 @@ def scalar(tree: Tree, values: dict[str, Any]) -> int | float:
             holder = run(t.parts[0])
             if isinstance(holder, dict) and t.value in holder:
                 return holder[t.value]
+            raise EngineError(f"There is no '{t.value}' in a value of an expression.")
         if t.kind == "?":
-            return run(t.parts[1]) if run(t.parts[0]) else run(t.parts[2])
+            return run(t.parts[1]) if _number(run(t.parts[0]), "?") else run(t.parts[2])
         if t.kind == "unary":
             inner = run(t.parts[0])
             if t.value == "-":
-                return -inner
-            return call("not" if t.value == "!" else "bitwiseNot", inner)
+                return -_number(inner, "-")
+            return _called("not" if t.value == "!" else "bitwiseNot", inner)
         if t.kind == "binary":
             a, b = (run(p) for p in t.parts)
             if t.value == "/" and isinstance(a, int) and isinstance(b, int):
                 return a // b if b else 0
-            return call(SIGNS[t.value], a, b)
+            return _called(SIGNS[t.value], a, b)
         if t.kind == "call":
             found = [run(p) for p in t.parts]
-            if t.value in ("min", "max"):
-                return (min if t.value == "min" else max)(found)
-            return call(t.value, *found)
+            if t.value in ("min", "max") and len(found) > 2:
+                return functools.reduce(lambda a, b: _called(t.value, a, b), found)
+            return _called(t.value, *found)
         raise EngineError("An expression of numbers cannot use bands.")
 
-    out: int | float = run(tree)
-    return out
+    return _number(run(tree), "the result")
+
+
+def _number(value: Any, of: str) -> int | float:
+    if isinstance(value, bool):
+        return int(value)
+    if not isinstance(value, (int, float)):
+        raise EngineError(f"Invalid type for '{of}' in an expression: {type(value).__name__}.")
+    return value
+
+
+def _called(name: str, *given: Any) -> Any:
+    """Call a function of numbers, with the number and types of arguments that it takes."""
+    from .functions.registry import REGISTRY
+    from .signatures import signatures
+
+    function = f"Number.{name}"
+    entry, signature = REGISTRY.get(function), signatures().get(function)
+    if entry is None or signature is None:
+        raise EngineError(f"Unknown function '{name}' in an expression.")
+    least = sum(not a.optional for a in signature.arguments)
+    if not least <= len(given) <= len(signature.arguments):
+        raise EngineError(
+            f"'{name}' takes {len(signature.arguments)} argument(s), found {len(given)}."
+        )
+    values: list[Any] = []
+    for place, argument in enumerate(signature.arguments):
+        value = given[place] if place < len(given) else argument.default
+        if argument.type == "String":
+            if not isinstance(value, str):
+                raise EngineError(f"Invalid type for '{argument.name}' of '{name}'.")
+            values.append(value)
+            continue
+        number = _number(value, f"{argument.name} of {name}")
+        values.append(int(number) if argument.type == "Integer" else number)
+    return entry.call(*values)
 
 
 def apply(
