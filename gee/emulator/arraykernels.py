@@ -379,6 +379,9 @@ def reduce(
         field = None
         kinds = [kind]
     else:
+        if field == stack.ndim - 1:
+            # One input needs no axis of its own; its outputs get one.
+            stack = stack[..., None]
         axis_of(stack, field, "Field axis")
         if field in axes:
             raise EngineError(f"The field axis {field} cannot be reduced as well.")

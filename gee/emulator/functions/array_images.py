@@ -199,7 +199,7 @@ class _DroppingNode(Node):
         got = [context.read(b, window) for b in self.inputs]
         shape = window.shape
         oks = [
-            np.ones(shape, bool) if p.mask is None else np.broadcast_to(valid(p.mask), shape)
+            np.broadcast_to(np.asarray(True if p.mask is None else valid(p.mask)), shape)
             for p in got
         ]
         flags = np.stack([ok.ravel() for ok in oks], axis=1)
@@ -258,7 +258,7 @@ def neighbourhood(image: Image, kernel: Any, default: float) -> Image:
             f"Only fixed, square and rectangle kernels are supported, not {kernel.name}."
         )
 
-    def whole(x: int, y: int) -> tuple[Stack, tuple[int, int]]:
+    def whole(x: float, y: float) -> tuple[Stack, tuple[int, int]]:
         weights, centre = kernel.make(x, y)
         return np.ones_like(np.asarray(weights, float)), centre
 
@@ -670,7 +670,7 @@ def reduce(image: Image, reducer: Reducer, axes: list[int], field: int | None) -
             found, _, ok = kernels.reduce(stack, given, reducer, axes, field)
             return [found], ok
 
-        return kind.with_dimensions(band.type.dimensions), reduced
+        return kind.with_dimensions(max(band.type.dimensions, (field or 0) + 1)), reduced
 
     return _each(image, make)
 
