@@ -55,7 +55,7 @@ class _Parser:
         self.at = 0
 
     def error(self, what: str) -> EngineError:
-        return EngineError(f"Invalid filter: {what} in '{self.text}'.")
+        return EngineError(f"Invalid filter: {what} in '{self.text[:300]}'.")
 
     def peek(self) -> tuple[str, str]:
         return self.tokens[self.at] if self.at < len(self.tokens) else ("end", "")
@@ -123,7 +123,7 @@ class _Parser:
         kind, text = self.take()
         if kind != "text" or self.take() != ("operator", ")"):
             raise self.error('expected intersects("geometry")')
-        content = text[1:-1]
+        content = re.sub(r"\\(.)", r"\1", text[1:-1])
         try:
             # The client writes single quotes inside, to need no escapes.
             region = (

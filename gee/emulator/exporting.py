@@ -171,18 +171,18 @@ def _image_files(
 ) -> list[str]:
     from .encode import write_geotiff
 
-    kinds = {_NAMES.get(b.dtype.name, b.dtype.name.capitalize()): None for b in bands}
-    if len(kinds) > 1:
-        raise EngineError(
-            "Exported bands must have compatible data types; found inconsistent types: "
-            f"{' and '.join(list(kinds)[:2])}."
-        )
     options = _file_options(job.body)
     target = _target(options, folder)
     if options.get("fileFormat") == "TF_RECORD_IMAGE":
         from .tfrecord import write_patches
 
         return write_patches(job, target, options, bands, canvas, windows)
+    kinds = {_NAMES.get(b.dtype.name, b.dtype.name.capitalize()): None for b in bands}
+    if len(kinds) > 1:
+        raise EngineError(
+            "Exported bands must have compatible data types; found inconsistent types: "
+            f"{' and '.join(list(kinds)[:2])}."
+        )
     tiff = options.get("geoTiffOptions") or {}
     size = tiff.get("tileDimensions") or {}
     width, height = int(size.get("width") or 0), int(size.get("height") or 0)
