@@ -166,20 +166,19 @@ def parsed(text: str, pattern: str, where: tzinfo, this_year: int) -> datetime:
     >>> parsed("3 Feb 2020, 4 PM", "d MMM YYYY, h a", UTC, 2020).isoformat()
     '2020-02-03T16:00:00+00:00'
     """
-    problem = EngineError(f'Invalid format: "{text}" does not match "{pattern}".')
     got: dict[str, int] = {}
     at = 0
     parts = _parts(pattern)
     for number, part in enumerate(parts):
         if not part.letter:
             if text[at : at + len(part.text)].lower() != part.text.lower():
-                raise problem
+                raise _malformed(text, at)
             at += len(part.text)
             continue
         followed = number + 1 < len(parts) and parts[number + 1].numeric
         read = _read(text, at, part, followed, this_year)
         if read is None:
-            raise problem
+            raise _malformed(text, at)
         name, value, at = read
         if name == "zone":
             assert isinstance(value, tzinfo)
@@ -194,8 +193,15 @@ def parsed(text: str, pattern: str, where: tzinfo, this_year: int) -> datetime:
                 )
             got[name] = value
     if at != len(text):
-        raise EngineError(f'Invalid format: "{text}" is malformed at "{text[at:]}"')
+        raise _malformed(text, at)
     return _moment(text, got, where)
+
+
+def _malformed(text: str, at: int) -> EngineError:
+    if at >= len(text):
+        return EngineError(f'Invalid format: "{text}" is too short')
+    where = f' at "{text[at:]}"' if at else ""
+    return EngineError(f'Invalid format: "{text}" is malformed{where}')
 
 
 _FIELD = {"M": "monthOfYear", "d": "dayOfMonth", "D": "dayOfYear", "e": "dayOfWeek",
@@ -295,7 +301,11 @@ def _moment(text: str, got: dict[str, int], where: tzinfo) -> datetime:
             if day.year != year:
                 raise ValueError("Value 366 for dayOfYear must be in the range [1,365]")
         else:
-            day = datetime(year, got.get("M", 1), got.get("d", 1))
+            month, nth = got.get("M", 1), got.get("d", 1)
+            last = calendar.monthrange(year, month)[1] if 1 <= year <= 9999 else 31
+            if nth > last:
+                raise ValueError(f"Value {nth} for dayOfMonth must be in the range [1,{last}]")
+            day = datetime(year, month, nth)
         if "e" in got and "w" not in got:
             # Set last, within its week.
             day += timedelta(days=got["e"] - 1 - day.weekday())
@@ -307,4 +317,4 @@ def _moment(text: str, got: dict[str, int], where: tzinfo) -> datetime:
             tzinfo=where,
         )
     except (ValueError, OverflowError) as problem:
-        raise EngineError(f'Cannot parse "{text}": {problem}.') from None
+        raise EngineError(f'Cannot parse "{text}": {problem}') from None
