@@ -22,6 +22,7 @@ def main() -> int:
     parser.add_argument("--imports", type=Path)
     parser.add_argument("--faults", type=Path)
     parser.add_argument("--deadline", type=float, default=300.0)
+    parser.add_argument("--concurrency", type=int, default=4)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--cache-bytes", type=int, default=256 * 2**20)
     parser.add_argument("--parent", type=int, help="end when this process ends (Linux)")
@@ -42,6 +43,7 @@ def main() -> int:
             imports=options.imports,
             faults=options.faults,
             deadline=options.deadline,
+            concurrency=options.concurrency,
             ready=lambda url: print(f"serving {url}", flush=True),
         )
     except ThawslumpError as error:

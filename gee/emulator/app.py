@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import urllib.parse
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +20,10 @@ from .protocol import Endpoint
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
+    from .dispatch import Dispatcher
     from .faults import FaultsConfig
 
-__all__ = ["create_app", "from_environment"]
+__all__ = ["create_app", "endpoint_of", "from_environment"]
 
 VARIABLE = "THAWSLUMP_EMULATOR"
 
@@ -55,16 +58,21 @@ def create_app(
     run : str, optional
         Start of the server that its processes share.
     """
+    return _application(
+        Endpoint(
+            catalog, state, token=token, limits=limits, cache_bytes=cache_bytes, imports=imports,
+            faults=faults, run=run,
+        )
+    )  # fmt: skip
+
+
+def _application(endpoint: Endpoint | Dispatcher) -> Starlette:
+    """Return the application over what answers requests."""
     from starlette.applications import Starlette
     from starlette.concurrency import run_in_threadpool
     from starlette.requests import Request as WebRequest
     from starlette.responses import Response as WebResponse
     from starlette.routing import Route
-
-    endpoint = Endpoint(
-        catalog, state, token=token, limits=limits, cache_bytes=cache_bytes, imports=imports,
-        faults=faults, run=run,
-    )  # fmt: skip
 
     class BrokenResponse(WebResponse):
         """A fault that was asked for: the connection ends before the answer or inside it."""
@@ -120,10 +128,12 @@ def create_app(
             )
         )
         # `request.headers` has lower-case names; the path is decoded already.
-        plain = Request(
-            request.method, request.scope["path"], query, dict(request.headers), bytes(body)
-        )
-        return answer(await run_in_threadpool(endpoint.handle, plain))
+        # A HEAD is a GET whose body the server leaves away.
+        verb = "GET" if request.method == "HEAD" else request.method
+        plain = Request(verb, request.scope["path"], query, dict(request.headers), bytes(body))
+        response = await run_in_threadpool(endpoint.handle, plain)
+        wanted = request.headers.get("range")
+        return answer(_part(response, wanted) if verb == "GET" and wanted else response)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -137,26 +147,52 @@ def create_app(
     return app
 
 
+def _part(response: Response, wanted: str) -> Response:
+    """Return the bytes that a `Range` header asks for: GDAL opens addresses part by part.
+
+    Whole answers are allowed to any such request (RFC 9110, 14.2); what is not one range of
+    bytes gets one.
+    """
+    found = re.fullmatch(r"bytes=(\d{0,15})-(\d{0,15})", wanted.strip())
+    if response.status != 200 or response.broken or found is None or found[0] == "bytes=-":
+        return response
+    size = len(response.body)
+    if found[1]:
+        first, last = int(found[1]), min(int(found[2] or size), size - 1)
+    else:
+        first, last = max(0, size - int(found[2])), size - 1
+    if first > last:
+        return replace(response, status=416, body=b"", headers={"Content-Range": f"bytes */{size}"})
+    headers = {**response.headers, "Content-Range": f"bytes {first}-{last}/{size}"}
+    return replace(response, status=206, body=response.body[first : last + 1], headers=headers)
+
+
 def environment(settings: dict[str, Any]) -> dict[str, str]:
     """Return the environment by which worker processes learn their settings."""
     return {**os.environ, VARIABLE: json.dumps(settings)}
 
 
 def from_environment() -> Starlette:
-    """Return the application that `server` described in the environment (worker processes)."""
+    """Return the application that `server` described in the environment."""
+    workers = int(json.loads(os.environ[VARIABLE]).get("workers", 1))
+    if workers > 1:
+        from .dispatch import Dispatcher
+
+        return _application(Dispatcher(workers, os.environ))
     from . import memory
 
     memory.keep_little()
+    return _application(endpoint_of())
+
+
+def endpoint_of() -> Endpoint:
+    """Return the endpoint that `server` described in the environment."""
     settings = json.loads(os.environ[VARIABLE])
 
     def place(name: str) -> Path | None:
         return None if settings.get(name) is None else Path(settings[name])
 
-    if settings.get("supervised"):
-        from .server import die_with_parent
-
-        die_with_parent()
-    return create_app(
+    return Endpoint(
         Path(settings["catalog"]),
         place("state"),
         token=settings.get("token"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import ipaddress
 import os
 import secrets
@@ -93,7 +92,9 @@ def serve(
     token : str, optional
         What callers must show, as `Authorization: Bearer` or `?key=`.
     workers : int
-        Processes. They share the port, the catalogue and the state; each has its own cache.
+        Processes that compute. They share the catalogue and the state; each has its own cache.
+        With more than one, another process owns the port and gives each request to the worker
+        that has least to do (`dispatch`).
     cache_bytes : int
         Memory for decoded pixels, shared out among the processes.
     imports : Path, optional
@@ -143,18 +144,17 @@ def serve(
         "state": None if state is None else str(Path(state).absolute()),
         "token": token,
         "cache_bytes": cache_bytes // max(1, workers),
-        "supervised": workers > 1,
+        "workers": workers,
         "imports": None if imports is None else str(Path(imports).absolute()),
         "faults": None if faults is None else str(Path(faults).absolute()),
         "deadline": deadline,
         "run": secrets.token_hex(8),
     }
     os.environ[VARIABLE] = environment(settings)[VARIABLE]
-    os.environ.setdefault("GDAL_CACHEMAX", "32")  # MB; decoded blocks are kept by the catalogue
+    os.environ.setdefault("GDAL_CACHEMAX", "64")  # MB; decoded blocks are kept by the catalogue
     config = uvicorn.Config(
         "gee.emulator.app:from_environment",
         factory=True,
-        workers=workers,
         log_level="warning",
         access_log=False,
         timeout_keep_alive=60,
@@ -164,15 +164,7 @@ def serve(
     if ready is not None:
         ready(f"http://{shown}:{bound}")
     try:
-        if workers > 1:
-            from uvicorn.supervisors import Multiprocess
-
-            more: dict[str, Any] = {}
-            if "target" in inspect.signature(Multiprocess).parameters:  # uvicorn before 0.50
-                more["target"] = uvicorn.Server(config).run
-            Multiprocess(config, sockets=[listener], **more).run()
-        else:
-            uvicorn.Server(config).run(sockets=[listener])
+        uvicorn.Server(config).run(sockets=[listener])
     finally:
         listener.close()
 
@@ -197,6 +189,7 @@ def running(
     cache_bytes: int = 256 * 2**20,
     imports: Path | None = None,
     faults: Path | None = None,
+    concurrency: int = 4,
     timeout: float = 60.0,
 ) -> Iterator[str]:
     """Serve a catalogue from a child process for the time of a `with` block.
@@ -216,6 +209,8 @@ def running(
         Folder whose files manifests may name.
     faults : Path, optional
         A YAML file of faults on demand.
+    concurrency : int
+        Requests that one process computes at a time.
     timeout : float
         Seconds to wait for the first answer.
 
@@ -242,6 +237,8 @@ def running(
         str(workers),
         "--cache-bytes",
         str(cache_bytes),
+        "--concurrency",
+        str(concurrency),
         "--parent",
         str(os.getpid()),
     ]

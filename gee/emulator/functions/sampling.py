@@ -228,13 +228,15 @@ def stratified_sample(
         draws = hashed(found.columns[ok], found.rows[ok], seed)
         order = np.lexsort((draws, classes))
         ordered = classes[order]
-        starts = np.nonzero(np.r_[True, ordered[1:] != ordered[:-1]])[0] if len(order) else []
+        if not len(order):
+            return np.empty(0, np.int64)
+        starts = np.nonzero(np.r_[True, ordered[1:] != ordered[:-1]])[0]
         ends = [*starts[1:], len(order)]
         chosen = [
             order[start : min(end, start + wanted.get(int(ordered[start]), count))]
             for start, end in zip(starts, ends, strict=True)
         ]
-        return ok[np.concatenate(chosen)] if chosen else np.empty(0, np.int64)
+        return ok[np.concatenate(chosen)]
 
     def source() -> Iterator[Element]:
         drawn = _drawn(image, area, lattice, evaluator.limits, drop, keep)
