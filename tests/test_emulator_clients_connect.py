@@ -38,9 +38,11 @@ def call(name: str, **arguments: object) -> dict:
         (call("String.length", string="thaw"), 4),
         (call("Date.parse", format="yyyy-MM-dd", date="1970-01-02"), 86_400_000),
     ],
-    ids=lambda case: case["values"]["0"]["functionInvocationValue"]["functionName"]
-    if isinstance(case, dict)
-    else "",
+    ids=lambda case: (
+        case["values"]["0"]["functionInvocationValue"]["functionName"]
+        if isinstance(case, dict)
+        else ""
+    ),
 )
 def test_a_first_value_does_not_load_what_it_does_not_use(
     expression: dict, value: object, tmp_path: Path

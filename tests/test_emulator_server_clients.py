@@ -5,7 +5,6 @@ All pixels here are made up.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import time
@@ -13,95 +12,34 @@ import warnings
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import ee
-import ee.deprecation
 import numpy as np
 import pytest
 import rasterio
 import requests
-from google.auth.credentials import AnonymousCredentials
+from emulator_clients_world import (
+    NORTH,
+    SHAPE,
+    TILE,
+    UTM,
+    World,
+    collection,
+    connected,
+    grid,
+    make_world,
+)
 from PIL import Image
 
 from gee.emulator.catalog import BandData, Catalog
 from gee.emulator.server import running
 from gee.emulator.transport import Transport
 
-DAY = 86_400_000
-UTM = "EPSG:32633"
-NORTH = (10.0, 0.0, 500000.0, 0.0, -10.0, 5000000.0)
-SHAPE = (96, 128)
-HALF = 20037508.342789244
-TILE = (12, 2240, 1475)  # z, x, y of a map tile that one image fills exactly
-
-
-@dataclass
-class World:
-    """A catalogue with known pixels, and the arrays behind it."""
-
-    root: Path
-    dates: list[int]
-    red: np.ndarray  # (time, y, x)
-    nir: np.ndarray
-    clear: np.ndarray
-    dem: np.ndarray
-    tile: np.ndarray
-
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    random = np.random.default_rng(11)
-    root = tmp_path_factory.mktemp("clients") / "catalog"
-    catalog = Catalog(root, writable=True)
-    catalog.put_collection("COPERNICUS/S2_SR_HARMONIZED")
-    dates = [19000 * DAY, 19005 * DAY, 19010 * DAY]
-    red = random.integers(100, 3000, (3, *SHAPE)).astype(np.uint16)
-    nir = random.integers(100, 6000, (3, *SHAPE)).astype(np.uint16)
-    clear = random.random((3, *SHAPE)) > 0.2
-    for n, date in enumerate(dates):
-        catalog.put_image(
-            f"COPERNICUS/S2_SR_HARMONIZED/made_up_{n}",
-            [
-                BandData("B4", red[n], UTM, NORTH, mask=clear[n]),
-                BandData("B8", nir[n], UTM, NORTH, mask=clear[n]),
-            ],
-            {"CLOUDY_PIXEL_PERCENTAGE": 10.0 * n},
-            start_ms=date,
-        )
-    dem = random.normal(500, 100, SHAPE).astype(np.float32)
-    catalog.put_image("users/me/dem", [BandData("elevation", dem, UTM, NORTH)])
-    z, x, y = TILE
-    size = 2 * HALF / 2**z
-    corner = (size / 256, 0.0, -HALF + x * size, 0.0, -size / 256, HALF - y * size)
-    tile = random.integers(0, 256, (256, 256)).astype(np.uint8)
-    catalog.put_image(
-        "users/me/tile",
-        [BandData("b", tile, "EPSG:3857", corner, mask=tile > 50, pyramiding="SAMPLE")],
-    )
-    points = [
-        {
-            "id": f"p{n:04d}",
-            "geometry": {"type": "Point", "coordinates": [15 + n / 1e5, 45]},
-            "properties": {"n": n},
-        }
-        for n in range(25)
-    ]
-    catalog.put_table("users/me/points", points)
-    return World(root, dates, red, nir, clear, dem, tile)
-
-
-@contextlib.contextmanager
-def connected(**options: object) -> Iterator[None]:
-    # Without this the client asks Google for a list of deprecated assets.
-    ee.deprecation.deprecated_assets = {"-": ee.deprecation.DeprecatedAsset("-", None, None, None)}
-    ee.Initialize(credentials=AnonymousCredentials(), project="local-proj", **options)
-    ee.data.setMaxRetries(0)
-    try:
-        yield
-    finally:
-        ee.Reset()
+    return make_world(tmp_path_factory.mktemp("clients") / "catalog")
 
 
 @pytest.fixture(scope="module")
@@ -126,22 +64,6 @@ def client(request: pytest.FixtureRequest, world: World, tmp_path: Path) -> Iter
     with connected(http_transport=transport):
         yield
     transport.close()
-
-
-def grid(row: int, col: int, height: int, width: int) -> dict:
-    a, _, c, _, e, f = NORTH
-    return {
-        "dimensions": {"width": width, "height": height},
-        "affineTransform": {
-            "scaleX": a, "shearX": 0, "translateX": c + a * col,
-            "shearY": 0, "scaleY": e, "translateY": f + e * row,
-        },
-        "crsCode": UTM,
-    }  # fmt: skip
-
-
-def collection() -> ee.ImageCollection:
-    return ee.ImageCollection("COPERNICUS/S2_SR_HARMONIZED")
 
 
 # ---- earthengine-api
@@ -256,7 +178,7 @@ def test_errors_in_earth_engines_words(client: None) -> None:
     with pytest.raises(ee.EEException, match=r"Image\.load: Image asset 'users/me/none' not found"):
         ee.Image("users/me/none").getInfo()
     with pytest.raises(ee.EEException, match="not implemented"):
-        ee.Image("users/me/dem").glcmTexture().getInfo()
+        ee.data.getFeatureViewTilesKey({"assetId": "users/me/points"})
     with pytest.raises(ee.EEException, match=r"Total request size \(\d+ bytes\) must be less"):
         big = grid(0, 0, 5000, 5000)
         ee.data.computePixels(

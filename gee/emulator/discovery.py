@@ -22,7 +22,8 @@ __all__ = ["METHODS", "Method", "algorithms", "document"]
 VERSION = "v1"
 
 _PROJECT = r"projects/[^/]+"
-_ASSET = r"projects/[^/]+/assets/.+"
+# The root itself is asked for with a slash at its end (ee.data.getAssetRootQuota).
+_ASSET = r"projects/[^/]+/assets/.*"
 _RESOURCES = {
     "project": _PROJECT,
     "asset": _ASSET,

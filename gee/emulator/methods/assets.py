@@ -29,12 +29,34 @@ __all__ = [
     "projects_update_config",
 ]
 
+# Shown as a project's quota (guides/quotas); the disk decides what fits.
+_MOST_ASSETS, _MOST_BYTES = 10_000, 250 * 2**30
 OWNER = {"bindings": [{"role": "roles/owner", "members": ["allUsers"]}]}
 
 
 def assets_get(endpoint: Endpoint, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Describe an asset."""
+    """Describe an asset, or the root of a project's."""
+    root = arguments["name"].removesuffix("/")
+    if root.count("/") == 2:
+        return _root_json(endpoint, root)
     return asset_json(endpoint.asset(arguments["name"]))
+
+
+def _root_json(endpoint: Endpoint, root: str) -> dict[str, Any]:
+    """Describe the root folder of a project, with what it holds in bytes and assets."""
+    count = size = 0
+    waiting = [root]
+    while waiting:
+        for child in endpoint.catalog.children(waiting.pop()):
+            count += 1
+            size += child.size_bytes or 0
+            if child.type in ("FOLDER", "IMAGE_COLLECTION"):
+                waiting.append(child.id)
+    quota = {
+        "assetCount": str(count), "maxAssets": str(_MOST_ASSETS),
+        "sizeBytes": str(size), "maxSizeBytes": str(_MOST_BYTES),
+    }  # fmt: skip
+    return {"type": "FOLDER", "name": root, "id": root, "quota": quota}
 
 
 def projects_list_assets(endpoint: Endpoint, arguments: dict[str, Any]) -> dict[str, Any]:
