@@ -199,6 +199,9 @@ def endpoint_of() -> Endpoint:
         cache_bytes=int(settings.get("cache_bytes", 256 * 2**20)),
         imports=place("imports"),
         faults=place("faults"),
-        limits=RequestLimits(deadline=float(settings.get("deadline", 300.0))),
+        limits=RequestLimits(
+            deadline=float(settings.get("deadline", 300.0)),
+            concurrency=int(settings.get("concurrency", RequestLimits.concurrency)),
+        ),
         run=settings.get("run"),
     )

@@ -76,6 +76,7 @@ def serve(
     imports: Path | None = None,
     faults: Path | None = None,
     deadline: float = 300.0,
+    concurrency: int = 4,
     ready: Any = None,
 ) -> None:
     """Serve a catalogue until the process is told to stop.
@@ -103,6 +104,8 @@ def serve(
         A YAML file of faults on demand; see `gee.emulator.faults`.
     deadline : float
         Seconds that an interactive request may take.
+    concurrency : int
+        Requests that one process computes at a time; the others wait.
     ready : callable (url), optional
         Called once the port is bound.
 
@@ -148,6 +151,7 @@ def serve(
         "imports": None if imports is None else str(Path(imports).absolute()),
         "faults": None if faults is None else str(Path(faults).absolute()),
         "deadline": deadline,
+        "concurrency": concurrency,
         "run": secrets.token_hex(8),
     }
     os.environ[VARIABLE] = environment(settings)[VARIABLE]
