@@ -12,7 +12,7 @@ from .. import kernels
 from ..errors import EngineError
 from ..image import BlockNode, HaloNode, Image, full, unique_names
 from ..pixels import Array, Band, Context, Limits, Node, Pixels
-from ..projection import Projection, Window
+from ..projection import Projection, Window, transformer
 from ..types import DOUBLE, FLOAT, PixelType
 from .focal import inner
 from .kernels import Kernel, cells, offsets
@@ -216,7 +216,7 @@ def cumulative_cost(cost: Image, source: Image, most: float, geodetic: bool) -> 
             return [Pixels(np.zeros((1, 1)), np.zeros((1, 1), bool)) for _ in prices]
         steps = _lengths(area, geodetic)
         costs = _least_costs([p.data.astype(float) for p in prices], way, on, steps)
-        near = _nearest_source(area, on, (across, down), geodetic)[shown] <= most
+        near = _nearest_source(area, on, shown, (across, down), geodetic) <= most
         mask = near & np.isfinite(costs[0][shown])
         return [Pixels(np.where(mask, c[shown], 0), mask) for c in costs]
 
@@ -264,15 +264,33 @@ def _lengths(window: Window, geodetic: bool) -> list[Array]:
             np.full((1, 1), unit * math.hypot(a * dc + b * dr, d * dc + e * dr))
             for dr, dc in _STEPS
         ]
-    from .sources import lonlat_of
-
-    lon, lat = (np.broadcast_to(v, window.shape) for v in lonlat_of(window))
-    lon, lat = np.radians(lon), np.radians(lat)
+    # Exact where knots lie, every 3 km or nearer; between them lengths change too slowly to err.
+    knot = 2 ** int(np.clip(math.log2(3000 / window.projection.nominal_scale), 0, 5))
+    rows, columns = (
+        np.arange(start // knot, (start + size) // knot + 2) * knot
+        for start, size in ((window.row, window.height), (window.column, window.width))
+    )
+    cc, rr = np.meshgrid(columns + 0.5, rows + 0.5)
+    lon, lat = _lonlat(window.projection, cc, rr)
     out = []
     for dr, dc in _STEPS:
-        here, there = _pair(dr, dc)
-        out.append(_arc(lon[here], lat[here], lon[there], lat[there]))
+        length = _arc(lon, lat, *_lonlat(window.projection, cc + dc, rr + dr))
+        # All pixels of the window that have the neighbour, from the first one that has it.
+        here = np.ones(window.shape, bool)[_pair(dr, dc)[0]].shape
+        first_row, first_column = window.row, window.column + max(-dc, 0)
+        u, i = np.modf((np.arange(here[0]) + first_row - rows[0]) / knot)
+        v, j = np.modf((np.arange(here[1]) + first_column - columns[0]) / knot)
+        i, j, u = i.astype(int), j.astype(int), u[:, None]
+        lines = length[i] * (1 - u) + length[i + 1] * u
+        out.append(lines[:, j] * (1 - v) + lines[:, j + 1] * v)
     return out
+
+
+def _lonlat(projection: Projection, columns: Array, rows: Array) -> tuple[Array, Array]:
+    """Return longitude and latitude in radians of places on a projection."""
+    x, y = projection.to_crs(columns, rows)
+    lon, lat = transformer(projection.crs, "EPSG:4326").transform(x, y)
+    return np.radians(lon), np.radians(lat)
 
 
 def _arc(lon: Array, lat: Array, lon2: Array, lat2: Array) -> Array:
@@ -367,21 +385,28 @@ def _step_lengths(
     return out
 
 
-def _nearest_source(area: Window, on: Array, pixel: tuple[float, float], geodetic: bool) -> Array:
-    """Return metres in a straight line to the nearest source."""
+def _nearest_source(
+    area: Window,
+    on: Array,
+    shown: tuple[slice, slice],
+    pixel: tuple[float, float],
+    geodetic: bool,
+) -> Array:
+    """Return metres in a straight line to the nearest source, of a part of an area."""
     from scipy import ndimage
 
-    rows, columns = ndimage.distance_transform_edt(
+    found = ndimage.distance_transform_edt(
         ~on, sampling=(pixel[1], pixel[0]), return_distances=False, return_indices=True
     )
+    rows, columns = (v[shown] for v in found)
+    r, c = np.mgrid[shown]
+    projection = area.projection
     if geodetic:
-        from .sources import lonlat_of
-
-        lon, lat = (np.radians(np.broadcast_to(v, area.shape)) for v in lonlat_of(area))
-        return _arc(lon, lat, lon[rows, columns], lat[rows, columns])
-    a, b, _, d, e, _ = area.projection.transform
-    unit = area.projection.nominal_scale / math.sqrt(abs(a * e - b * d))
-    dr = rows - np.arange(area.height)[:, None]
-    dc = columns - np.arange(area.width)[None, :]
+        here = _lonlat(projection, area.column + c + 0.5, area.row + r + 0.5)
+        there = _lonlat(projection, area.column + columns + 0.5, area.row + rows + 0.5)
+        return _arc(*here, *there)
+    a, b, _, d, e, _ = projection.transform
+    unit = projection.nominal_scale / math.sqrt(abs(a * e - b * d))
+    dr, dc = rows - r, columns - c
     out: Array = unit * np.hypot(a * dc + b * dr, d * dc + e * dr)
     return out
