@@ -203,7 +203,7 @@ def flooded(ground: np.ndarray, outside: float) -> np.ndarray:
     "Water rises from the rim inwards over the lowest way (priority flood, Barnes 2014)."
     height, width = ground.shape
     out = np.full(ground.shape, np.inf)
-    heap = []
+    heap: list[tuple[float, int, int]] = []
     for r in range(height):
         for c in range(width):
             if r in (0, height - 1) or c in (0, width - 1):

@@ -53,6 +53,7 @@ _FAMILIES = (
     "filters",
     "focal",
     "geometries",
+    "interpolation",
     "joins",
     "kernels",
     "learners",

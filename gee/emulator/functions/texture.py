@@ -174,7 +174,9 @@ def _of_offset(
 
     some = None if ok is None else taken(ok, (0, 0)) & taken(ok, offset)
     found = cooccurrence(taken(data, (0, 0)), taken(data, offset), some)
-    has: Array = np.ones(found.shape[1], bool) if some is None else some.any(axis=1)
+    has = np.ones(found.shape[1], bool)
+    if some is not None:
+        has = np.asarray(some.any(axis=1))
     return found, has
 
 
