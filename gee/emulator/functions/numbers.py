@@ -148,12 +148,10 @@ def parse(text: str, radix: int) -> Number:
         raise EngineError(f"Radix {radix} is not within 2 and 36.")
     problem = EngineError(f"Cannot parse '{text}' as a number with radix {radix}.")
     if radix != 10:
-        if not re.fullmatch(r"[+-]?[0-9a-zA-Z]+", text):
+        digits = re.fullmatch(r"[+-]?([0-9a-zA-Z]+)", text)
+        if digits is None or any(int(d, 36) >= radix for d in digits[1]):
             raise problem
-        try:
-            whole = int(text, radix)
-        except ValueError:
-            raise problem from None
+        whole = int(text, radix)
         if not -(2**63) <= whole < 2**63:
             raise problem
         return whole
