@@ -109,9 +109,9 @@ def overlap(x: Array, y: Array, column: Array, row: Array) -> Iterator[Array]:
     for k in range(4):
         x0, y0, x1, y1 = x[k], y[k], x[(k + 1) % 4], y[(k + 1) % 4]
         a, b = np.clip(x0, column, column + 1), np.clip(x1, column, column + 1)
-        run = x1 - x0
-        slope = np.divide(y1 - y0, run, out=np.zeros(np.shape(run)), where=run != 0)
-        edges.append((b - a, y0 + slope * (a - x0), y0 + slope * (b - x0)))
+        run = np.where(np.abs(x1 - x0) < 1e-12, 1.0, x1 - x0)
+        left, right = ((np.clip((v - x0) / run, 0, 1)) for v in (a, b))
+        edges.append((b - a, y0 + (y1 - y0) * left, y0 + (y1 - y0) * right))
 
     def above(line: Array) -> Array:
         total = np.zeros(np.shape(line))

@@ -84,13 +84,15 @@ def _area(window: Window) -> list[Pixels]:
 def _jacobian(window: Window) -> tuple[Array, Array, Array, Array]:
     """Return degrees per pixel: lon and lat along x, lon and lat along y.
 
-    Differences over eight pixels at every eighth global pixel, interpolated between:
-    map scale changes far too slowly for that to matter.
+    Exact at knots of at most 64 pixels and 10 km, interpolated between: map scale changes far
+    too slowly for that to matter. Small pixels are measured over eight, for the digits.
     """
-    step = 64
+    step = 2 ** int(np.clip(np.log2(10_000 / window.projection.nominal_scale), 0, 6))
+    reach = 4.0 if step == 64 else 0.5
     rows = np.arange(window.row // step, (window.row + window.height) // step + 2) * step
     cols = np.arange(window.column // step, (window.column + window.width) // step + 2) * step
-    cc, rr = np.meshgrid(cols.astype(float), rows.astype(float))
+    # Knots are middles of pixels.
+    cc, rr = np.meshgrid(cols + 0.5, rows + 0.5)
     change = transformer(window.projection.crs, "EPSG:4326")
 
     def at(dc: float, dr: float) -> tuple[Array, Array]:
@@ -99,13 +101,13 @@ def _jacobian(window: Window) -> tuple[Array, Array, Array, Array]:
         return np.asarray(lon), np.asarray(lat)
 
     out = []
-    for dc, dr in ((4.0, 0.0), (0.0, 4.0)):
+    for dc, dr in ((reach, 0.0), (0.0, reach)):
         ahead, behind = at(dc, dr), at(-dc, -dr)
         turn = ahead[0] - behind[0]
         turn -= 360 * np.round(turn / 360)
-        out += [turn / 8, (ahead[1] - behind[1]) / 8]
-    i = (np.arange(window.row, window.row + window.height) + 0.5 - rows[0]) / step
-    j = (np.arange(window.column, window.column + window.width) + 0.5 - cols[0]) / step
+        out += [turn / (2 * reach), (ahead[1] - behind[1]) / (2 * reach)]
+    i = (np.arange(window.row, window.row + window.height) - rows[0]) / step
+    j = (np.arange(window.column, window.column + window.width) - cols[0]) / step
     i0, j0 = i.astype(int), j.astype(int)
     u, v = (i - i0)[:, None], (j - j0)[None, :]
     grids = [
