@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import json
 import math
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
+from .budget import reserve
 from .errors import EngineError
 from .image import Element, Image
 from .values import (
@@ -25,7 +27,7 @@ from .values import (
     type_name,
 )
 
-__all__ = ["to_json"]
+__all__ = ["text_key", "to_json"]
 
 _MOST_ELEMENTS = 5000
 
@@ -37,8 +39,11 @@ def to_json(value: Any) -> Any:
     if isinstance(value, (int, float, np.number)):
         return _json_number(value)
     if isinstance(value, (list, tuple)):
+        # Lists that hold one list many times are small until they are written out.
+        reserve(len(value), 400)
         return [to_json(v) for v in value]
     if isinstance(value, dict):
+        reserve(len(value), 400)
         return {str(k): to_json(v) for k, v in value.items()}
     if isinstance(value, Image):
         return _image_json(value)
@@ -70,6 +75,13 @@ def to_json(value: Any) -> Any:
     if shown is not None:
         return to_json(shown())
     raise EngineError(f"A value of type {type_name(value)} cannot be shown as JSON.")
+
+
+def text_key(value: Any) -> str:
+    """Return a text that equal values share and others do not, in bounded time."""
+    if isinstance(value, (list, dict)):
+        return json.dumps(to_json(value), sort_keys=True)
+    return repr(value)
 
 
 def _json_number(value: Any) -> Any:

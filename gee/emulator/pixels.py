@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["Band", "Context", "Limits", "Node", "Pixels", "compute_pixels", "render"]
 
 Array = NDArray[Any]
-# More than the simplest image gives on four cores; what takes longer at this speed is refused.
-PIXELS_PER_SECOND = 100e6
+# About what the simplest image gives; what would take longer than the deadline is refused.
+PIXELS_PER_SECOND = 20e6
 # Depth of recursion at which a chain of pixelwise nodes is computed from its far end.
 _CHAIN = 400
 

@@ -131,6 +131,11 @@ class Program:
                 f"Unrecognized arguments {sorted(unknown)} to function: {name}({{"
                 f"{', '.join(a.name for a in signature.arguments)}}})."
             )
+        for argument in signature.arguments:
+            if not argument.optional and argument.name not in codes:
+                raise EngineError(
+                    f"Parameter '{argument.name}' is required and may not be null.", function=name
+                )
         evaluator = self.evaluator
         slots = [
             (a, codes.get(a.name), converter(name, a, evaluator), _default(a, evaluator))
@@ -164,7 +169,7 @@ class Program:
                     # Doubling in a loop grows step by step, each of them small.
                     reserve(len(made))
                 elif kind is str:
-                    reserve(len(made), 1)
+                    reserve(len(made), 4)
                 elif kind is Array:
                     reserve(made.values.size, 32)
                 return made

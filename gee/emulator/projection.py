@@ -9,6 +9,7 @@ an output was cut into tiles.
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -235,7 +236,7 @@ class Projection:
             return Projection(
                 value.get("crs") or value["wkt"], tuple(value.get("transform", (1, 0, 0, 0, 1, 0)))
             )
-        raise EngineError(f"Cannot convert {value!r} to a projection.")
+        raise EngineError(f"Cannot convert {reprlib.repr(value)} to a projection.")
 
     @staticmethod
     def combine(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -110,7 +111,7 @@ class PixelType:
                 value.get("max"),
                 int(value.get("dimensions", 0)),
             )
-        raise EngineError(f"Cannot convert {value!r} to a pixel type.")
+        raise EngineError(f"Cannot convert {reprlib.repr(value)} to a pixel type.")
 
     def union(self, other: PixelType) -> PixelType:
         """Return the smallest type that holds both ([A] Image.add, Image.where)."""

@@ -330,6 +330,8 @@ class Filter:
         How far two that match are apart.
     shown : dict
         The arguments, as ``getInfo`` shows them.
+    size : int
+        Number of tests in it; filters that are put together with themselves double.
     """
 
     name: str
@@ -337,6 +339,11 @@ class Filter:
     match: Callable[[Any, Any], bool] | None = None
     measure: Callable[[Any, Any], float] | None = None
     shown: dict[str, Any] = field(default_factory=dict)
+    size: int = 1
+
+    def __post_init__(self) -> None:
+        if self.size > 10_000:
+            raise EngineError(f"Filter has too many parts ({self.size} > 10000).")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from ..cells import concatenated
 from ..errors import EngineError
 from ..geometry import Geometry, union_of
 from ..image import Element, Image, masked_band, unique_names
+from ..jsonvalues import text_key
 from ..pixels import Band, Context, Node, Pixels
 from ..projection import WGS84, Projection, Window
 from ..reducers import Reducer, named_reducer
@@ -79,6 +80,10 @@ def compare_key(value: Any) -> tuple[int, Any]:
     if isinstance(value, str):
         return (1, value)
     return (2, "")
+
+
+def _text(value: Any) -> str:
+    return text_key(value) if isinstance(value, (list, dict)) else str(value)
 
 
 @function("Collection.limit")
@@ -164,7 +169,7 @@ def distinct(items: Collection, properties: Any) -> Collection:
     def source() -> Iterator[Element]:
         seen = set()
         for item in items:
-            key = repr([_value(item, n) for n in names])
+            key = repr([text_key(_value(item, n)) for n in names])
             if key not in seen:
                 seen.add(key)
                 yield item
@@ -207,7 +212,7 @@ def random_column(
     from scipy import special
 
     def draw(item: Element) -> float:
-        text = repr([seed, [str(item.properties.get(k)) for k in keys]]).encode()
+        text = repr([seed, [_text(item.properties.get(k)) for k in keys]]).encode()
         raw = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
         uniform = (raw >> 11) * 2.0**-53
         if distribution == "normal":

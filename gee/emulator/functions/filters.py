@@ -306,6 +306,7 @@ def every(filters: list[Filter]) -> Filter:
         lambda a, b: all(_matcher(f)(a, b) for f in filters),
         next((f.measure for f in filters if f.measure is not None), None),
         {"filters": filters},
+        sum(f.size for f in filters),
     )
 
 
@@ -317,6 +318,7 @@ def some(filters: list[Filter]) -> Filter:
         lambda item: any(f.test(item) for f in filters),
         lambda a, b: any(_matcher(f)(a, b) for f in filters),
         shown={"filters": filters},
+        size=sum(f.size for f in filters),
     )
 
 
@@ -328,6 +330,7 @@ def inverse(one: Filter) -> Filter:
         lambda item: not one.test(item),
         lambda a, b: not _matcher(one)(a, b),
         shown={"filter": one},
+        size=one.size + 1,
     )
 
 

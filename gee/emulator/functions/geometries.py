@@ -8,6 +8,7 @@ ellipsoid.
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -54,7 +55,7 @@ def _pairs(values: Any) -> list[tuple[float, float]]:
         elif isinstance(value, (list, tuple)) and len(value) >= 2:
             out.append((_coordinate(value[0]), _coordinate(value[1])))
         else:
-            raise EngineError(f"Invalid coordinates: {value!r}.")
+            raise EngineError(f"Invalid coordinates: {reprlib.repr(value)}.")
     return out
 
 
@@ -62,7 +63,7 @@ def _coordinate(value: Any) -> float:
     if isinstance(value, str) and value in ("Infinity", "-Infinity"):
         return float(value)
     if not isinstance(value, (int, float)):
-        raise EngineError(f"Invalid coordinate: {value!r}.")
+        raise EngineError(f"Invalid coordinate: {reprlib.repr(value)}.")
     return float(value)
 
 

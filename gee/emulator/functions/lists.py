@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ..budget import reserve
+from ..budget import reserve, tick
 from ..errors import EngineError
 from ..geometry import Geometry, parse_geojson
 from ..image import Element
+from ..jsonvalues import text_key
 from ..reducers import Reducer
 from ..values import Array, Collection, Feature, Filter, Function, type_name
 from ._java import pattern_of
@@ -27,7 +28,10 @@ def equal(a: Any, b: Any) -> bool:
     """Return whether two values are equal: numbers by value, lists and dictionaries deeply."""
     if isinstance(a, bool) or isinstance(b, bool):
         return isinstance(a, bool) and isinstance(b, bool) and a == b
+    if a is b and not isinstance(a, float):
+        return True
     if isinstance(a, list) and isinstance(b, list):
+        tick()
         return len(a) == len(b) and all(equal(x, y) for x, y in zip(a, b, strict=True))
     if isinstance(a, dict) and isinstance(b, dict):
         return a.keys() == b.keys() and all(equal(v, b[k]) for k, v in a.items())
@@ -148,6 +152,7 @@ def flatten(items: list[Any]) -> list[Any]:
     out: list[Any] = []
     for item in items:
         out += flatten(item) if isinstance(item, list) else [item]
+    reserve(len(out))
     return out
 
 
@@ -310,6 +315,9 @@ def remove_all(items: list[Any], other: list[Any]) -> list[Any]:
 @function("List.repeat")
 def repeat(value: Any, count: int) -> list[Any]:
     """Return a value many times."""
+    if count < 0:
+        raise EngineError(f"The count must not be negative, not {count}.")
+    reserve(count)
     reserve(max(count, 0))
     if count < 0:
         raise EngineError(f"The count must not be negative. Found {count}.")
@@ -377,7 +385,7 @@ def set_item(items: list[Any], index: int, element: Any) -> list[Any]:
 def shuffle(items: list[Any], seed: Any) -> list[Any]:
     """Shuffle; Earth Engine's order for a seed is not known."""
     out = list(items)
-    random.Random(0 if seed in (None, False) else repr(seed)).shuffle(out)
+    random.Random(0 if seed in (None, False) else text_key(seed)).shuffle(out)
     return out
 
 

@@ -12,13 +12,14 @@ import numpy as np
 import shapely
 
 from ..accumulators import accumulator
+from ..budget import steps
 from ..cells import cell
 from ..errors import EngineError
 from ..geometry import Geometry, covered, fractions
 from ..image import Element, Image
 from ..kernels import valid, weights_of
 from ..pixels import Array, Limits, compute_pixels
-from ..projection import Projection, Window
+from ..projection import Projection, Window, transformer
 from ..reducers import Reducer, scalar, unweighted
 from ..values import Collection, Feature, geometry_of
 from .registry import function
@@ -285,8 +286,6 @@ def get_region(
     transform: list[float] | None,
 ) -> list[list[Any]]:
     """Return a table of pixel values: id, longitude, latitude, time and bands."""
-    from .sources import lonlat_of
-
     images = items.images()
     if not images:
         return []
@@ -300,15 +299,15 @@ def get_region(
         index = image.properties.get("system:index", str(number))
         start = image.properties.get("system:time_start")
         for part in region_pixels(image, geometry, projection, evaluator.limits):
-            keep = part.inside
-            for k in np.nonzero(keep)[0]:
-                row, column = int(part.rows[k]), int(part.columns[k])
-                lon, lat = lonlat_of(Window(projection, column, row, 1, 1))
+            places = np.nonzero(part.inside)[0]
+            x, y = projection.to_crs(part.columns[places] + 0.5, part.rows[places] + 0.5)
+            lons, lats = transformer(projection.crs, "EPSG:4326").transform(x, y)
+            for k, lon, lat in zip(steps(places), lons, lats, strict=True):
                 values = [
                     scalar(v[k]) if m[k] > 0 else None
                     for v, m in zip(part.values, part.masks, strict=True)
                 ]
-                table.append([index, lon.item(), lat.item(), start, *values])
+                table.append([index, float(lon), float(lat), start, *values])
             if len(table) > 1_048_576:
                 raise EngineError("ImageCollection.getRegion: Too many values: > 1048576.")
     return table

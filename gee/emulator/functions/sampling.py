@@ -14,6 +14,7 @@ import numpy as np
 import shapely
 
 from ..accumulators import memory_exceeded
+from ..budget import reserve, steps
 from ..cells import concatenated
 from ..errors import EngineError
 from ..geometry import Geometry
@@ -284,6 +285,9 @@ def sample_regions(
 @function("FeatureCollection.randomPoints")
 def random_points(region: Geometry, count: int, seed: int, margin: Any) -> Collection:
     """Draw points evenly by area in a region."""
+    if count < 0:
+        raise EngineError(f"The number of points must not be negative, not {count}.")
+    reserve(count, 500)
 
     def source() -> list[Element]:
         shape = region.in_crs("EPSG:4326")
@@ -292,7 +296,7 @@ def random_points(region: Geometry, count: int, seed: int, margin: Any) -> Colle
         low, high = np.sin(np.radians([bottom, top]))
         points: list[Any] = []
         shapely.prepare(shape)
-        for _ in range(10_000):
+        for _ in steps(range(10_000), 16):
             if len(points) >= count:
                 break
             lon = random.uniform(left, right, 1024)

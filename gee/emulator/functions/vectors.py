@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,7 +60,7 @@ def _per_feature(value: Any, items: Sequence[Element]) -> list[float | None]:
                 raise EngineError(f"Property '{value}' of a feature is not a number.")
             out.append(float(found) if not isinstance(found, int) else found)
         return out
-    raise EngineError(f"Expected a number or a property name, not {value!r}.")
+    raise EngineError(f"Expected a number or a property name, not {reprlib.repr(value)}.")
 
 
 @function("Image.paint")

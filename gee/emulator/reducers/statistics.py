@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import EngineError
 from ..pixels import Array
 from ..types import UNIT
 from .base import COUNT, Reducer, averaged, numbers, real, same, scalar, unbounded, widen
@@ -189,7 +190,9 @@ def _distinct(columns: list[Any], weights: Array) -> list[Any]:
     column = columns[0]
     if isinstance(column, np.ndarray) and column.dtype != object:
         return [len(np.unique(column))]
-    return [len({repr(scalar(v)) if isinstance(v, (list, dict)) else v for v in column})]
+    from ..jsonvalues import text_key
+
+    return [len({text_key(v) if isinstance(v, (list, dict)) else v for v in column})]
 
 
 def _distinct_pixels(ordered: list[Array], count: Any) -> list[Array]:
@@ -202,6 +205,8 @@ def _distinct_pixels(ordered: list[Array], count: Any) -> list[Array]:
 
 def extremum(largest: bool, inputs: int = 1) -> Reducer:
     """Return the least or the greatest first input, and the inputs beside it."""
+    if not 1 <= inputs <= 1000:
+        raise EngineError(f"numInputs must be at least 1 and at most 1000, not {inputs}.")
     name = "max" if largest else "min"
     outputs = (name,) if inputs == 1 else (name, *(f"{name}{i}" for i in range(1, inputs)))
     return Reducer(
