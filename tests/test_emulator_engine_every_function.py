@@ -94,6 +94,12 @@ VALUES = {
         classProperty=const("label"),
         inputProperties=const(["p"]),
     ),
+    "Clusterer": call(
+        "Clusterer.train",
+        clusterer=call("Clusterer.wekaKMeans", nClusters=const(2)),
+        features=TABLE,
+        inputProperties=const(["p"]),
+    ),
     "Join": call("Join.saveAll", matchesKey=const("m")),
     "ConfusionMatrix": call(
         "Collection.errorMatrix",

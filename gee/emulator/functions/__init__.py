@@ -68,6 +68,7 @@ _FAMILIES = (
     "regions",
     "resolution",
     "sampling",
+    "segmentation",
     "sources",
     "spectral",
     "strings",
