@@ -1,0 +1,256 @@
+"""What the slope correction leaves of the relief, and how well layover and shadow are found.
+
+    python benchmarks/slope_correction.py [--seed 1] [--rows 512] [--cols 768]
+
+1. On the made-up valley, whose radar equation is not the correction's own: backscatter over
+   vegetation on slopes, by the direction they face relative to the radar, with no correction and
+   with the volume and the surface model; amplitude of the wave that fits it best (dB).
+2. On a made-up massif with steep flanks: layover and shadow of the slope itself, and cast shadow,
+   against rays traced through the same heights. Layover that comes from ground in front or behind
+   (passive) is only reported: no mask of the script finds it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import ee
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from scipy import ndimage
+
+from gee.config import BackendConfig
+from gee.emulator.catalog import BandData, Catalog
+from gee.grids import crs_code, crs_transform
+from gee.scripts import sentinel1, terrain
+from gee.session import connect
+from thawslump.demo import prepare
+from thawslump.grid import lonlat_bounds
+from thawslump.pipeline import run as run_pipeline
+from thawslump.site import Site
+
+Array = NDArray[Any]
+PASSES = ("ASCENDING", "DESCENDING")
+
+
+def pixels(image: ee.Image, grid: GeoBox) -> dict[str, Array]:
+    """Compute an image on a grid, in requests of 256 x 256; NaN where masked."""
+    rows, cols = grid.shape
+    found: dict[str, Array] = {}
+    for row in range(0, rows, 256):
+        for col in range(0, cols, 256):
+            part = grid[row : min(row + 256, rows), col : min(col + 256, cols)]
+            a = part.transform
+            answer = ee.data.computePixels(
+                {
+                    "expression": image.toFloat().unmask(-99999, False),
+                    "fileFormat": "NUMPY_NDARRAY",
+                    "grid": {
+                        "dimensions": {"width": part.shape[1], "height": part.shape[0]},
+                        "affineTransform": {
+                            "scaleX": a.a,
+                            "shearX": 0,
+                            "translateX": a.c,
+                            "shearY": 0,
+                            "scaleY": a.e,
+                            "translateY": a.f,
+                        },
+                        "crsCode": crs_code(grid),
+                    },
+                }
+            )
+            for name in answer.dtype.names:
+                whole = found.setdefault(name, np.full(grid.shape, np.nan, np.float32))
+                values = np.where(answer[name] == -99999, np.nan, answer[name])
+                whole[row : row + part.shape[0], col : col + part.shape[1]] = values
+    return found
+
+
+def amplitude(values: Array, facing: Array) -> float:
+    """Return the amplitude of the best wave over directions, each direction counting alike."""
+    bins = np.floor(facing / 10).astype(int) % 36
+    means = np.array([np.nanmean(values[bins == n]) for n in range(36) if (bins == n).sum() > 30])
+    at = np.radians([10 * n + 5 for n in range(36) if (bins == n).sum() > 30])
+    design = np.column_stack([np.ones_like(at), np.cos(at), np.sin(at)])
+    _, x, y = np.linalg.lstsq(design, means, rcond=None)[0]
+    return float(math.hypot(x, y))
+
+
+def valley(seed: int, shape: tuple[int, int]) -> dict[str, Any]:
+    """Amplitudes over vegetation by pass, polarisation and model."""
+    report: dict[str, Any] = {}
+    kept: list[tuple[dict[str, dict[str, Array]], Array, Array]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        workspace = prepare(Path(folder) / "demo", seed=seed, shape=shape)
+        run_pipeline(workspace, until="valley")
+        pattern = next(site for site in workspace.sites.values() if site.pre is not None)
+        grids = [site.grid() for site in workspace.sites.values()]
+        west = min(g.transform.c for g in grids)
+        north = max(g.transform.f for g in grids)
+        east = max(g.transform.c + 10 * g.shape[1] for g in grids)
+        south = min(g.transform.f - 10 * g.shape[0] for g in grids)
+        grid = GeoBox(
+            (int((north - south) / 10), int((east - west) / 10)),
+            Affine(10, 0, west, 0, -10, north),
+            grids[0].crs,
+        )
+        fixed = pattern.model_dump(
+            exclude={"name", "role", "bounds", "outlines", "orbit_pass", "slope_correction"}
+        )
+        with connect(BackendConfig(), workspace.catalog):
+            for direction in PASSES:
+                sites = {
+                    model: Site(
+                        name="valley",
+                        role="area",
+                        bounds=lonlat_bounds(grid),
+                        orbit_pass=direction,
+                        slope_correction=model,
+                        **fixed,
+                    )
+                    for model in ("none", "volume", "surface")
+                }
+                site = sites["none"]
+                assert site.pre is not None
+                first = ee.Image(sentinel1.collection(site, site.pre).first())
+                look = math.degrees(sentinel1.look_direction(first, site).getInfo()) % 360
+                ground = pixels(
+                    ee.Image.cat(
+                        [
+                            terrain.slope(site),
+                            terrain.aspect(site),
+                            sentinel1.vegetated(site).rename("plants"),
+                        ]
+                    ),
+                    grid,
+                )
+                images = {
+                    model: pixels(sentinel1.composite(each, site.pre), grid)
+                    for model, each in sites.items()
+                }
+                seen = np.isfinite(images["volume"]["VH"]) & np.isfinite(ground["aspect"])
+                chosen = seen & (ground["plants"] == 1) & (ground["slope"] > 8)
+                facing = (ground["aspect"] - look) % 360
+                rows: dict[str, Any] = {
+                    name: {
+                        model: round(amplitude(found[name][chosen], facing[chosen]), 3)
+                        for model, found in images.items()
+                    }
+                    for name in sentinel1.POLARISATIONS
+                }
+                rows["pixels"] = int(chosen.sum())
+                rows["VH_volume_over_none"] = round(rows["VH"]["volume"] / rows["VH"]["none"], 3)
+                report[direction] = rows
+                kept.append((images, chosen, ground["aspect"]))
+    # What grows on a slope depends on the side it faces, with or without a radar; between two
+    # passes over the same ground that cancels, and what is left is geometry.
+    (ascending, first_chosen, aspect), (descending, second_chosen, _) = kept
+    both = first_chosen & second_chosen
+    apart = {
+        model: round(
+            amplitude((ascending[model]["VH"] - descending[model]["VH"])[both], aspect[both]), 3
+        )
+        for model in ("none", "volume", "surface")
+    }
+    report["VH ascending minus descending"] = {
+        **apart,
+        "volume_over_none": round(apart["volume"] / apart["none"], 3),
+    }
+    return report
+
+
+def f1(found: Array, truth: Array) -> float:
+    """Return the F1 of a mask."""
+    hit = (found & truth).sum()
+    return float(2 * hit / (found.sum() + truth.sum()))
+
+
+def massif(theta: float = 38.0, size: int = 240) -> dict[str, Any]:
+    """Masks on a steep made-up massif against rays; the radar looks from the east."""
+    step = 30.0
+    grid = GeoBox((size, size), Affine(step, 0, 500_000, 0, -step, 6_700_000), "EPSG:32633")
+    y, x = np.mgrid[:size, :size] * step
+    dice = np.random.default_rng(3)
+    heights = np.zeros((size, size))
+    for _ in range(14):
+        at = dice.uniform(0.2, 0.8, 2) * size * step
+        wide, high = dice.uniform(250, 700), dice.uniform(500, 1500)
+        heights = np.maximum(
+            heights, high * np.exp(-np.hypot(x - at[0], y - at[1]) / wide)
+        )  # cones with rounded feet: flanks from 20 to 65 degrees
+    heights = ndimage.gaussian_filter(heights, 1.5).astype(np.float32)
+    # A track so far away that rays are parallel; it is in the east.
+    angle_rad = math.radians(theta)
+    facing = np.arctan(-np.gradient(heights, step, axis=1))  # ground that falls to the east
+    steep = facing >= angle_rad
+    averted = facing <= angle_rad - math.pi / 2
+    hidden = np.zeros_like(steep)
+    for far in range(1, size):
+        beam = heights[:, far:] - far * step / math.tan(angle_rad)
+        hidden[:, : size - far] |= beam > heights[:, : size - far]
+    # Distance to the satellite; where it does not shrink eastwards, echoes fall together.
+    distance = -(x * math.sin(angle_rad) + heights * math.cos(angle_rad))
+    nearest = np.minimum.accumulate(distance, axis=1)
+    farthest = np.maximum.accumulate(distance[:, ::-1], axis=1)[:, ::-1]
+    folded = (distance > nearest + 1e-6) | (distance < farthest - 1e-6)
+    with tempfile.TemporaryDirectory() as folder:
+        catalog = Catalog(Path(folder), writable=True)
+        catalog.put_image(
+            "users/a/massif", [BandData("h", heights, "EPSG:32633", tuple(crs_transform(grid)))]
+        )
+        inner = grid[20:-20, 20:-20]
+        with connect(BackendConfig(), Path(folder)):
+            site = Site(
+                name="massif",
+                role="area",
+                bounds=lonlat_bounds(inner),
+                resolution=30,
+                crs="EPSG:32633",
+                sources={"dem": "users/a/massif"},
+                pre={"start": "2020-06-01", "end": "2020-09-01"},
+                post={"start": "2021-06-01", "end": "2021-09-01"},
+            )
+            angle = ee.Image.constant(math.radians(theta))
+            geometry = sentinel1.terrain_geometry(
+                angle, terrain.gradient(site), ee.Number(math.pi / 2)
+            )
+            cast = sentinel1.cast_shadow(site, ee.Number(theta), ee.Number(90), 200)
+            found = pixels(
+                geometry.select(["layover", "shadow"]).addBands(cast.rename("cast")), grid
+            )
+    inside = np.s_[20:-20, 20:-20]
+    ours = {name: found[name][inside] > 0.5 for name in ("layover", "shadow", "cast")}
+    return {
+        "layover_of_the_slope_f1": round(f1(ours["layover"], steep[inside]), 3),
+        "shadow_of_the_slope_f1": round(f1(ours["shadow"], averted[inside]), 3),
+        "cast_shadow_f1": round(f1(ours["cast"] | ours["shadow"], (hidden | averted)[inside]), 3),
+        "pixels": int(hidden[inside].size),
+        "share_layover_of_the_slope": round(float(steep[inside].mean()), 4),
+        "share_shadow_of_the_slope": round(float(averted[inside].mean()), 4),
+        "share_cast_shadow": round(float(hidden[inside].mean()), 4),
+        "share_passive_layover_not_found": round(float((folded & ~steep)[inside].mean()), 4),
+        "steepest_degrees": round(
+            float(np.degrees(np.arctan(np.hypot(*np.gradient(heights, step)))).max()), 1
+        ),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--rows", type=int, default=512)
+    parser.add_argument("--cols", type=int, default=768)
+    options = parser.parse_args()
+    report = {"massif": massif(), "valley": valley(options.seed, (options.rows, options.cols))}
+    print(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()
