@@ -289,9 +289,11 @@ def mapped(items: list[Any], algorithm: Function, drop_nulls: bool) -> list[Any]
 @function("List.reduce")
 def reduce(items: list[Any], reducer: Reducer) -> Any:
     """Reduce the elements; rows of a reducer with several inputs are lists."""
-    if reducer.inputs == 1 and reducer.name != "disaggregate":
+    if reducer.inputs == 1:
         columns: list[Any] = [items]
     else:
+        if not all(isinstance(row, list) and len(row) == reducer.inputs for row in items):
+            raise EngineError(f"Need lists of {reducer.inputs} values for the reducer's inputs.")
         columns = [[row[k] for row in items] for k in range(reducer.inputs)]
     values = reducer.reduce(columns)
     if len(reducer.outputs) == 1:
