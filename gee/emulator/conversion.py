@@ -34,7 +34,7 @@ from .values import (
 if TYPE_CHECKING:
     from .evaluate import Evaluator
 
-__all__ = ["coerce", "converter"]
+__all__ = ["coerce", "converter", "numbers"]
 
 
 def converter(function: str, argument: Argument, evaluator: Evaluator) -> Callable[[Any], Any]:
@@ -196,11 +196,40 @@ def _float(value: Any, of: str, evaluator: Evaluator) -> float:
     return float(_number(value, of, evaluator))
 
 
-def _integer(value: Any, of: str, evaluator: Evaluator) -> int:
-    number = _number(value, of, evaluator)
-    if isinstance(number, float) and not math.isfinite(number):
-        raise EngineError(f"Cannot convert {number} to an integer.")
-    return int(number)
+def numbers(value: Any, what: str) -> list[float]:
+    """Return the numbers of a list whose elements no type tells.
+
+    Raises
+    ------
+    EngineError
+        An element is no number; ``what`` names the list.
+    """
+    found = value.values.ravel().tolist() if isinstance(value, Array) else value
+    found = found if isinstance(found, (list, tuple)) else [found]
+    out = []
+    for item in found:
+        if isinstance(item, Array) and item.values.size == 1:
+            item = item.values.item()
+        if isinstance(item, (bool, int, float, np.number)):
+            out.append(float(item))
+        else:
+            raise EngineError(f"{what} must be numbers; found {type_name(item)}.")
+    return out
+
+
+def _integer_of(bits: int) -> Callable[[Any, str, Evaluator], int]:
+    least, most = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+
+    def convert(value: Any, of: str, evaluator: Evaluator) -> int:
+        number = _number(value, of, evaluator)
+        if isinstance(number, float) and not math.isfinite(number):
+            raise EngineError(f"Cannot convert {number} to an integer.")
+        whole = int(number)
+        if not least <= whole <= most:
+            raise EngineError(f"{number:g} is no integer of {bits} bits.")
+        return whole
+
+    return convert
 
 
 def _string(value: Any, of: str, evaluator: Evaluator) -> str:
@@ -354,8 +383,8 @@ _CONVERTERS: dict[str, Callable[[Any, str, Evaluator], Any]] = {
     "Geometry": _geometry,
     "Number": _number,
     "Float": _float,
-    "Integer": _integer,
-    "Long": _integer,
+    "Integer": _integer_of(32),
+    "Long": _integer_of(64),
     "String": _string,
     "Boolean": _boolean,
     "List": _list,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..cells import cast, chosen, is_cells
+from ..conversion import numbers
 from ..errors import EngineError
 from ..geometry import Geometry, union_of
 from ..image import ClipNode, Image, MapNode, PixelsNode, constant, geometry_mask
@@ -15,7 +16,6 @@ from ..kernels import both, valid
 from ..pixels import Array, Band, Context, Node, Pixels
 from ..projection import Window
 from ..types import DOUBLE, PixelType
-from ..values import Array as ArrayValue
 from ..values import Collection, Feature
 from .registry import function
 
@@ -294,10 +294,7 @@ def blend(bottom: Image, top: Image) -> Image:
 
 
 def _table(values: Any) -> Array:
-    if isinstance(values, ArrayValue):
-        return values.values
-    flat = [v.values.item() if isinstance(v, ArrayValue) else v for v in values]
-    return np.asarray([float(v) for v in flat])
+    return np.asarray(numbers(values, "Values to remap"))
 
 
 @function("Image.remap")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..conversion import numbers
 from ..errors import EngineError
 from ..expressions import apply, free_names, parse
 from ..image import Image, MapNode, PixelsNode
@@ -101,7 +102,7 @@ def colours(palette: Any) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """Return (n, 3) bytes of CSS names and hexadecimal colours."""
     from matplotlib import colors  # the one table of CSS names among the requirements
 
-    entries = [palette] if isinstance(palette, str) else list(palette)
+    entries = palette if isinstance(palette, list) else [palette]
     entries = [e for part in entries for e in str(part).replace(" ", "").split(",")]
     out = []
     for entry in entries:
@@ -122,10 +123,11 @@ def _numbers(value: Any, count: int) -> list[float] | None:
     if value is None:
         return None
     if isinstance(value, str):
-        value = [float(v) for v in value.split(",")]
-    if isinstance(value, (int, float)):
-        value = [value]
-    values = [float(v) for v in value]
+        try:
+            value = [float(v) for v in value.split(",")]
+        except ValueError:
+            raise EngineError(f"Expected numbers, found '{value[:80]}'.") from None
+    values = numbers(value, "Visualization parameters")
     if len(values) == 1:
         return values * count
     if len(values) != count:
