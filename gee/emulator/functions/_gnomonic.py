@@ -22,6 +22,8 @@ Floats = NDArray[np.float64]
 
 # Farther from the centre the plane stretches more than thirtyfold.
 _LEAST_COSINE = 0.17
+# Some micrometres on the ground.
+_NEAR = 1e-12
 
 
 class Gnomonic:
@@ -40,6 +42,8 @@ class Gnomonic:
         self._east = east / np.linalg.norm(east)
         self._north = np.cross(centre, self._east)
         self._known: dict[tuple[float, float], tuple[float, float]] = {}
+        self._tree: shapely.STRtree | None = None
+        self._degrees: list[tuple[float, float]] = []
         self._longitude = float(np.degrees(np.arctan2(centre[1], centre[0])))
 
     def forward(self, shape: BaseGeometry) -> BaseGeometry:
@@ -48,7 +52,44 @@ class Gnomonic:
 
     def back(self, shape: BaseGeometry) -> BaseGeometry:
         """Return a shape of the plane in degrees."""
-        return shapely.transform(shape, self._back)
+        return shapely.transform(self._tidied(shape), self._back)
+
+    def _tidied(self, shape: BaseGeometry) -> BaseGeometry:
+        """Drop new vertices in the middle of straight edges.
+
+        Edges on one great circle differ by the rounding of their ends and cross somewhere.
+        """
+        if shape.geom_type == "Polygon":
+            rings = [self._straightened(r) for r in (shape.exterior, *shape.interiors)]
+            return shapely.Polygon(rings[0], rings[1:]) if rings[0] is not None else shape
+        if shape.geom_type in ("MultiPolygon", "GeometryCollection"):
+            return type(shape)([self._tidied(part) for part in shape.geoms])
+        return shape
+
+    def _straightened(self, ring: BaseGeometry) -> Floats | None:
+        xy: Floats = shapely.get_coordinates(ring)[:-1]
+        if len(xy) < 4:
+            return np.vstack([xy, xy[:1]]) if len(xy) else None
+        before, after = np.roll(xy, 1, axis=0), np.roll(xy, -1, axis=0)
+        along, out = after - before, xy - before
+        length = np.hypot(along[:, 0], along[:, 1])
+        off = np.abs(along[:, 0] * out[:, 1] - along[:, 1] * out[:, 0])
+        new = np.array([self._nearest(place) is None for place in map(tuple, xy)])
+        keep = ~(new & (off <= _NEAR * length))
+        kept = xy[keep] if keep.sum() >= 3 else xy
+        return np.vstack([kept, kept[:1]])
+
+    def _nearest(self, place: tuple[float, float]) -> tuple[float, float] | None:
+        """Return the degrees of a vertex at a place, but for rounding."""
+        found = self._known.get(place)
+        if found is None and self._known:
+            if self._tree is None:
+                self._tree = shapely.STRtree(shapely.points(list(self._known)))
+                self._degrees = list(self._known.values())
+            x, y = place
+            near = self._tree.query(shapely.box(x - _NEAR, y - _NEAR, x + _NEAR, y + _NEAR))
+            found = self._degrees[int(near[0])] if len(near) else None
+        return found
 
     def _forward(self, degrees: Floats) -> Floats:
         if not len(degrees):
@@ -56,6 +97,7 @@ class Gnomonic:
         vectors = _vectors(degrees)
         depth = vectors @ self._centre
         plane = np.column_stack([vectors @ self._east / depth, vectors @ self._north / depth])
+        self._tree = None
         self._known.update(zip(map(tuple, plane), map(tuple, degrees), strict=True))
         return plane
 
@@ -68,8 +110,9 @@ class Gnomonic:
         latitude = np.degrees(np.arctan2(vectors[:, 2], np.hypot(vectors[:, 0], vectors[:, 1])))
         made = np.column_stack([longitude, latitude])
         for row, place in enumerate(map(tuple, plane)):
-            if place in self._known:
-                made[row] = self._known[place]
+            known = self._nearest(place)
+            if known is not None:
+                made[row] = known
         return made
 
 
