@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +21,16 @@ __all__ = [
     "ArrayNode",
     "Ragged",
     "apply",
+    "array_function",
     "by_value",
+    "located",
     "refuse_arrays",
     "stacks",
 ]
 
 Ragged = list[tuple[NDArray[np.int64], Array]]
 Result = Array | Ragged
+F = TypeVar("F", bound=Callable[..., Any])
 # A function of stacks (pixels, *lengths): results, and which pixels have one.
 Function = Callable[..., "Sequence[Result] | tuple[Sequence[Result], Array | None]"]
 
@@ -219,7 +222,7 @@ class ArrayNode(Node):
     """
 
     pixelwise = True
-    __slots__ = ("function", "masks", "outputs")
+    __slots__ = ("function", "masks", "origin", "outputs")
 
     def __init__(
         self,
@@ -232,10 +235,42 @@ class ArrayNode(Node):
         self.function = function
         self.outputs = outputs
         self.masks = masks
+        self.origin = ""
 
     def compute(self, context: Context, window: Window) -> Sequence[Pixels]:
         got = [context.read(b, window) for b in self.inputs]
-        return apply(self.function, got, window.shape, self.outputs, self.masks)
+        try:
+            return apply(self.function, got, window.shape, self.outputs, self.masks)
+        except EngineError as problem:
+            if self.origin:
+                problem.locate(self.origin)
+            raise
+
+
+def located(bands: Sequence[Band], origin: str) -> None:
+    """Let what goes wrong with the pixels of new bands name the function that made them."""
+    for band in bands:
+        node = band.node
+        if isinstance(node, ArrayNode) and not node.origin:
+            node.origin = origin
+
+
+def array_function(*names: str) -> Callable[[F], F]:
+    """Register a function that returns an image, under ids that its pixels' errors name."""
+    from .functions.registry import function
+
+    def register(call: F) -> F:
+        for name in names:
+
+            def run(*arguments: Any, name: str = name) -> Any:
+                made = call(*arguments)
+                located(made.bands, name)
+                return made
+
+            function(name)(run)
+        return call
+
+    return register
 
 
 def refuse_arrays(bands: Sequence[Band]) -> None:

@@ -134,8 +134,10 @@ class PixelType:
     def json(self) -> dict[str, Any]:
         """Return the form that ``getInfo`` shows."""
         out: dict[str, Any] = {"type": "PixelType", "precision": self.precision}
-        if self.low is not None and self.high is not None:
-            out["min"], out["max"] = self.low, self.high
+        if self.low is not None:
+            out["min"] = self.low
+        if self.high is not None:
+            out["max"] = self.high
         if self.dimensions:
             out["dimensions"] = self.dimensions
         return out

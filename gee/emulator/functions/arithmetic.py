@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..arraykernels import aligned
-from ..arraypixels import ArrayNode
+from ..arraypixels import ArrayNode, array_function
 from ..errors import EngineError
 from ..image import Image, MapNode, PixelsNode
 from ..kernels import both
@@ -86,14 +86,14 @@ def _register_binary(name: str, operator: Binary) -> None:
     ids = [f"Image.{name}"]
     if name in ALIASES:
         ids.append(f"Image.{ALIASES[name]}")
-    function(*ids)(lambda image1, image2: binary(operator, image1, image2))
+    array_function(*ids)(lambda image1, image2: binary(operator, image1, image2))
 
 
 def _register_unary(name: str, operator: Unary) -> None:
     ids = [f"Image.{name}"]
     if name in ALIASES:
         ids.append(f"Image.{ALIASES[name]}")
-    function(*ids)(lambda value: unary(operator, value))
+    array_function(*ids)(lambda value: unary(operator, value))
 
 
 for _name, _binary in BINARY.items():

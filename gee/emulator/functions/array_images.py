@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import arraykernels as kernels
-from ..arraypixels import ArrayNode, Ragged, apply, by_value
+from ..arraypixels import ArrayNode, Ragged, apply, array_function, by_value
 from ..budget import reserve
 from ..cells import cell, packed
 from ..errors import EngineError
@@ -30,7 +30,6 @@ from ..values import Array, Collection
 from ._maths import cast_values
 from .arithmetic import matched
 from .arrays import joined_type, pad_type
-from .registry import function
 
 __all__ = ["constant_array"]
 
@@ -79,7 +78,7 @@ def _check_join(bands: Sequence[Band], axis: int) -> int:
     return max(dimensions, axis + 1)
 
 
-@function("Image.toArray")
+@array_function("Image.toArray")
 def to_array(image: Image, axis: int) -> Image:
     """Concatenate the bands of every pixel; masked where any band is."""
     if not image.bands:
@@ -141,7 +140,7 @@ class _SeriesNode(Node):
         return [Pixels(out.reshape(h, w), mask)]
 
 
-@function("ImageCollection.toArray")
+@array_function("ImageCollection.toArray")
 def series(items: Collection) -> Image:
     """Lay out the valid images of every pixel along axis 0, their bands along axis 1."""
     from .collections import _footprints
@@ -161,7 +160,7 @@ def series(items: Collection) -> Image:
     return Image([made], footprint=_footprints(images))
 
 
-@function("ImageCollection.toArrayPerBand")
+@array_function("ImageCollection.toArrayPerBand")
 def series_per_band(items: Collection, axis: int, drop: bool) -> Image:
     """Concatenate the images of a collection band by band."""
     from .collections import _footprints
@@ -225,7 +224,7 @@ class _DroppingNode(Node):
         return [Pixels(out.reshape(shape), mask)]
 
 
-@function("Image.bitsToArrayImage")
+@array_function("Image.bitsToArrayImage")
 def bits_to_array(image: Image) -> Image:
     """Turn the bits of an integer into an array, the lowest first."""
 
@@ -247,7 +246,7 @@ def bits_to_array(image: Image) -> Image:
     return image.derived(bands)
 
 
-@function("Image.neighborhoodToArray")
+@array_function("Image.neighborhoodToArray")
 def neighbourhood(image: Image, kernel: Any, default: float) -> Image:
     """Turn the neighbourhood of every pixel into a 2-D array of rows and columns."""
     from .focal import KernelNode, inner
@@ -298,7 +297,7 @@ def neighbourhood(image: Image, kernel: Any, default: float) -> Image:
 # ------------------------------------------------------------------ numbers out of arrays
 
 
-@function("Image.arrayGet")
+@array_function("Image.arrayGet")
 def get(image: Image, position: Image) -> Image:
     """Return the element at a position, whose coordinates are the bands of an image."""
     bands = []
@@ -327,7 +326,7 @@ def get(image: Image, position: Image) -> Image:
     return image.derived(bands)
 
 
-@function("Image.arrayFlatten")
+@array_function("Image.arrayFlatten")
 def flatten(image: Image, labels: list[Any], separator: str) -> Image:
     """Return a band for every element, named by the labels of its position."""
     if len(image.bands) != 1:
@@ -382,7 +381,7 @@ def _each(
     return image.derived(bands)
 
 
-@function("Image.arrayDimensions")
+@array_function("Image.arrayDimensions")
 def dimensions(image: Image) -> Image:
     """Return the number of dimensions, 0 for bands of numbers."""
     return _each(
@@ -395,7 +394,7 @@ def dimensions(image: Image) -> Image:
     )
 
 
-@function("Image.arrayLength")
+@array_function("Image.arrayLength")
 def length(image: Image, axis: int) -> Image:
     """Return the length along an axis."""
     return _each(
@@ -409,13 +408,13 @@ def length(image: Image, axis: int) -> Image:
     )
 
 
-@function("Image.arrayLengths")
+@array_function("Image.arrayLengths")
 def lengths(image: Image) -> Image:
     """Return the lengths of all axes as an array."""
     return _each(image, lambda band: (INT32.with_dimensions(1), lambda stack: [_lengths(stack)]))
 
 
-@function("Image.arrayArgmax")
+@array_function("Image.arrayArgmax")
 def argmax(image: Image) -> Image:
     """Return the position of the first maximum as an array."""
 
@@ -427,7 +426,7 @@ def argmax(image: Image) -> Image:
     return _each(image, lambda band: (INT32.with_dimensions(1), place))
 
 
-@function("Image.arrayDotProduct")
+@array_function("Image.arrayDotProduct")
 def dot(image1: Image, image2: Image) -> Image:
     """Return the dot products of 1-D arrays."""
 
@@ -439,6 +438,12 @@ def dot(image1: Image, image2: Image) -> Image:
             )
         return [(a.astype(float) * b).sum(axis=1)]
 
+    for band in (*image1.bands, *image2.bands):
+        if band.type.dimensions != 1:
+            raise EngineError(
+                f"Band '{band.id}' must hold 1-D arrays, not arrays of {band.type.dimensions} "
+                "dimension(s)."
+            )
     return _paired(image1, image2, lambda a, b: (PixelType("double"), product))
 
 
@@ -460,7 +465,7 @@ def _paired(
 # ------------------------------------------------------------------ arrays of arrays
 
 
-@function("Image.arrayCat")
+@array_function("Image.arrayCat")
 def cat(image1: Image, image2: Image, axis: int) -> Image:
     """Concatenate the arrays of matched bands along an axis."""
 
@@ -478,7 +483,7 @@ def _partners(image: Image, other: Image, what: str) -> list[Band]:
     return partners(image, other, what)
 
 
-@function("Image.arrayMask")
+@array_function("Image.arrayMask")
 def mask(image: Image, wanted: Image) -> Image:
     """Keep what is parallel to elements of a mask other than 0."""
     bands = []
@@ -488,7 +493,7 @@ def mask(image: Image, wanted: Image) -> Image:
     return image.derived(bands)
 
 
-@function("Image.arrayPad")
+@array_function("Image.arrayPad")
 def pad(image: Image, sizes: list[int], value: float) -> Image:
     """Append a value until every axis has a length."""
     if len({b.type.dimensions for b in image.bands}) > 1:
@@ -504,7 +509,7 @@ def pad(image: Image, sizes: list[int], value: float) -> Image:
     return _each(image, make)
 
 
-@function("Image.arrayProject")
+@array_function("Image.arrayProject")
 def project(image: Image, axes: list[int]) -> Image:
     """Keep some axes; the others must have length 1."""
     return _each(
@@ -516,7 +521,7 @@ def project(image: Image, axes: list[int]) -> Image:
     )
 
 
-@function("Image.arrayTranspose", "Image.matrixTranspose")
+@array_function("Image.arrayTranspose", "Image.matrixTranspose")
 def transpose(image: Image, first: int, second: int) -> Image:
     """Exchange two axes."""
     return _each(
@@ -528,7 +533,7 @@ def transpose(image: Image, first: int, second: int) -> Image:
     )
 
 
-@function("Image.arrayRepeat")
+@array_function("Image.arrayRepeat")
 def repeat(image: Image, axis: int, copies: Image) -> Image:
     """Repeat along an axis; a new axis may be the next one."""
     bands = []
@@ -543,7 +548,7 @@ def repeat(image: Image, axis: int, copies: Image) -> Image:
     return image.derived(bands)
 
 
-@function("Image.arrayReshape")
+@array_function("Image.arrayReshape")
 def reshape(image: Image, shape: Image, count: int) -> Image:
     """Return the elements in arrays of other lengths."""
     if len(shape.bands) != 1 or shape.bands[0].type.dimensions != 1:
@@ -590,7 +595,7 @@ def _ends(image: Image, ends: Image | None) -> list[Band | None]:
     ]
 
 
-@function("Image.arraySlice")
+@array_function("Image.arraySlice")
 def slice_pixels(
     image: Image, axis: int, start: Image | None, end: Image | None, step: int
 ) -> Image:
@@ -625,7 +630,7 @@ def slice_pixels(
     return image.derived(bands)
 
 
-@function("Image.arraySort")
+@array_function("Image.arraySort")
 def sort(image: Image, keys: Image | None) -> Image:
     """Sort along one axis, by keys if given."""
     if keys is None:
@@ -640,7 +645,7 @@ def sort(image: Image, keys: Image | None) -> Image:
 # ------------------------------------------------------------------ reducing
 
 
-@function("Image.arrayAccum")
+@array_function("Image.arrayAccum")
 def accumulate(image: Image, axis: int, reducer: Reducer | None) -> Image:
     """Reduce everything up to each position along an axis."""
     used = reducer or named_reducer("sum")
@@ -658,7 +663,7 @@ def accumulate(image: Image, axis: int, reducer: Reducer | None) -> Image:
     return _each(image, make)
 
 
-@function("Image.arrayReduce")
+@array_function("Image.arrayReduce")
 def reduce(image: Image, reducer: Reducer, axes: list[int], field: int | None) -> Image:
     """Collapse axes to length 1 by a reducer."""
 
@@ -681,7 +686,7 @@ def reduce(image: Image, reducer: Reducer, axes: list[int], field: int | None) -
 _MOST_SUBSETS = 8
 
 
-@function("Image.unmix")
+@array_function("Image.unmix")
 def unmix(image: Image, endmembers: list[Any], sum_to_one: bool, non_negative: bool) -> Image:
     """Return the shares of endmembers, by least squares under the constraints asked for."""
     from .. import matrices

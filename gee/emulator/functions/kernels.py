@@ -225,34 +225,61 @@ for _name in _EDGES:
     _register_edge(_name)
 
 
+def _derived(
+    sources: tuple[Kernel, ...],
+    change: Callable[..., tuple[Array, tuple[int, int]]],
+    normalize: bool = False,
+) -> Kernel:
+    """Return a kernel made of others; in metres, if one of them is, it follows the scale."""
+    metres = any(kernel.units == "meters" for kernel in sources)
+
+    def make(x: float, y: float) -> tuple[Array, tuple[int, int]]:
+        # The radius of one metre tells the size of a pixel.
+        return change(*(k.built(1 / x if k.units == "meters" else 1.0) for k in sources))
+
+    return Kernel("fixed", make, 1.0, 1.0, "meters" if metres else "pixels", normalize)
+
+
 @function("Kernel.rotate")
 def rotate(kernel: Kernel, rotations: int) -> Kernel:
     """Turn by quarters, clockwise."""
-    weights, centre = kernel.built()
-    for _ in range(rotations % 4):
-        centre = (centre[1], weights.shape[0] - 1 - centre[0])
-        weights = np.rot90(weights, -1)
-    return _fixed("fixed", weights, centre)
+
+    def turned(made: tuple[Array, tuple[int, int]]) -> tuple[Array, tuple[int, int]]:
+        weights, centre = made
+        for _ in range(rotations % 4):
+            centre = (centre[1], weights.shape[0] - 1 - centre[0])
+            weights = np.rot90(weights, -1)
+        return weights, centre
+
+    return _derived((kernel,), turned)
 
 
 @function("Kernel.add")
 def add(first: Kernel, second: Kernel, normalize: bool) -> Kernel:
     """Add two kernels, centre on centre."""
-    (a, ca), (b, cb) = first.built(), second.built()
-    top, left = max(ca[0], cb[0]), max(ca[1], cb[1])
-    below = max(a.shape[0] - ca[0], b.shape[0] - cb[0])
-    right = max(a.shape[1] - ca[1], b.shape[1] - cb[1])
-    out = np.zeros((top + below, left + right))
-    for weights, (r, c) in ((a, ca), (b, cb)):
-        h, w = weights.shape
-        out[top - r : top - r + h, left - c : left - c + w] += weights
-    return _fixed("fixed", out, (top, left), normalize)
+
+    def summed(
+        one: tuple[Array, tuple[int, int]], two: tuple[Array, tuple[int, int]]
+    ) -> tuple[Array, tuple[int, int]]:
+        (a, ca), (b, cb) = one, two
+        top, left = max(ca[0], cb[0]), max(ca[1], cb[1])
+        below = max(a.shape[0] - ca[0], b.shape[0] - cb[0])
+        right = max(a.shape[1] - ca[1], b.shape[1] - cb[1])
+        out = np.zeros((top + below, left + right))
+        for weights, (r, c) in one, two:
+            h, w = weights.shape
+            out[top - r : top - r + h, left - c : left - c + w] += weights
+        return out, (top, left)
+
+    return _derived((first, second), summed, normalize)
 
 
 @function("Kernel.inverse")
 def inverse(kernel: Kernel) -> Kernel:
     """Replace every weight by one over it; zeros stay."""
-    weights, centre = kernel.built()
-    return _fixed(
-        "fixed", np.divide(1, weights, out=np.zeros(weights.shape), where=weights != 0), centre
-    )
+
+    def inverted(made: tuple[Array, tuple[int, int]]) -> tuple[Array, tuple[int, int]]:
+        weights, centre = made
+        return np.divide(1, weights, out=np.zeros(weights.shape), where=weights != 0), centre
+
+    return _derived((kernel,), inverted)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import matrices
-from ..arraypixels import ArrayNode
+from ..arraypixels import ArrayNode, array_function
 from ..errors import EngineError
 from ..image import Image
 from ..pixels import Band
@@ -95,7 +95,7 @@ def _register_unary(name: str, kernel: Kernel, kind: Kind, dimensions: int, prob
             return found[0].item()
         return one(found.astype(made.dtype, copy=False), made)
 
-    @function(f"Image.{name}")
+    @array_function(f"Image.{name}")
     def of_image(image: Image) -> Image:
         bands = []
         for band in _matrix_bands(image):
@@ -131,7 +131,7 @@ def _register_decomposition(
         results, _ = _tried(kernel, item, problem)
         return {part: one(found, DOUBLE) for part, found in zip(parts, results, strict=True)}
 
-    @function(f"Image.{name}")
+    @array_function(f"Image.{name}")
     def of_image(image: Image) -> Image:
         if len(image.bands) != 1:
             raise EngineError(f"The image must have one band, not {len(image.bands)}.")
@@ -202,19 +202,19 @@ def _paired(
     return Image(bands, footprint=image2.footprint_source if source is None else source)
 
 
-@function("Image.matrixMultiply")
+@array_function("Image.matrixMultiply")
 def multiply_images(image1: Image, image2: Image) -> Image:
     """Multiply the matrices of matched bands."""
     return _paired(image1, image2, _multiplied, _product)
 
 
-@function("Image.matrixSolve")
+@array_function("Image.matrixSolve")
 def solve_images(image1: Image, image2: Image) -> Image:
     """Solve A x = B pixel by pixel; masked where A is singular."""
     return _paired(image1, image2, lambda kind: matrices.solve, lambda a, b: DOUBLE)
 
 
-@function("Image.matrixIdentity")
+@array_function("Image.matrixIdentity")
 def identity(size: int) -> Image:
     """Return an image with the identity matrix everywhere."""
     from .array_images import constant_array

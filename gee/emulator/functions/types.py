@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ..errors import EngineError
@@ -10,6 +11,9 @@ from ..values import ErrorMargin
 from .registry import function
 
 __all__: list[str] = []
+
+# numpy has so many axes, one of which counts pixels.
+_MOST_DIMENSIONS = 31
 
 
 @function("ErrorMargin")
@@ -28,15 +32,15 @@ def pixel_type(
     """Return a type by name or by precision and range."""
     if isinstance(precision, PixelType):
         return precision
+    if not 0 <= dimensions <= _MOST_DIMENSIONS:
+        raise EngineError(f"dimensions must be 0 to {_MOST_DIMENSIONS}, not {dimensions}.")
     base = PixelType.coerce(precision)
-    if low is None and high is None:
-        return PixelType(base.precision, base.low, base.high, dimensions)
-    return PixelType(
-        base.precision,
-        base.low if low is None else low,
-        base.high if high is None else high,
-        dimensions,
-    )
+    low, high = (base.low if low is None else low), (base.high if high is None else high)
+    if low is not None and high is not None and low > high:
+        raise EngineError(f"minValue {low} must not be above maxValue {high}.")
+    if base.is_int:
+        low, high = (None if v is None else math.trunc(v) for v in (low, high))
+    return PixelType(base.precision, low, high, dimensions)
 
 
 def _register(name: str) -> None:
