@@ -449,7 +449,11 @@ class Faults:
         import psutil
 
         for row in self._store.query("SELECT DISTINCT pid FROM in_flight"):
-            if not psutil.pid_exists(row["pid"]):
+            try:
+                alive = psutil.Process(row["pid"]).status() != psutil.STATUS_ZOMBIE
+            except psutil.NoSuchProcess:
+                alive = False
+            if not alive:
                 with self._store.transaction() as connection:
                     connection.execute("DELETE FROM in_flight WHERE pid=?", (row["pid"],))
 

@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import json
 import logging
+import os
 import secrets
 import sqlite3
 import threading
@@ -257,6 +258,8 @@ class Operations:
         `maxConcurrentExports`, over all processes.
     on_progress : callable (Job, float), optional
         Told the seconds that a job computed since it was told last; may raise to end the job.
+    on_takeover : callable (int), optional
+        Told the process id of a process that died in the middle of exports.
 
     Notes
     -----
@@ -271,13 +274,15 @@ class Operations:
         threads: int = 2,
         *,
         on_progress: Callable[[Job, float], None] | None = None,
+        on_takeover: Callable[[int], None] | None = None,
     ) -> None:
         self.store = store
         self._run = run
         self._threads = threads
         self._on_progress = on_progress
+        self._on_takeover = on_takeover
         self._since: dict[str, float] = {}  # when a job's seconds were last told
-        self._owner = secrets.token_hex(8)
+        self._owner = f"{os.getpid()}-{secrets.token_hex(8)}"
         self._alive: Any = None  # the lock that tells other processes that this one lives
         self._wake = threading.Condition()
         self._workers: list[threading.Thread] = []
@@ -444,6 +449,9 @@ class Operations:
                 )
             lock.release()
             Path(lock.lock_file).unlink(missing_ok=True)
+            number = owner.partition("-")[0]
+            if self._on_takeover is not None and number.isdigit():
+                self._on_takeover(int(number))
 
     def _claim(self) -> Job | None:
         now = time.time()

@@ -195,7 +195,9 @@ class Endpoint:
             if self._operations is None:
                 from .operations import Operations
 
-                self._operations = Operations(self.store, self._run, on_progress=self._spent)
+                self._operations = Operations(
+                    self.store, self._run, on_progress=self._spent, on_takeover=self._tidy
+                )
             return self._operations
 
     @property
@@ -433,6 +435,17 @@ class Endpoint:
         from .methods.exports import run
 
         return run(self, job)
+
+    def _tidy(self, process: int) -> None:
+        """Remove the half-written files of a process that was killed."""
+        import psutil
+
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if psutil.Process(process).status() != psutil.STATUS_ZOMBIE:
+                return  # another process has its number by now
+        for path in self.exports.rglob(f".*.{process}.tmp*"):
+            with contextlib.suppress(OSError):
+                path.unlink()
 
     def _spent(self, job: Job, seconds: float) -> None:
         """Meter what an export has computed since it told last, and stop it at the budget."""
