@@ -56,6 +56,7 @@ _FAMILIES = (
     "interpolation",
     "joins",
     "kernels",
+    "landsat",
     "learners",
     "lists",
     "loading",

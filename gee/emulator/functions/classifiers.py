@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..arraypixels import packed
+from ..cells import packed
 from ..errors import EngineError
 from ..image import Element, Image, PixelsNode
 from ..kernels import both, valid
