@@ -208,7 +208,7 @@ class Endpoint:
                 from .quota import Meter
 
                 exact = self.faults is not None and self.faults.config.eecu_budget is not None
-                self._meter = Meter(self.store, exact=exact)
+                self._meter = Meter(lambda: self.store, exact=exact)
             return self._meter
 
     def start(self) -> None:

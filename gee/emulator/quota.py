@@ -11,6 +11,7 @@ import contextlib
 import datetime
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from thawslump.errors import StorageError
@@ -40,7 +41,8 @@ class Meter:
 
     Parameters
     ----------
-    store : Store
+    store : Store, or callable that returns one
+        A callable is called when an amount is first written or read.
     exact : bool
         Write every amount at once, as a budget needs it; else at most once a second.
 
@@ -58,12 +60,16 @@ class Meter:
     >>> store.close()
     """
 
-    def __init__(self, store: Store, *, exact: bool = False) -> None:
-        self._store = store
+    def __init__(self, store: Store | Callable[[], Store], *, exact: bool = False) -> None:
+        self._given = store
         self._exact = exact
         self._lock = threading.Lock()
         self._held: dict[tuple[str, str, str], float] = {}
         self._written = time.monotonic()
+
+    @property
+    def _store(self) -> Store:
+        return self._given() if callable(self._given) else self._given
 
     def add(self, project: str, tag: str, seconds: float) -> None:
         """Count seconds of computing."""
