@@ -381,18 +381,18 @@ def _separate(weights: Array) -> tuple[Array, Array] | None:
     return None
 
 
-def _runs(weights: Array) -> list[tuple[int, int, int]] | None:
-    """Return (row, first column, length) of the rows of a kernel of equal cells without gaps."""
+def _runs(weights: Array) -> dict[int, list[tuple[int, int]]] | None:
+    """Return where rows of a kernel of equal cells begin, by their length; None with gaps."""
     on = weights != 0
     if np.count_nonzero(on) < 9 or np.ptp(weights[on]) != 0:
         return None
-    out = []
+    out: dict[int, list[tuple[int, int]]] = {}
     for row in range(on.shape[0]):
         columns = np.nonzero(on[row])[0]
         if len(columns):
             if columns[-1] - columns[0] + 1 != len(columns):
                 return None
-            out.append((row, int(columns[0]), len(columns)))
+            out.setdefault(len(columns), []).append((row, int(columns[0])))
     return out
 
 
@@ -406,7 +406,6 @@ class _Doubled:
     def __init__(self, rows: Array, merge: np.ufunc) -> None:
         self.merge = merge
         self.tables = [rows]
-        self.known: dict[int, Array] = {1: rows}
 
     def _table(self, k: int) -> Array:
         while len(self.tables) <= k:
@@ -416,23 +415,19 @@ class _Doubled:
 
     def run(self, length: int) -> Array:
         """Return the result of ``length`` pixels from every pixel on, narrower by the rest."""
-        found = self.known.get(length)
-        if found is not None:
-            return found
         width = self.tables[0].shape[1] - length + 1
         k = length.bit_length() - 1
         if self.merge is not np.add:
             # Extremes may overlap.
             table = self._table(k)
             rest = length - 2**k
-            found = self.merge(table[:, :width], table[:, rest : rest + width])
-        else:
-            found, start = self._table(k)[:, :width], 2**k
-            for lower in range(k - 1, -1, -1):
-                if length >> lower & 1:
-                    found = found + self._table(lower)[:, start : start + width]
-                    start += 2**lower
-        self.known[length] = found
+            both: Array = self.merge(table[:, :width], table[:, rest : rest + width])
+            return both
+        found, start = self._table(k)[:, :width], 2**k
+        for lower in range(k - 1, -1, -1):
+            if length >> lower & 1:
+                found = found + self._table(lower)[:, start : start + width]
+                start += 2**lower
         return found
 
 
@@ -475,10 +470,12 @@ def correlate(padded: Array, weights: Array, centre: tuple[int, int], reach: int
     out = np.zeros((h, w), padded.dtype)
     runs = _runs(weights)
     if runs is not None:
-        lines_of = _Doubled(padded, np.add)
-        for row, column, length in runs:
-            top, left = reach + row - centre[0], reach + column - centre[1]
-            out += lines_of.run(length)[top : top + h, left : left + w]
+        doubled = _Doubled(padded, np.add)
+        for length, starts in runs.items():
+            lines = doubled.run(length)
+            for row, column in starts:
+                top, left = reach + row - centre[0], reach + column - centre[1]
+                out += lines[top : top + h, left : left + w]
         weight = float(np.abs(weights).max()) * (1 if weights.max() > 0 else -1)
         if weight != 1:
             out *= padded.dtype.type(weight)
@@ -530,11 +527,13 @@ def extreme(
     out = None
     runs = _runs(on.astype(float))
     if runs is not None:
-        lines_of = _Doubled(padded, pick)
-        for row, column, length in runs:
-            top, left = reach + row - centre[0], reach + column - centre[1]
-            part = lines_of.run(length)[top : top + h, left : left + w]
-            out = part.copy() if out is None else pick(out, part, out=out)
+        doubled = _Doubled(padded, pick)
+        for length, starts in runs.items():
+            lines = doubled.run(length)
+            for row, column in starts:
+                top, left = reach + row - centre[0], reach + column - centre[1]
+                part = lines[top : top + h, left : left + w]
+                out = part.copy() if out is None else pick(out, part, out=out)
         assert out is not None
         return out
     for row, column, _ in _shifts(on.astype(float), centre):

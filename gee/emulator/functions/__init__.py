@@ -45,6 +45,7 @@ _FAMILIES = (
     "clusterers",
     "collections",
     "connected",
+    "cost",
     "dates",
     "derivatives",
     "distance",

@@ -38,7 +38,7 @@ def labelled(data: Array, ok: Array | None, steps: Steps) -> tuple[Array, int]:
 
     Returns
     -------
-    labels : int (h, w)
+    labels : int32 or int64 (h, w)
         From 1 on, in the order of the first pixels; 0 where nothing counts.
     count : int
 
@@ -63,7 +63,7 @@ def labelled(data: Array, ok: Array | None, steps: Steps) -> tuple[Array, int]:
         found, count = label(
             codes, background=0, return_num=True, connectivity=1 if steps == FOUR else 2
         )
-        return found.astype(np.int64), int(count)
+        return found, int(count)
     return _by_graph(data, valid, steps)
 
 
@@ -107,7 +107,7 @@ def connected_pixel_count(image: Image, most: int, eight: bool) -> Image:
         sizes = np.minimum(np.bincount(labels.ravel()), most)
         sizes[0] = 0
         # A patch of fewer pixels than the border is wide cannot reach beyond it unseen.
-        found = sizes[labels][most:-most, most:-most]
+        found = sizes[labels[most:-most, most:-most]]
         return [Pixels(found, inner(ok, most))]
 
     kind = PixelType("int", 1, most)
