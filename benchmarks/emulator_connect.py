@@ -4,7 +4,9 @@
 
 "Connect to first value" is the time from after `import ee` to the first value computed, in a new
 process each time: making the transport (or nothing, over HTTP), `ee.Initialize`, and
-`ee.Number(1).add(2).getInfo()`. Without --catalog a small made-up one is used.
+`ee.Number(1).add(2).getInfo()`. "Connect to first pixel" has one stored pixel in its place, for
+which more has to be imported. Nothing is kept between the processes but compiled bytecode, as an
+installation has it. Without --catalog a small made-up one is used.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ import ee, ee.deprecation
 from google.auth.credentials import AnonymousCredentials
 
 ee.deprecation.deprecated_assets = {"-": ee.deprecation.DeprecatedAsset("-", None, None, None)}
-catalog, url, asset = sys.argv[1:4]
+catalog, url, asset, first = sys.argv[1:5]
 out = {}
 start, work = time.perf_counter(), time.process_time()
 if url:
@@ -36,9 +38,10 @@ else:
     options = {"http_transport": Transport(catalog)}
 ee.Initialize(credentials=AnonymousCredentials(), project="local-proj", **options)
 out["initialize"] = time.perf_counter() - start
-assert ee.Number(1).add(2).getInfo() == 3
-out["connect to first value"] = time.perf_counter() - start
-out["  of it, this process at work"] = time.process_time() - work
+if first == "value":
+    assert ee.Number(1).add(2).getInfo() == 3
+    out["connect to first value"] = time.perf_counter() - start
+    out["  of it, this process at work"] = time.process_time() - work
 
 def repeated(name, call, count):
     call()
@@ -58,6 +61,10 @@ def pixels(expression, size):
     }
     return lambda: ee.data.computePixels(request)
 
+if first == "pixel":
+    pixels(ee.Image(asset), 1)()
+    print(json.dumps({"connect to first pixel": time.perf_counter() - start}))
+    sys.exit()
 repeated("Number.getInfo", lambda: ee.Number(1).add(2).getInfo(), 50)
 repeated("algorithms", lambda: ee.data.getAlgorithms(), 5)
 if asset:
@@ -91,11 +98,12 @@ def measured(catalog: Path, url: str, asset: str, repeat: int, cache: Path) -> d
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     environment["PYTHONPYCACHEPREFIX"] = str(cache)
     runs = []
-    for number in range(repeat + 1):
-        # Pixels are measured once, the connection in every process.
-        wanted = asset if number == repeat else ""
+    for number in range(2 * repeat + 1):
+        # The connection is measured in every process, pixels that are there already once.
+        first = "value" if number <= repeat or not asset else "pixel"
+        wanted = asset if number == repeat or first == "pixel" else ""
         done = subprocess.run(
-            [sys.executable, "-c", CHILD, str(catalog), url, wanted],
+            [sys.executable, "-c", CHILD, str(catalog), url, wanted, first],
             env=environment,
             capture_output=True,
             text=True,
@@ -105,7 +113,7 @@ def measured(catalog: Path, url: str, asset: str, repeat: int, cache: Path) -> d
             raise SystemExit(done.stderr)
         if number:  # the first compiles
             runs.append(json.loads(done.stdout))
-    names = list(runs[-1])
+    names = list(dict.fromkeys(name for run in runs for name in run))
     return {name: statistics.median(run[name] for run in runs if name in run) for name in names}
 
 
