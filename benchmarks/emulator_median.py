@@ -126,7 +126,12 @@ def composite(ee: Any) -> Any:
     window = Window(start=dt.date(2020, 6, 1), end=dt.date(2020, 9, 1))
     later = Window(start=dt.date(2021, 6, 1), end=dt.date(2021, 9, 1))
     site = Site(
-        name="place", role="area", bounds=lonlat_bounds(ground), crs=CRS, pre=window, post=later,
+        name="place",
+        role="area",
+        bounds=lonlat_bounds(ground),
+        crs=CRS,
+        pre=window,
+        post=later,
         orbit_pass="ASCENDING",
     )
     return sentinel1.composite(site, window)

@@ -384,9 +384,11 @@ class _Table(Accumulator):
             sums += np.bincount(values.astype(np.int64) - first, weights, minlength=len(sums))
             return
         if self.ranged:
-            self.low = min(self.low, values.min().item())
-            self.high = max(self.high, values.max().item())
-            self.whole = self.whole and bool((values == np.round(values)).all())
+            finite = values[np.isfinite(values)]
+            if len(finite):
+                self.low = min(self.low, finite.min().item())
+                self.high = max(self.high, finite.max().item())
+                self.whole = self.whole and bool((finite == np.round(finite)).all())
             if self.rows == 0:
                 return
         self.waiting.append((values, weights.astype(float)))
@@ -460,6 +462,9 @@ class _Bins:
     def add(self, values: Array, weights: Array) -> None:
         """Take values."""
         wide = values.astype(float)
+        finite = np.isfinite(wide)
+        if not finite.all():
+            wide, weights = wide[finite], weights[finite]
         place = np.floor((wide - self.first) / self.width).astype(np.int64)
         place = np.clip(place, 0, len(self.counts) - 1)
         self.counts += np.bincount(place, weights, minlength=len(self.counts))
