@@ -224,6 +224,31 @@ def test_image_collections_of_two_bands(world: Earth, name: str) -> None:
         assert [found[n][r, c] for n in names] == pytest.approx(expected, abs=1e-8)
 
 
+@pytest.mark.parametrize("name", ["kendallsCorrelation", "spearmansCorrelation"])
+def test_ties_per_pixel(world: Earth, name: str) -> None:
+    "Tied values, and series of more than 33, have scipy's statistics and p-values."
+    make, oracle = TWO[name]
+    names = NAMES[name]
+    found = per_pixel(world, ee.ImageCollection("T/holes").select(["k", "y"]).reduce(make()))
+    for r, c in np.ndindex(SIDE, SIDE):
+        on = VALID[:, r, c]
+        if on.sum() < 3 or np.ptp(K[on, r, c]) == 0:
+            continue
+        expected = [float(v) for v in oracle(K[on, r, c], Y[on, r, c])]
+        assert [found[n][r, c] for n in names] == pytest.approx(expected, abs=1e-8)
+    long = ee.ImageCollection("T/full").select("x")
+    for _ in range(2):
+        long = long.merge(long.map(lambda i: i.multiply(-0.7).add(0.1)))
+    if name == "kendallsCorrelation":
+        found = per_pixel(world, long.reduce(ee.Reducer.kendallsCorrelation(1)))
+        series = X
+        for _ in range(2):
+            series = np.concatenate([series, series * -0.7 + 0.1])
+        expected = stats.kendalltau(np.arange(len(series)), series[:, 1, 1])
+        assert found["x_tau"][1, 1] == pytest.approx(expected[0])
+        assert found["x_p-value"][1, 1] == pytest.approx(expected[1])
+
+
 HERE = (500000.0, 6699950.0, 500050.0, 6700000.0)
 
 

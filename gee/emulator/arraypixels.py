@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import kernels
+from .budget import tick
 from .cells import FIELD, objects, packed
 from .errors import EngineError
 from .pixels import Array, Band, Context, Node, Pixels
@@ -88,6 +89,27 @@ def _groups(flats: Sequence[Array], count: int) -> list[tuple[Array | slice, lis
     return out
 
 
+# Numbers that a function of stacks is given at once.
+_AT_ONCE = 2**21
+
+
+def _parts(
+    groups: Sequence[tuple[Array | slice, list[Array]]], count: int
+) -> Iterator[tuple[Any, list[Array]]]:
+    """Cut groups of many pixels into parts, to hold less and to look at the clock."""
+    for at, group in groups:
+        size = count if isinstance(at, slice) else len(at)
+        each = sum(stack[0].size for stack in group if len(stack))
+        step = max(_AT_ONCE // max(each, 1), 1)
+        if step >= size:
+            yield at, group
+            continue
+        for start in range(0, size, step):
+            rows = slice(start, min(start + step, size))
+            part = [stack if len(stack) == 1 else stack[rows] for stack in group]
+            yield (rows if isinstance(at, slice) else at[rows]), part
+
+
 def apply(
     function: Function,
     inputs: Sequence[Pixels],
@@ -138,8 +160,9 @@ def apply(
         flats.append(flat if places is None else flat[places])
     found: list[list[tuple[Any, Array]]] = [[] for _ in range(outputs)]
     good: Array | None = None
-    for at, group in _groups(flats, count):
-        size = count if isinstance(at, slice) else len(at)
+    for at, group in _parts(_groups(flats, count), count):
+        size = len(range(count)[at]) if isinstance(at, slice) else len(at)
+        tick()
         made = function(*group)
         results: Sequence[Result]
         if isinstance(made, tuple):
@@ -153,7 +176,7 @@ def apply(
             continue
         for slot, result in enumerate(results):
             if isinstance(result, list):
-                rows = np.arange(count) if isinstance(at, slice) else at
+                rows = np.arange(count)[at] if isinstance(at, slice) else at
                 found[slot] += [(rows[part], stack) for part, stack in result]
             else:
                 if len(result) != size:
@@ -174,7 +197,7 @@ def _assembled(
     if len(parts) == 1:
         at, stack = parts[0]
         flat = packed(stack)
-        if places is None and isinstance(at, slice):
+        if places is None and isinstance(at, slice) and len(flat) == shape[0] * shape[1]:
             return flat.reshape(shape)
         out = np.zeros(shape[0] * shape[1], flat.dtype)
         out[_where(at, places)] = flat
@@ -196,7 +219,7 @@ def _assembled(
     for at, stack in parts:
         rows = _where(at, places)
         if isinstance(rows, slice):
-            rows = np.arange(len(stack))
+            rows = np.arange(len(out))[rows]
         for k, found in zip(rows, stack, strict=True):
             out[k] = found
     return out.reshape(shape)
@@ -205,7 +228,7 @@ def _assembled(
 def _where(at: Any, places: Array | None) -> Any:
     if places is None:
         return at
-    return places if isinstance(at, slice) else places[at]
+    return places[at]
 
 
 class ArrayNode(Node):

@@ -57,8 +57,8 @@ def _real(stack: Stack, square: bool = False) -> Stack:
     found = check(stack, square).astype(np.float64, copy=False)
     if found.size == 0:
         raise EngineError("The matrix has no elements.")
-    # Decompositions take about ten times the third power of the size.
-    work(10.0 * len(found) * max(found.shape[1:]) ** 2 * min(found.shape[1:]))
+    # Decompositions take about ten times the third power of the size; stacks come in parts.
+    work(10.0 * max(found.shape[1:]) ** 2 * min(found.shape[1:]))
     return found
 
 

@@ -8,7 +8,8 @@ from typing import Any
 from ..errors import EngineError
 from ..pixels import Array
 from ..types import PixelType
-from .base import Reducer, one_of, scalar
+from .base import Fold, Reducer, one_of, scalar
+from .folds import EachPixelFold, ListFold
 
 __all__ = ["to_collection", "to_list"]
 
@@ -29,7 +30,13 @@ def to_list(tuple_size: int | None = None, optional: int = 0) -> Reducer:
         made = one_of(given)
         return [made.with_dimensions(made.dimensions + (1 if tuple_size is None else 2))]
 
-    return Reducer("toList", size, ("list",), compute, kinds=kinds, optional=optional, arrays=True)
+    def fold(given: Sequence[PixelType], shape: tuple[int, int]) -> Fold:
+        if optional or any(k.dimensions for k in given):
+            return EachPixelFold(made, given, shape)
+        return ListFold(given, shape, tuple_size is not None)
+
+    made = Reducer("toList", size, ("list",), compute, fold, kinds, optional=optional, arrays=True)
+    return made
 
 
 def to_collection(names: Sequence[str], optional: int = 0) -> Reducer:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import kernels
+from .. import arraykernels, kernels
 from ..arraypixels import apply
 from ..cells import cell, chosen, is_cells, packed
 from ..errors import EngineError
@@ -20,6 +20,7 @@ __all__ = [
     "CountFold",
     "EachPixelFold",
     "EndFold",
+    "ListFold",
     "LogicFold",
     "MomentFold",
     "PartsFold",
@@ -405,6 +406,35 @@ class TableFold(_Base):
 
 def _flat(data: Array, shape: tuple[int, int]) -> Array:
     return np.broadcast_to(data, shape).reshape(-1)
+
+
+class ListFold(TableFold):
+    """The valid layers of every pixel, one after another, as arrays."""
+
+    def __init__(self, kinds: Sequence[PixelType], shape: tuple[int, int], tuples: bool) -> None:
+        super().__init__(kinds, shape, lambda columns, ok: columns, 1)
+        self.tuples = tuples
+
+    def result(self) -> list[Pixels]:
+        if not self.layers:
+            return [empty(self.shape)]
+        columns = [
+            np.stack([_flat(layer[k], self.shape) for layer in self.layers], axis=1)
+            for k in range(len(self.layers[0]))
+        ]
+        table = np.stack(columns, axis=2) if self.tuples else columns[0]
+        found: Any = table
+        if any(m is not None for m in self.masks):
+            every = np.ones((1, 1), bool)
+            ok = [_flat(every if m is None else m, self.shape) for m in self.masks]
+            found = arraykernels.kept(table, np.stack(ok, axis=1))
+        if not isinstance(found, list):
+            return [Pixels(packed(found).reshape(self.shape), self.mask)]
+        out = np.empty(len(table), object)
+        for rows, stack in found:
+            for row, item in zip(rows, stack, strict=True):
+                out[row] = item
+        return [Pixels(out.reshape(self.shape), self.mask)]
 
 
 class EachPixelFold(_Base):

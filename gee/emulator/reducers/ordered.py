@@ -109,4 +109,14 @@ def interval_mean(low: float, high: float) -> Reducer:
         # Between two neighbours there may be no value at all.
         return [float(inner.mean()) if len(inner) else float((a + b) / 2)]
 
-    return Reducer("intervalMean", 1, ("mean",), compute)
+    def finish(ordered: list[Array], count: Any) -> list[Array]:
+        layers = _real_layers(ordered)
+        a, b = (kernels.quantile_sorted(layers, count, share / 100) for share in (low, high))
+        total, some = np.zeros(np.shape(a)), np.zeros(np.shape(a))
+        for k, layer in enumerate(layers):
+            inside = (layer >= a) & (layer <= b) & (k < count)
+            total += np.where(inside, layer, 0)
+            some += inside
+        return [np.where(some > 0, total / np.maximum(some, 1), (a + b) / 2)]
+
+    return Reducer("intervalMean", 1, ("mean",), compute, stacked(finish))

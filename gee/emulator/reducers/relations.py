@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -175,6 +176,79 @@ def _pearson_table(columns: list[Array], ok: Array | None) -> tuple[list[Array],
     return [r, p], valid
 
 
+def _counted(values: Array, use: Array, equal: bool) -> Array:
+    """Return for every value of a row how many valid ones are equal to it, or less."""
+    out = np.zeros(values.shape)
+    for k in range(values.shape[1]):
+        one = values[:, k : k + 1]
+        out += ((values == one) if equal else (values > one)) & use[:, k : k + 1]
+    return out
+
+
+def _spearman_table(columns: list[Array], ok: Array | None) -> tuple[list[Array], Array]:
+    use = np.ones(columns[0].shape, bool) if ok is None else ok
+    ranks = [
+        _counted(c, use, equal=False) + (_counted(c, use, equal=True) + 1) / 2 for c in columns
+    ]
+    found, valid = _pearson_table(ranks, ok)
+    return found, valid & (use.sum(axis=1) > 2)
+
+
+@lru_cache(maxsize=64)
+def _exact_kendall(count: int) -> Array:
+    """Return two-sided p-values of so many discordant pairs without ties (Kendall 1970)."""
+    # Orders of n things by their number of inversions: those of n - 1, shifted by 0 ... n - 1.
+    ways = np.ones(1)
+    for n in range(2, count + 1):
+        ways = np.convolve(ways, np.ones(n)) / n
+    one_side = np.cumsum(ways)
+    pairs = len(ways) - 1
+    least = np.minimum(np.arange(pairs + 1), pairs - np.arange(pairs + 1))
+    return np.where(2 * least == pairs, 1.0, np.clip(2 * one_side[least], 0, 1))
+
+
+# As scipy.stats.kendalltau: exact up to so many pairs without ties.
+_EXACT = 33
+
+
+def _kendall_table(columns: list[Array], ok: Array | None) -> tuple[list[Array], Array]:
+    from scipy import stats
+
+    shape = columns[-1].shape
+    y = widen(columns[-1])
+    x = widen(columns[0]) if len(columns) > 1 else np.broadcast_to(np.arange(shape[1]) * 1.0, shape)
+    use = np.ones(shape, bool) if ok is None else ok
+    balance = np.zeros(shape[0])
+    for k in range(shape[1] - 1):
+        sign = np.sign(x[:, k + 1 :] - x[:, k : k + 1]) * np.sign(y[:, k + 1 :] - y[:, k : k + 1])
+        balance += np.where(use[:, k + 1 :] & use[:, k : k + 1], sign, 0).sum(axis=1)
+    n = use.sum(axis=1).astype(float)
+    total = n * (n - 1) / 2
+    ties, thirds, fifths = [], [], []
+    for values in (x, y):
+        size = np.where(use, _counted(values, use, equal=True), 1)
+        ties.append((size - 1).sum(axis=1) / 2)
+        thirds.append(((size - 1) * (size - 2)).sum(axis=1))
+        fifths.append(((size - 1) * (2 * size + 5)).sum(axis=1))
+    spread = np.sqrt((total - ties[0]) * (total - ties[1]))
+    valid = (n > 1) & (spread > 0)
+    tau = np.clip(balance / np.where(valid, spread, 1), -1, 1)
+    whole = np.where(n > 1, n * (n - 1), 1)
+    variance = (
+        (whole * (2 * n + 5) - fifths[0] - fifths[1]) / 18
+        + 2 * ties[0] * ties[1] / whole
+        + thirds[0] * thirds[1] / (9 * whole * np.maximum(n - 2, 1))
+    )
+    z = balance / np.sqrt(np.where(valid & (variance > 0), variance, 1))
+    p = 2 * stats.norm.sf(np.abs(z))
+    plain = valid & (ties[0] == 0) & (ties[1] == 0) & (n <= _EXACT)
+    for count in np.unique(n[plain]):
+        rows = plain & (n == count)
+        discordant = np.rint((total[rows] - balance[rows]) / 2).astype(np.int64)
+        p[rows] = _exact_kendall(int(count))[discordant]
+    return [tau, p], valid
+
+
 def pearsons() -> Reducer:
     """Return Pearson's correlation of two inputs, and its two-sided p-value."""
     return Reducer(
@@ -187,7 +261,7 @@ def spearmans() -> Reducer:
     """Return Spearman's rank correlation of two inputs, and its p-value."""
     return Reducer(
         "spearmansCorrelation", 2, ("correlation", "p-value"), _correlation("spearmanr"),
-        kinds=_doubles(2),
+        tabled(_spearman_table, 2), _doubles(2),
     )  # fmt: skip
 
 
@@ -202,7 +276,10 @@ def kendalls(inputs: int = 1) -> Reducer:
             return pair([np.arange(len(columns[0])), columns[0]], weights)
         return pair(columns, weights)
 
-    return Reducer("kendallsCorrelation", inputs, ("tau", "p-value"), compute, kinds=_doubles(2))
+    return Reducer(
+        "kendallsCorrelation", inputs, ("tau", "p-value"), compute, tabled(_kendall_table, 2),
+        _doubles(2),
+    )  # fmt: skip
 
 
 # ------------------------------------------------------------------ regressions
