@@ -156,15 +156,19 @@ def drawn_points(
 
 
 def sampled(
-    image: ee.Image, points: ee.FeatureCollection, site: Site, label: str = LABEL
+    image: ee.Image,
+    points: ee.FeatureCollection,
+    site: Site,
+    label: str = LABEL,
+    keep: Sequence[str] = (),
 ) -> ee.FeatureCollection:
     """Return the points with the values of an image; points on masked ground fall out.
 
-    Property ``block`` says in which square of the ground a point lies (`folds_by_block`).
+    Of the points' own properties `label` stays, and those in `keep`.
     """
     return image.sampleRegions(
         collection=points,
-        properties=[label],
+        properties=[label, *keep],
         projection=crs_code(site.grid()),
         scale=site.resolution,
         geometries=True,
