@@ -225,11 +225,13 @@ def _cells(place: _Footprints) -> Iterator[tuple[Array, Array, Array]]:
     known &= area > 0
     whole = np.where(known, area, 1.0)
     left, top = np.floor(x.min(axis=0)), np.floor(y.min(axis=0))
-    wide = int((np.ceil(x.max(axis=0)) - left)[known].max()) if known.any() else 0
-    high = int((np.ceil(y.max(axis=0)) - top)[known].max()) if known.any() else 0
-    for j in range(wide):
+    most = [
+        int((np.ceil(v.max(axis=0)) - first)[known].max()) if known.any() else 0
+        for v, first in ((x, left), (y, top))
+    ]
+    for j in range(most[0]):
         cells = overlap(x, y, left + j, top)
-        for i in range(high):
+        for i in range(most[1]):
             inside = next(cells)
             share = np.where(known & (inside >= _LEAST), inside / whole, 0.0)
             if share.any():
