@@ -68,6 +68,7 @@ _FAMILIES = (
     "projections",
     "reducers",
     "regions",
+    "registration",
     "resolution",
     "sampling",
     "segmentation",

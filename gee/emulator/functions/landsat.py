@@ -335,8 +335,6 @@ def cloud_displacement(image: Image) -> Image:
     of 7 x 7 pixels; B8 is averaged to the pixels of B8A. Masked where a pixel of the
     neighbourhood is.
     """
-    from scipy import ndimage
-
     # Finer bands are averaged to the pixels that are asked for.
     inputs = [_averaged(image.band(n)) for n in ("B7", "B8", "B8A")]
 
@@ -346,14 +344,16 @@ def cloud_displacement(image: Image) -> Image:
             ok = kernels.both(ok, kernels.valid(pixels.mask))
         seven, eight, base = (p.data.astype(float) for p in got)
         some = base != 0 if ok is None else ok & (base != 0)
+        window_of = np.ones((7, 7))
         spread = []
         for values in (seven, eight):
             ratio = np.divide(values, base, out=np.zeros(base.shape), where=some)
-            mean = ndimage.uniform_filter(ratio, 7)
-            spread.append(ndimage.uniform_filter(ratio**2, 7) - mean**2)
-        first, second = (np.maximum(s[3:-3, 3:-3], 0) for s in spread)
+            mean = kernels.correlate(ratio, window_of, (3, 3), 3) / 49
+            square = kernels.correlate(ratio**2, window_of, (3, 3), 3) / 49
+            spread.append(np.maximum(square - mean**2, 0))
+        first, second = spread
         total = first + second
-        whole = ndimage.minimum_filter(some, 7)[3:-3, 3:-3]
+        whole = kernels.correlate((~some).astype(float), window_of, (3, 3), 3) == 0
         found = np.divide(first - second, total, out=np.zeros(total.shape), where=total > 0)
         return [Pixels(found.astype(np.float32), whole)]
 
