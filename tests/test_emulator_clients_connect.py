@@ -88,6 +88,19 @@ with ThreadPoolExecutor(16) as pool:
     assert done.stdout.strip() == "0"
 
 
+def test_no_family_loads_a_library_that_few_functions_use() -> None:
+    program = "import sys, json; from gee.emulator.functions import load_all; load_all()"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{program}; print(json.dumps(sorted(sys.modules)))"],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    heavy = {"ee", "rasterio", "scipy", "skimage", "sklearn", "PIL", "pandas", "h5py", "pystac"}
+    assert not heavy & set(json.loads(done.stdout))
+
+
 def test_every_registered_function_is_found_and_has_a_signature() -> None:
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(find, load_all()))
