@@ -383,6 +383,7 @@ def ingest_reference(
     properties: Mapping[str, Any] | None = None,
     start_ms: int | None = None,
     end_ms: int | None = None,
+    driver: str | None = None,
 ) -> str:
     """Make an image whose pixels stay where they are.
 
@@ -400,6 +401,8 @@ def ingest_reference(
     properties : mapping, optional
     start_ms, end_ms : int, optional
         Milliseconds since 1970 UTC.
+    driver : str, optional
+        GDAL's name of the only format that is read.
 
     Raises
     ------
@@ -411,7 +414,7 @@ def ingest_reference(
     if len(paths) != 1:
         raise DataError(f"An image by reference is one file, not {len(paths)}.")
     check_above(catalog, asset_id)
-    group, described, footprint = describe(Path(paths[0]).absolute())
+    group, described, footprint = describe(Path(paths[0]).absolute(), driver)
     if names:
         if len(names) != len(described):
             raise DataError(

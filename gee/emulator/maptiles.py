@@ -128,7 +128,11 @@ def export_tiles(
     for number, (zoom, x, y) in enumerate(places):
         content, _, shows = tile(zoom, x, y, body)
         if shows or not wanted.get("skipEmpty"):
-            with atomic(target / str(zoom) / str(x) / str(y)) as temporary:
+            path = target / str(zoom) / str(x) / str(y)
+            # A link among the folders could lead anywhere.
+            if not path.parent.resolve().is_relative_to(folder.resolve()):
+                raise EngineError(f"The export path '{target.name}' leads out of its folder.")
+            with atomic(path) as temporary:
                 temporary.write_bytes(content)
         job.progress((number + 1) / len(places))
     return [target.as_uri()]

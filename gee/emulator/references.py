@@ -25,12 +25,21 @@ MARK = "\x00"  # stands in no path
 
 def key_of(folder: str, source: Mapping[str, Any], level: int, mask: bool) -> str:
     """Return the name under which the catalogue keeps blocks of a referenced file."""
-    facts = (source["path"], str(source["size"]), str(source["mtime_ns"]), str(level), str(mask))
+    names = ("path", "driver", "size", "mtime_ns")
+    facts = (*(str(source[name]) for name in names), str(level), str(mask))
     return f"{folder}/{MARK}{MARK.join(facts)}"
 
 
-def describe(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
+def describe(
+    path: Path, driver: str | None = None
+) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
     """Return what the catalogue notes of a file: a group, its bands, and its footprint.
+
+    Parameters
+    ----------
+    path : Path
+    driver : str, optional
+        GDAL's name of the only format that is read: a VRT names other files.
 
     Raises
     ------
@@ -44,8 +53,9 @@ def describe(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str
     from .rasters import outline
 
     try:
-        with rasterio.open(path) as source:
-            if source.driver not in ("GTiff", "COG", "VRT"):
+        with rasterio.open(path, driver=driver) as source:
+            opened_as = source.driver
+            if opened_as not in ("GTiff", "VRT"):
                 raise DataError(
                     f"{path} is {source.driver}: only a GeoTIFF or VRT can be referred to."
                 )
@@ -91,6 +101,7 @@ def describe(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str
         "bytes": 0,
         "source": {
             "path": str(path),
+            "driver": opened_as,
             "size": status.st_size,
             "mtime_ns": status.st_mtime_ns,
             "levels": levels,
@@ -114,7 +125,7 @@ class ReferenceHandle:
     """
 
     def __init__(self, key: str) -> None:
-        _, self._path, size, time, level, mask = key.split(MARK)
+        _, self._path, self._driver, size, time, level, mask = key.split(MARK)
         self._identity = (int(size), int(time))
         self._level = int(level)
         self._mask = mask == "True"
@@ -139,7 +150,9 @@ class ReferenceHandle:
                         )
                     options = {} if self._level == 0 else {"overview_level": self._level - 1}
                     limit_gdal()
-                    self._dataset = rasterio.open(self._path, sharing=False, **options)
+                    self._dataset = rasterio.open(
+                        self._path, driver=self._driver, sharing=False, **options
+                    )
                 source = self._dataset
                 height = min(BLOCK, source.height - i * BLOCK)
                 width = min(BLOCK, source.width - j * BLOCK)

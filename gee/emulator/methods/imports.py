@@ -93,6 +93,7 @@ def _register(
         properties=properties,
         start_ms=None if start is None else milliseconds(start),
         end_ms=None if end is None else milliseconds(end),
+        driver="GTiff",
     )
 
 
