@@ -75,6 +75,7 @@ _FAMILIES = (
     "sources",
     "spectral",
     "strings",
+    "styles",
     "terrain",
     "texture",
     "trees",
