@@ -188,9 +188,12 @@ def _fixed(
 @function("Kernel.fixed")
 def fixed(width: int, height: int, weights: list[Any], x: int, y: int, normalize: bool) -> Kernel:
     """Weights as given: rows from the top; the centre by default in the middle."""
-    table = np.asarray(weights, float)
+    try:
+        table = np.asarray(weights, float)
+    except (TypeError, ValueError):
+        table = np.empty(0)
     if table.ndim != 2 or not table.size:
-        raise EngineError("Kernel weights must be rows of one length.")
+        raise EngineError("Kernel weights must be rows of one length, of numbers.")
     if (width > 0 and table.shape[1] != width) or (height > 0 and table.shape[0] != height):
         raise EngineError(
             f"Kernel weights have {table.shape[1]} x {table.shape[0]} cells, not "
