@@ -17,15 +17,17 @@ from typing import TypeVar
 
 from .errors import LimitError
 
-__all__ = ["Budget", "current", "limited", "reserve", "steps", "tick", "work"]
+__all__ = ["Budget", "count", "current", "limited", "reserve", "steps", "tick", "work"]
 
 T = TypeVar("T")
 
 SECONDS = 300.0
 """Deadline of an interactive request (guides/computation_overview: five minutes)."""
-MOST_AT_ONCE = 512 * 2**20
+MOST_AT_ONCE = 192 * 2**20
 MOST_TOGETHER = 2 * 2**30
 MOST_GROWTH = 3 * 2**30
+MOST_ELEMENTS = 1_000_000
+"""Elements of collections that an interactive request may make; Earth Engine's is not known."""
 # Elementary steps of a library call that cannot be interrupted; about five seconds.
 MOST_WORK = 2_000_000_000
 _LOOK = 0.25
@@ -49,12 +51,14 @@ class Budget:
     gee.emulator.errors.LimitError: Computation timed out.
     """
 
-    __slots__ = ("_next", "_resident", "deadline", "reserved")
+    __slots__ = ("_next", "_resident", "deadline", "elements", "reserved")
 
     def __init__(self, seconds: float | None = SECONDS) -> None:
         now = time.monotonic()
         self.deadline = float("inf") if seconds is None else now + seconds
         self.reserved = 0
+        # What a batch job makes is bounded by its memory alone.
+        self.elements: float = MOST_ELEMENTS if seconds is not None else float("inf")
         self._next = now + _LOOK
         self._resident: int | None = None
 
@@ -76,6 +80,18 @@ class Budget:
         """Refuse what would take longer than is left, however fast it were."""
         if not seconds <= self.deadline - time.monotonic():
             raise LimitError("Computation timed out.")
+
+    @property
+    def made(self) -> float:
+        """About how many bytes the values of the request take."""
+        elements = 0.0 if self.elements == float("inf") else MOST_ELEMENTS - self.elements
+        return self.reserved + 1000 * elements
+
+    def count(self, elements: int) -> None:
+        """Take elements of collections, or values of an answer."""
+        self.elements -= elements
+        if self.elements < 0:
+            raise LimitError("User memory limit exceeded.")
 
     def reserve(self, size: float) -> None:
         """Take memory, in bytes; refused when that is too much at once or in all."""
@@ -163,6 +179,13 @@ def reserve(count: float, each: float = 8) -> None:
         held.reserve(size)
     elif not size <= MOST_AT_ONCE:
         raise LimitError("User memory limit exceeded.")
+
+
+def count(elements: int) -> None:
+    """Take elements that are made one by one, refused when there are too many."""
+    held = getattr(_here, "budget", None)
+    if held is not None:
+        held.count(elements)
 
 
 def work(amount: float) -> None:

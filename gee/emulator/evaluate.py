@@ -35,6 +35,7 @@ _DEPTH = 20_000
 # Graphs with fewer nodes are evaluated faster than they are looked up.
 _WORTH_KEEPING = 2
 _VALUES_KEPT = 32
+_MOST_KEPT = 16 * 2**20
 
 
 class Evaluator:
@@ -57,7 +58,7 @@ class Evaluator:
     def __init__(self, catalog: Catalog, limits: Limits | None = None) -> None:
         self.catalog = catalog
         self.limits = limits or Limits()
-        self._kept: OrderedDict[bytes, tuple[Any, _Recorder]] = OrderedDict()
+        self._kept: OrderedDict[bytes, tuple[Any, _Recorder, Budget]] = OrderedDict()
         self._lock = threading.Lock()
         if sys.getrecursionlimit() < _DEPTH:
             sys.setrecursionlimit(_DEPTH)
@@ -101,12 +102,32 @@ class Evaluator:
         session = copy.copy(self)
         recorder = _Recorder(self.catalog)
         session.catalog = recorder  # type: ignore[assignment]
-        value = self._run(session, expression["values"], str(expression["result"]))
+        budget = current() or Budget()
+        with limited(budget):
+            value = self._run(session, expression["values"], str(expression["result"]))
         with self._lock:
-            self._kept[key] = (value, recorder)
+            self._kept[key] = (value, recorder, budget)
             while len(self._kept) > _VALUES_KEPT:
                 self._kept.popitem(last=False)
+            # Elements are made when they are asked for: only now is it known what those that are
+            # kept have grown to.
+            for old in [k for k, v in self._kept.items() if v[2].made > _MOST_KEPT and k != key]:
+                del self._kept[old]
         return value
+
+    def check(self, expression: Mapping[str, Any]) -> None:
+        """Refuse a graph that could not run: its form, its functions and their arguments.
+
+        Raises
+        ------
+        EngineError
+            As `evaluate` would; nothing is computed.
+        """
+        check_expression(expression)
+        try:
+            Program(self, expression["values"]).reference(str(expression["result"]))
+        except RecursionError:
+            raise EngineError("The expression is nested too deeply.") from None
 
     @staticmethod
     def _run(session: Evaluator, values: Mapping[str, Any], result: str) -> Any:

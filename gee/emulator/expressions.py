@@ -306,6 +306,11 @@ def apply(
             selectors.append(value)
         return operate("Image.select", image, selectors, None)
 
+    def first() -> Any:
+        if default not in images:
+            raise EngineError(f"Unknown variable '{default}' in an expression.")
+        return images[default]
+
     def image_of(t: Tree) -> Any:
         if t.kind == "name" and t.value in images:
             return images[t.value]
@@ -320,7 +325,7 @@ def apply(
             if t.value in CONSTANTS:
                 return CONSTANTS[t.value]
             if free_bands:
-                return operate("Image.select", images[default], [t.value], None)
+                return operate("Image.select", first(), [t.value], None)
             raise EngineError(f"Unknown variable '{t.value}' in an expression.")
         if t.kind == "attribute":
             if t.parts[0].kind == "name" and t.parts[0].value == "Math":
@@ -351,7 +356,7 @@ def apply(
             return operate(f"Image.{SIGNS[t.value]}", a, b)
         if t.kind == "call":
             if t.value == "b":
-                return select(images[default], t.parts)
+                return select(first(), t.parts)
             found = [run(p) for p in t.parts]
             if all(isinstance(f, (int, float)) for f in found):
                 return scalar(Tree("call", t.value, tuple(Tree("number", f) for f in found)), {})

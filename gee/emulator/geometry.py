@@ -71,9 +71,6 @@ class Geometry:
         count = shapely.get_num_coordinates(shape)
         if count > MOST_VERTICES:
             raise EngineError(f"Geometry has too many edges ({count} > {MOST_VERTICES}).")
-        # The coordinates of nothing are NaN, and so are those of a geometry with a NaN in it.
-        if count and not np.isfinite(shapely.total_bounds(shape)).all():
-            raise EngineError("Geometry has a coordinate that is no finite number.")
         self.shape = shape
         self.crs = crs
         self.geodesic = crs_of(crs).is_geographic if geodesic is None else geodesic
@@ -203,6 +200,8 @@ def parse_geojson(value: dict[str, Any]) -> Geometry:
         made = shapely.geometry.shape(value)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as problem:
         raise EngineError(f"Invalid GeoJSON geometry: {problem}") from None
+    if np.isnan(shapely.get_coordinates(made)).any():
+        raise EngineError("Invalid GeoJSON geometry: a coordinate is NaN.")
     crs = "EPSG:4326"
     named = value.get("crs")
     if isinstance(named, dict):

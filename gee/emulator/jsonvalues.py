@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .budget import reserve
+from .budget import count
 from .errors import EngineError
 from .image import Element, Image
 from .values import (
@@ -40,10 +40,10 @@ def to_json(value: Any) -> Any:
         return _json_number(value)
     if isinstance(value, (list, tuple)):
         # Lists that hold one list many times are small until they are written out.
-        reserve(len(value), 400)
+        count(len(value))
         return [to_json(v) for v in value]
     if isinstance(value, dict):
-        reserve(len(value), 400)
+        count(len(value))
         return {str(k): to_json(v) for k, v in value.items()}
     if isinstance(value, Image):
         return _image_json(value)

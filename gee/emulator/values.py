@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import numpy as np
 from numpy.typing import NDArray
 
-from .budget import reserve, tick
+from .budget import count, tick
 from .errors import EngineError, LimitError, worded
 from .geometry import Geometry, union_of
 from .image import Element, Image
@@ -147,8 +147,8 @@ class Collection(Element):
             except Exception as problem:
                 self._error = EngineError(worded(problem), function=self.origin)
                 raise self._error from problem
-            if not len(self._items) & 1023:
-                reserve(1024, 400)
+            if not len(self._items) & 255:
+                count(256)
             return True
 
     def items(self) -> list[Element]:

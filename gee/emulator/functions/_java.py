@@ -405,6 +405,7 @@ def replaced(compiled: Pattern, text: str, replacement: str, every: bool) -> str
     if not found:
         return text
     pieces = _replacement(compiled, replacement)
+    reserve(len(found) * sum(len(p) if isinstance(p, str) else 1 for p in pieces), 4)
     out, at = [], 0
     for start, end, *groups in found:
         out.append(text[at:start])

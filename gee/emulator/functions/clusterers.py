@@ -704,7 +704,7 @@ def cluster_features(items: Collection, clusterer: Clusterer, name: str) -> Coll
             for k, row in enumerate(rows)
             if all(isinstance(v, (int, float)) and np.isfinite(v) for v in row)
         ]
-        table = np.asarray([rows[k] for k in good], float).reshape(len(good), -1)
+        table = np.asarray([rows[k] for k in good], float).reshape(len(good), len(clusterer.bands))
         numbers = dict(zip(good, clusterer.assign(table), strict=True))
         for k, item in enumerate(elements):
             if k in numbers:

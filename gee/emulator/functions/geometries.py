@@ -28,6 +28,8 @@ from ..values import Collection, ErrorMargin, Feature, geometry_of
 from ._gnomonic import Gnomonic, gnomonic_of
 from .registry import function
 
+MOST_PARTS = 100_000
+
 __all__ = ["box_of", "distance_between", "moved"]
 
 
@@ -62,7 +64,7 @@ def _pairs(values: Any) -> list[tuple[float, float]]:
 def _coordinate(value: Any) -> float:
     if isinstance(value, str) and value in ("Infinity", "-Infinity"):
         return float(value)
-    if not isinstance(value, (int, float)):
+    if not isinstance(value, (int, float)) or value != value:
         raise EngineError(f"Invalid coordinate: {reprlib.repr(value)}.")
     return float(value)
 
@@ -130,6 +132,8 @@ def linear_ring(
     coordinates: list[Any], crs: Projection | None, geodesic: bool | None, margin: Any
 ) -> Geometry:
     """Return a closed line."""
+    if len(_pairs(coordinates)) < 3:
+        raise EngineError("A ring must have at least 3 points.")
     return _made(shapely.LinearRing(_pairs(coordinates)), crs, geodesic)
 
 
@@ -185,6 +189,8 @@ def rectangle(
 ) -> Geometry:
     """Return a box between two corners."""
     pairs = _pairs(coordinates)
+    if len(pairs) < 2:
+        raise EngineError("A rectangle needs two corners.")
     xs, ys = [p[0] for p in pairs], [p[1] for p in pairs]
     made = _ring(min(xs), min(ys), max(xs), max(ys))
     return _made(made, crs, False if geodesic is None else geodesic)
@@ -193,6 +199,8 @@ def rectangle(
 @function("GeometryConstructors.BBox")
 def bbox(west: float, south: float, east: float, north: float) -> Geometry:
     """Return a box in degrees with straight edges."""
+    if any(math.isnan(v) for v in (west, south, east, north)):
+        raise EngineError("The sides of a box must be numbers.")
     if east - west >= 360:
         west, east = -180.0, 180.0
     elif east < west:
@@ -208,6 +216,9 @@ def multi_geometry(
     """Return a collection of geometries."""
     target = parts[0].crs if parts else "EPSG:4326"
     shapes: list[BaseGeometry] = []
+    count = sum(int(shapely.get_num_geometries(p.shape)) for p in parts)
+    if count > MOST_PARTS:
+        raise EngineError(f"Geometry has too many parts ({count} > {MOST_PARTS}).")
     for part in steps(parts):
         shape = part.shape if part.crs == target else part.in_crs(target)
         # Collections of collections have the parts of all (RFC 7946: they should not be nested).
@@ -339,10 +350,16 @@ def _path(source: str, target: str) -> Callable[[Any], Any]:
     return lambda xy: np.column_stack(change.transform(xy[:, 0], xy[:, 1]))
 
 
+# Of any unit; a metre's worth of it is far beyond the Earth.
+_FARTHEST = 1e12
+
+
 def buffer(
     shape: Geometry, distance: float, margin: ErrorMargin | None, projection: Projection | None
 ) -> Geometry:
     """Return the geometry grown by a distance (shrunk by a negative one)."""
+    if not abs(distance) < _FARTHEST:
+        raise EngineError(f"The distance must be less than {_FARTHEST:g}. Found {distance:g}.")
     # Chords of a circle stay within the error margin of it; 1% of the distance by default.
     allowed = abs(distance) * 0.01
     if margin is not None and margin.value:
@@ -390,6 +407,8 @@ def simplify(
 ) -> Geometry:
     """Return the geometry with fewer vertices, within an error margin."""
     most = margin.value if margin is not None and margin.value else 0.0
+    if not 0 <= most < math.inf:
+        raise EngineError(f"The error margin must be a positive number. Found {most:g}.")
     if not shape.is_geographic:
         return Geometry(shape.shape.simplify(most), shape.crs, shape.geodesic)
     if shape.shape.is_empty:
@@ -703,7 +722,7 @@ def covering_grid(shape: Geometry, projection: Projection, scale: float | None) 
     lattice = projection if scale is None else projection.at_scale(scale)
     made = shape.in_pixels(lattice)
     window = shape.window(lattice)
-    if window.width * window.height > 1_000_000:
+    if window.width * window.height > MOST_PARTS:
         raise EngineError(f"Too many cells: {window.width} x {window.height}.")
     found = []
     for row in range(window.row, window.row + window.height):

@@ -152,6 +152,8 @@ class _ResolutionNode(Node):
         ratio = window.projection.nominal_scale / lattice.nominal_scale
         if ratio <= 1 + 1e-6:
             return None
+        if not ratio < 1e9:
+            raise EngineError("Too many input pixels per output pixel.")
         level = 0
         while math.ceil(ratio / 2**level - 1e-6) ** 2 > self.most:
             if not self.best:

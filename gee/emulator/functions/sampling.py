@@ -294,18 +294,22 @@ def random_points(region: Geometry, count: int, seed: int, margin: Any) -> Colle
         left, bottom, right, top = shape.bounds
         random = np.random.default_rng(seed % 2**64)
         low, high = np.sin(np.radians([bottom, top]))
-        points: list[Any] = []
+        places: list[Any] = []
         shapely.prepare(shape)
+        left_over = count
         for _ in steps(range(10_000), 16):
-            if len(points) >= count:
+            if left_over <= 0:
                 break
-            lon = random.uniform(left, right, 1024)
-            lat = np.degrees(np.arcsin(random.uniform(low, high, 1024)))
+            many = min(max(1024, left_over), 65_536)
+            lon = random.uniform(left, right, many)
+            lat = np.degrees(np.arcsin(random.uniform(low, high, many)))
             ok = shapely.contains_xy(shape, lon, lat)
-            points += list(zip(lon[ok], lat[ok], strict=True))
+            places.append(shapely.points(lon[ok], lat[ok]))
+            left_over -= int(ok.sum())
+        points = np.concatenate(places)[:count] if places else []
         return [
-            Feature(Geometry(shapely.Point(*p)), {"system:index": str(k)})
-            for k, p in enumerate(points[:count])
+            Feature(Geometry(point), {"system:index": str(k)})
+            for k, point in enumerate(steps(points))
         ]
 
     return Collection(source)

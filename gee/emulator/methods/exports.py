@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..payload import check_expression
 from .pixels import band_infos, canvas_of, grid_of, windows_of
 from .requests import expression_of
 from .tables import features_of
@@ -24,7 +23,7 @@ def image_export(endpoint: Endpoint, arguments: dict[str, Any]) -> dict[str, Any
     expression_of(body)
     check_image_export(body, endpoint.exports)
     _check_asset_destination(endpoint, body)
-    check_expression(body["expression"])
+    endpoint.evaluator.check(body["expression"])
     return endpoint.operations.submit(arguments["project"], "EXPORT_IMAGE", body)
 
 
@@ -38,7 +37,7 @@ def table_export(endpoint: Endpoint, arguments: dict[str, Any]) -> dict[str, Any
     check_table_export(body, endpoint.exports)
     selectors_of(body)
     _check_asset_destination(endpoint, body)
-    check_expression(body["expression"])
+    endpoint.evaluator.check(body["expression"])
     return endpoint.operations.submit(arguments["project"], "EXPORT_FEATURES", body)
 
 
@@ -49,7 +48,7 @@ def map_export(endpoint: Endpoint, arguments: dict[str, Any]) -> dict[str, Any]:
     body = arguments["body"]
     expression_of(body)
     check_map_export(body, endpoint.exports)
-    check_expression(body["expression"])
+    endpoint.evaluator.check(body["expression"])
     return endpoint.operations.submit(arguments["project"], "EXPORT_TILES", body)
 
 
