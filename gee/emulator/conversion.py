@@ -172,6 +172,8 @@ def _geometry(value: Any, of: str, evaluator: Evaluator) -> Geometry:
         return found
     if isinstance(value, dict):
         if value.get("type") == "Feature":
+            if not isinstance(value.get("geometry"), dict):
+                raise EngineError("Element has no geometry.")
             return parse_geojson(value["geometry"])
         if "type" in value:
             return parse_geojson(value)

@@ -19,7 +19,16 @@ from ..pixels import Band, Context, Node, Pixels
 from ..projection import WGS84, Projection, Window
 from ..reducers import Reducer, named_reducer
 from ..types import PixelType
-from ..values import Collection, Date, ErrorMargin, Feature, Filter, Function, geometry_of
+from ..values import (
+    Collection,
+    Date,
+    ErrorMargin,
+    Feature,
+    Filter,
+    Function,
+    geometry_of,
+    type_name,
+)
 from .registry import function
 
 __all__ = ["compare_key", "mosaic", "reduce_images"]
@@ -164,7 +173,9 @@ def flatten(items: Collection) -> Collection:
 @function("Collection.distinct")
 def distinct(items: Collection, properties: Any) -> Collection:
     """Keep the first of elements with equal properties."""
-    names = [properties] if isinstance(properties, str) else list(properties)
+    names = [properties] if isinstance(properties, str) else properties
+    if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+        raise EngineError("The properties must be a string or a list of strings.")
 
     def source() -> Iterator[Element]:
         seen = set()
@@ -191,14 +202,20 @@ def remap(items: Collection, before: list[Any], after: list[int], name: str) -> 
         raise EngineError(
             f"The lookup lists must have the same length. Found {len(before)} and {len(after)}."
         )
+    for value in before:
+        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+            raise EngineError(
+                f"The lookup values must be strings and integers. Found {type_name(value)}."
+            )
     table = dict(zip(before, after, strict=True))
-    return items.over(
-        lambda: (
-            i.replaced({**i.properties, name: table[i.properties[name]]})
-            for i in items
-            if i.properties.get(name) in table
-        )
-    )
+
+    def source() -> Iterator[Element]:
+        for item in items:
+            value = item.properties.get(name)
+            if isinstance(value, (int, float, str)) and value in table:
+                yield item.replaced({**item.properties, name: table[value]})
+
+    return items.over(source)
 
 
 @function("Collection.randomColumn")

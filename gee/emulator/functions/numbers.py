@@ -31,7 +31,8 @@ def _divide(a: Number, b: Number) -> Number:
 def _mod(a: Number, b: Number) -> Number:
     if b == 0:
         return 0
-    out = math.fmod(a, b)
+    # Java: the remainder of infinity is no number.
+    out = math.fmod(a, b) if math.isfinite(a) else math.nan
     return int(out) if isinstance(a, int) and isinstance(b, int) else out
 
 
@@ -56,10 +57,17 @@ _QUICK: dict[str, Callable[[Number, Number], Number]] = {
     "neq": lambda a, b: _unit(a != b),
     "hypot": math.hypot,
     "atan2": lambda x, y: math.atan2(y, x),
-    "bitwiseAnd": lambda a, b: int(a) & int(b),
-    "bitwiseOr": lambda a, b: int(a) | int(b),
-    "bitwiseXor": lambda a, b: int(a) ^ int(b),
+    "bitwiseAnd": lambda a, b: _long(a) & _long(b),
+    "bitwiseOr": lambda a, b: _long(a) | _long(b),
+    "bitwiseXor": lambda a, b: _long(a) ^ _long(b),
 }
+
+
+def _long(value: Number) -> int:
+    """Cast as Java does (Java Language Specification, 5.1.3): NaN is 0, ends are the ends."""
+    if isinstance(value, int):
+        return _wrapped(value)
+    return 0 if math.isnan(value) else int(min(max(value, -(2.0**63)), 2**63 - 1))
 
 
 def _wrapped(value: int) -> int:
