@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import memory
 from .limits import RequestLimits
 from .messages import Request, Response
 from .protocol import Endpoint
@@ -138,6 +139,7 @@ def _application(endpoint: Endpoint | Dispatcher) -> Starlette:
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         await run_in_threadpool(endpoint.start)
+        await run_in_threadpool(memory.settled)
         yield
         await run_in_threadpool(endpoint.close)
 
@@ -179,8 +181,6 @@ def from_environment() -> Starlette:
         from .dispatch import Dispatcher
 
         return _application(Dispatcher(workers, os.environ))
-    from . import memory
-
     memory.keep_little()
     return _application(endpoint_of())
 

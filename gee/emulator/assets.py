@@ -15,6 +15,7 @@ from thawslump.errors import DataError
 
 if TYPE_CHECKING:
     from .blocks import Blocks
+    from .geometry import Geometry
 
 __all__ = [
     "MANIFEST",
@@ -36,7 +37,7 @@ __all__ = [
 Array = NDArray[Any]
 Transform = tuple[float, float, float, float, float, float]
 Policy = Literal["MEAN", "SAMPLE", "MODE", "MIN", "MAX"]
-AssetType = Literal["IMAGE", "IMAGE_COLLECTION", "TABLE", "FOLDER"]
+AssetType = Literal["IMAGE", "IMAGE_COLLECTION", "TABLE", "CLASSIFIER", "FOLDER"]
 
 POLICIES: tuple[Policy, ...] = ("MEAN", "SAMPLE", "MODE", "MIN", "MAX")
 MANIFEST = "asset.json"
@@ -312,7 +313,7 @@ class Asset:
     ----------
     id : str
         Normalised.
-    type : {"IMAGE", "IMAGE_COLLECTION", "TABLE", "FOLDER"}
+    type : {"IMAGE", "IMAGE_COLLECTION", "TABLE", "CLASSIFIER", "FOLDER"}
     properties : mapping
         Not to be changed by the reader.
     start_ms, end_ms : int or None
@@ -340,6 +341,13 @@ class Asset:
     def bands(self) -> tuple[BandAsset, ...]:
         """The bands; made when first asked for, as listings of thousands of images never do."""
         return self._make_bands()
+
+    @functools.cached_property
+    def outline(self) -> Geometry | None:
+        """The footprint as a geometry; kept, as filters ask for those of whole collections."""
+        from .geometry import parse_geojson
+
+        return None if self.footprint is None else parse_geojson(dict(self.footprint))
 
     @property
     def index(self) -> str:

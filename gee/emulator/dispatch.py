@@ -240,6 +240,7 @@ def _work() -> None:
     facts = json.loads(os.environ.pop(VARIABLE))
     endpoint = endpoint_of()
     endpoint.start()
+    memory.settled()
     address = facts["address"]
     where = tuple(address) if isinstance(address, list) else address
     threads = []

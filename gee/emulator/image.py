@@ -193,12 +193,11 @@ def load_image(asset: Asset) -> Image:
     properties.setdefault("system:index", asset.index)
     footprint: Footprint = None
     if asset.footprint is not None:
-        outline = asset.footprint
 
         def made() -> Geometry:
-            from .geometry import parse_geojson
-
-            return parse_geojson(dict(outline))
+            outline = asset.outline
+            assert outline is not None
+            return outline
 
         footprint = made
     version = int(asset.updated * 1e6) if asset.updated else None

@@ -61,9 +61,12 @@ def load_collection(evaluator: Evaluator, asset_id: str, version: int | None) ->
             if child.type == "IMAGE":
                 yield load_image(child)
 
+    def size() -> int:
+        return sum(child.type == "IMAGE" for child in evaluator.catalog.children(asset.id))
+
     return Collection(
         images, "ImageCollection", dict(asset.properties), asset.id,
-        int(asset.updated * 1e6) if asset.updated else None,
+        int(asset.updated * 1e6) if asset.updated else None, size=size,
     )  # fmt: skip
 
 
