@@ -94,7 +94,7 @@ def test_every_rule_is_decided_by_a_request_and_every_request_decides_one() -> N
         assert request.method in ("value:compute", "image:computePixels")
         assert len(json.dumps(request.body)) < 20_000
         size = request.body.get("grid", {}).get("dimensions", {"width": 1, "height": 1})
-        assert size["width"] * size["height"] <= 64 * 64
+        assert size["width"] * size["height"] <= 64 * 64 or request.compare["kind"] == "error"
     assert len({request.digest for request in KIT.requests.values()}) == len(KIT.requests)
 
 

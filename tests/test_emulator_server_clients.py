@@ -1,4 +1,5 @@
-"""The real, unmodified clients against the emulator: earthengine-api, geemap, xee.
+"""The unmodified earthengine-api against the emulator, in-process and over HTTP: values, pixels,
+maps and exports. The rest of it and the other clients: test_emulator_clients_*.py.
 
 All pixels here are made up.
 """
@@ -9,7 +10,6 @@ import io
 import json
 import time
 import warnings
-import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -306,24 +306,6 @@ def test_palette_and_thumbnail(http: str, world: World) -> None:
     assert abs(seen[:, 0].mean() - 127) < 10
 
 
-def test_downloads(http: str, world: World) -> None:
-    image = ee.Image("COPERNICUS/S2_SR_HARMONIZED/made_up_0")
-    place = {"crs": UTM, "crs_transform": list(NORTH), "dimensions": [128, 96]}
-    zipped = requests.get(image.getDownloadURL({"name": "s2", **place}), timeout=20)
-    with zipfile.ZipFile(io.BytesIO(zipped.content)) as archive:
-        assert archive.namelist() == ["s2.B4.tif", "s2.B8.tif"]
-        with rasterio.MemoryFile(archive.read("s2.B8.tif")) as memory, memory.open() as source:
-            want = np.where(world.clear[0], world.nir[0], 0)
-            np.testing.assert_array_equal(source.read(1), want)
-            assert source.nodata == 0
-    plain = requests.get(image.getDownloadURL({"format": "NPY", **place}), timeout=20)
-    got = np.load(io.BytesIO(plain.content))
-    np.testing.assert_array_equal(got["B4"], np.where(world.clear[0], world.red[0], 0))
-    table = ee.FeatureCollection("users/me/points").limit(3)
-    rows = requests.get(table.getDownloadURL("csv", ["n"]), timeout=20)
-    assert rows.text.splitlines() == ["n", "0", "1", "2"]
-
-
 # ---- exports
 
 
@@ -411,65 +393,3 @@ def test_exports_that_fail_say_why(client: None) -> None:
         ee.Image("users/me/dem"), "large", crs=UTM, crsTransform=list(NORTH), maxPixels=100
     )
     assert "Export too large: specified 12288 pixels (max: 100)" in finished(large)["error_message"]
-
-
-# ---- geemap and xee
-
-
-def test_geemap(http: str, world: World, tmp_path: Path) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import geemap
-    box = ee.Geometry.Rectangle([500000, 4999040, 501280, 5000000], UTM, False)
-    image = ee.Image("users/me/dem")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        path = tmp_path / "dem.tif"
-        geemap.ee_export_image(
-            image, str(path), crs=UTM, crs_transform=list(NORTH), region=box, verbose=False
-        )
-        with rasterio.open(path) as source:
-            np.testing.assert_array_equal(source.read(1), world.dem)
-        got = geemap.ee_to_numpy(image, region=box)
-        np.testing.assert_array_equal(got[..., 0], world.dem)
-        shown = geemap.Map(center=[45.15, 15], zoom=12, ee_initialize=False)
-        shown.addLayer(image, {"min": 200, "max": 800}, "height")
-        layer = shown.layers[-1]
-    z, lon, lat = 12, 15.005, 45.15
-    x = int((lon + 180) / 360 * 2**z)
-    y = int((1 - np.arcsinh(np.tan(np.radians(lat))) / np.pi) / 2 * 2**z)
-    address = layer.url.format(z=z, x=x, y=y)
-    answer = requests.get(address, timeout=20)
-    assert answer.status_code == 200 and answer.headers["content-type"].startswith("image/")
-    assert np.asarray(Image.open(io.BytesIO(answer.content)).convert("RGBA"))[..., 3].any()
-
-
-def test_xee_reads_exact_values(http: str, world: World) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import xarray
-        from xee.ext import EarthEngineBackendEntrypoint
-
-        dataset = xarray.open_dataset(
-            collection(),
-            engine=EarthEngineBackendEntrypoint,
-            crs=UTM,
-            crs_transform=NORTH,
-            shape_2d=(SHAPE[1], SHAPE[0]),
-            getitem_kwargs={"max_retries": 0},
-        )
-        red = dataset["B4"].transpose("time", "y", "x").values
-        times = dataset["time"].values.astype("datetime64[ms]").astype(np.int64)
-    assert times.tolist() == world.dates
-    np.testing.assert_array_equal(np.isnan(red), ~world.clear)
-    np.testing.assert_array_equal(red[world.clear], world.red[world.clear])
-
-
-def test_server_takes_a_token_by_the_clients_own_option(world: World, tmp_path: Path) -> None:
-    with running(world.root, token="sesame", state=tmp_path / "s") as url:
-        with pytest.raises(Exception, match="asks for a token"), connected(url=url):
-            pass
-        with connected(url=url, cloud_api_key="sesame"):
-            assert ee.Number(1).getInfo() == 1
-            thumb = ee.Image("users/me/dem").getThumbURL({"min": 0, "max": 1000, "dimensions": 8})
-            assert requests.get(thumb, timeout=20).status_code == 200

@@ -301,6 +301,36 @@ def _pictures(book: Book) -> None:
     )  # fmt: skip
 
 
+def _limits(book: Book) -> None:
+    book.rule(
+        "size-limits",
+        "In which words is a request refused that is too large?",
+        "48 MiB an answer, 32,768 pixels a side; in the words that forum answers quote.",
+        "reference/rest/v1/projects.image/computePixels names the limits, not the words",
+    )
+    wide = grid(40_000, 1)
+    book.pixels("limit-side", "40,000 pixels of a side", ee.Image(1), wide, kind="error")
+    large = grid(9_000, 9_000)
+    book.pixels("limit-bytes", "648 MB in one answer", ee.Image(1).toDouble(), large, kind="error")
+
+
+def _textures(book: Book) -> None:
+    book.rule(
+        "textures",
+        "Over which neighbours, and with which logarithms, are textures and entropies taken?",
+        "Over the window and its four directions, symmetric; natural logarithms for textures, "
+        "bits for entropies.",
+        f"{A}, Image.glcmTexture, Image.entropy",
+    )
+    grey = pattern().toByte()
+    some = grey.glcmTexture(1).select(["v_asm", "v_contrast", "v_corr", "v_ent", "v_idm", "v_savg"])
+    book.pixels(
+        "textures", "textures and entropy of a pattern",
+        some.addBands(grey.toInt().entropy(ee.Kernel.square(1)).rename("entropy")),
+        grid(5, 5), kind="pixels", rtol=1e-4,
+    )  # fmt: skip
+
+
 def _random(book: Book) -> None:
     book.rule(
         "random-images",
@@ -361,6 +391,8 @@ def write(book: Book) -> None:
     _grids(book)
     _neighbourhoods(book)
     _terrain(book)
+    _limits(book)
+    _textures(book)
     _pictures(book)
     _random(book)
     _stored(book)

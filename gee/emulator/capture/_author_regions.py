@@ -126,6 +126,28 @@ def _statistics(book: Book) -> None:
     book.value("histograms-auto", "buckets of autoHistogram",
                few.reduce(ee.Reducer.autoHistogram(4)))  # fmt: skip
     book.rule(
+        "regressions",
+        "Which estimators, and which p-values, have regressions and correlations of ranks?",
+        "The textbook's: least squares, Sen's median of slopes, Kendall's tau-b; p-values of "
+        "two sides.",
+        f"{A}, Reducer.sensSlope, Reducer.kendallsCorrelation",
+    )
+    pairs = ee.List([[1, 2], [2, 3], [3, 5], [4, 4], [5, 9], [6, 8]])
+    book.value(
+        "regressions",
+        "slopes, offsets and correlations of six pairs",
+        ee.Dictionary(
+            {
+                "fit": pairs.reduce(ee.Reducer.linearFit()),
+                "sen": pairs.reduce(ee.Reducer.sensSlope()),
+                "pearson": pairs.reduce(ee.Reducer.pearsonsCorrelation()),
+                "spearman": pairs.reduce(ee.Reducer.spearmansCorrelation()),
+                "kendall": pairs.reduce(ee.Reducer.kendallsCorrelation(2)),
+            }
+        ),
+        kind="equal", rtol=1e-6,
+    )  # fmt: skip
+    book.rule(
         "quality-ties",
         "Which image of a quality mosaic wins where qualities are equal?",
         "The first.",

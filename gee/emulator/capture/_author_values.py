@@ -374,6 +374,31 @@ def _errors(book: Book) -> None:
         book.error(f"error-{name}", name.replace("-", " "), expression)
 
 
+def _texts(book: Book) -> None:
+    book.rule(
+        "number-texts",
+        "How are numbers written as text: which digits, which rounding?",
+        "As the formatter of Java that the patterns come from: halves are rounded up, and a "
+        "double is written with the digits that tell it from its neighbours.",
+        f"{A}, Number.format: 'a printf-style format string'",
+    )
+    half = ee.Number(0.125)
+    book.value(
+        "number-formats",
+        "numbers by patterns, and without",
+        ee.Dictionary(
+            {
+                "none": half.format(), "whole": ee.Number(3).format(), "two": half.format("%.2f"),
+                "even": ee.Number(2.5).format("%.0f"), "e": ee.Number(12345.678).format("%.3e"),
+                "g": ee.Number(0.00001234).format("%.3g"), "width": ee.Number(7).format("%05d"),
+                "hex": ee.Number(255).format("%x"), "third": ee.Number(1).divide(3).format(),
+                "large": ee.Number(1e10).format(), "small": ee.Number(1e-5).format(),
+                "list": ee.List([1, 2.5, "a"]).join(","), "cat": ee.String("a").cat(ee.String("b")),
+            }
+        ),
+    )  # fmt: skip
+
+
 def write(book: Book) -> None:
     """Write down the requests of this module."""
     _types(book)
@@ -381,4 +406,5 @@ def write(book: Book) -> None:
     _json(book)
     _descriptions(book)
     _dates(book)
+    _texts(book)
     _errors(book)
