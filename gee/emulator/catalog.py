@@ -74,7 +74,7 @@ CHANGES = ".changes"  # an empty file whose time is that of the last change
 REPLACED = ".replaced"  # files of replaced versions, a line each: the time and the path
 GRACE = 900.0  # seconds that they are kept for whoever still reads the former version
 
-_FILE = re.compile(r"[0-9a-f]{12}_[0-9]+(_[0-9]+(\.mask)?\.tif|\.geojson)")
+_FILE = re.compile(r"[0-9a-f]{12}_[0-9]+(_[0-9]+(\.mask)?\.tif|\.(geo)?json)")
 
 
 class Catalog:
@@ -215,7 +215,7 @@ class Catalog:
             There is no such table.
         """
         asset = self.get(asset_id)
-        if asset is None or asset._table is None:
+        if asset is None or asset._table is None or asset.type != "TABLE":
             kind = "not found" if asset is None else f"a {asset.type}, not a table"
             raise DataError(f"Table asset '{asset_id}' is {kind}.")
         path = f"{asset._folder}/{asset._table}"
@@ -237,6 +237,25 @@ class Catalog:
             while len(self._tables) > 16:
                 self._tables.popitem(last=False)
         return features
+
+    def classifier(self, asset_id: str) -> str | None:
+        """Return the text that `put_classifier` was given; None where there is no classifier.
+
+        Raises
+        ------
+        DataError
+            Its file cannot be read.
+        """
+        asset = self.get(asset_id)
+        if asset is None or asset.type != "CLASSIFIER" or asset._table is None:
+            return None
+        path = Path(asset._folder) / asset._table
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{path} cannot be read ({error}).", hint="Export the classifier again."
+            ) from error
 
     # ---- writing
 
@@ -399,6 +418,28 @@ class Catalog:
                 "table": name,
                 "count": len(kept),
             },
+        )
+
+    def put_classifier(
+        self, asset_id: str, text: str, properties: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write a trained classifier, replacing an asset of the same id.
+
+        Parameters
+        ----------
+        text : str
+            As `gee.emulator.functions.trees.classifier_to_json` returns it.
+        properties : mapping
+        """
+        asset_id = normalize_id(asset_id)
+        folder = self._make(asset_id)
+        name = f"{hashlib.sha256(text.encode()).hexdigest()[:12]}_0.json"
+        with atomic(Path(folder) / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        self._commit(
+            asset_id,
+            folder,
+            {"type": "CLASSIFIER", "properties": dict(properties or {}), "table": name},
         )
 
     def update_properties(

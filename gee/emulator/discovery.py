@@ -128,7 +128,7 @@ METHODS: tuple[Method, ...] = (
     _computes("map", "export"),
     _computes("video", "export", implemented=False),
     _computes("videoMap", "export", implemented=False),
-    _computes("classifier", "export", implemented=False),
+    _computes("classifier", "export"),
     _creates("maps"),
     _creates("thumbnails"),
     _creates("videoThumbnails"),

@@ -210,6 +210,11 @@ class _Recorder:
         self.get(asset_id)
         return self._catalog.features(asset_id)
 
+    def classifier(self, asset_id: str) -> str | None:
+        """Return the text of a classifier."""
+        self.get(asset_id)
+        return self._catalog.classifier(asset_id)
+
     def current(self) -> bool:
         """Return whether everything that was read is as it was."""
         try:

@@ -21,7 +21,13 @@ if TYPE_CHECKING:
     from .encode import BandInfo, Canvas
     from .operations import Job
 
-__all__ = ["check_image_export", "check_table_export", "export_image", "export_table"]
+__all__ = [
+    "check_image_export",
+    "check_table_export",
+    "export_classifier",
+    "export_image",
+    "export_table",
+]
 
 Windows = Callable[[int, int, int, int], Iterator[Any]]
 POLICIES = {"PYRAMIDING_POLICY_UNSPECIFIED": "MEAN", "MEDIAN": "MEAN"}
@@ -284,6 +290,23 @@ def _is_json(value: Any) -> bool:
     if isinstance(value, float):
         return value == value and abs(value) != float("inf")
     return isinstance(value, str | int | bool)
+
+
+def export_classifier(job: Job, catalog: Catalog, value: Any) -> list[str]:
+    """Write the asset of a classifier export; return its address."""
+    from .assets import asset_name, normalize_id
+    from .functions.classifiers import Classifier
+    from .functions.trees import classifier_to_json
+
+    if not isinstance(value, Classifier):
+        raise EngineError("The expression to export must be a classifier.")
+    options = job.body["assetExportOptions"]
+    name = normalize_id(_asset_name(options))
+    overwrite = options["earthEngineDestination"].get("overwrite")
+    if catalog.get(name) is not None and not overwrite:
+        raise EngineError(f"Cannot overwrite asset '{asset_name(name)}'.")
+    catalog.put_classifier(name, classifier_to_json(value))
+    return [asset_name(name)]
 
 
 def export_table(

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from thawslump.errors import ThawslumpError
+
 from ..cells import packed
 from ..errors import EngineError
 from ..image import Element, Image, PixelsNode
@@ -381,10 +383,10 @@ def load_classifier(evaluator: Evaluator, asset_id: str) -> Classifier:
     """Return a classifier of the catalogue, as Export.classifier.toAsset stored it."""
     from .trees import classifier_from_json
 
-    stored = None
-    reader = getattr(evaluator.catalog, "classifier", None)
-    if reader is not None:
-        stored = reader(asset_id)
+    try:
+        stored = evaluator.catalog.classifier(asset_id) if evaluator.catalog is not None else None
+    except ThawslumpError as problem:
+        raise EngineError(str(problem)) from None
     if stored is None:
         raise EngineError(
             f"Classifier asset '{asset_id}' not found (does not exist or caller does not have "

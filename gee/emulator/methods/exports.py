@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ..operations import Job
     from ..protocol import Endpoint
 
-__all__ = ["image_export", "map_export", "run", "table_export"]
+__all__ = ["classifier_export", "image_export", "map_export", "run", "table_export"]
 
 
 def image_export(endpoint: Endpoint, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -50,6 +50,18 @@ def map_export(endpoint: Endpoint, arguments: dict[str, Any]) -> dict[str, Any]:
     check_map_export(body, endpoint.exports)
     endpoint.evaluator.check(body["expression"])
     return endpoint.operations.submit(arguments["project"], "EXPORT_TILES", body)
+
+
+def classifier_export(endpoint: Endpoint, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Queue an export of a classifier to an asset."""
+    from ..exporting import _asset_name
+
+    body = arguments["body"]
+    expression_of(body)
+    _asset_name(body.get("assetExportOptions") or {})
+    _check_asset_destination(endpoint, body)
+    endpoint.evaluator.check(body["expression"])
+    return endpoint.operations.submit(arguments["project"], "EXPORT_CLASSIFIER", body)
 
 
 def _check_asset_destination(endpoint: Endpoint, body: dict[str, Any]) -> None:
@@ -94,6 +106,11 @@ def _run(endpoint: Endpoint, job: Job) -> list[str]:
     if job.kind == "EXPORT_FEATURES":
         value = endpoint.evaluator.evaluate(expression_of(job.body))
         return export_table(job, endpoint.catalog, endpoint.exports, features_of(endpoint, value))
+    if job.kind == "EXPORT_CLASSIFIER":
+        from ..exporting import export_classifier
+
+        value = endpoint.evaluator.evaluate(expression_of(job.body))
+        return export_classifier(job, endpoint.catalog, value)
     image = endpoint.image(job.body)
     if job.kind == "EXPORT_TILES":
         from ..maptiles import export_tiles
