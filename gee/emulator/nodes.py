@@ -9,11 +9,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from . import kernels
+from .errors import EngineError
 from .pixels import Array, Band, Context, Node, Pixels
 from .projection import Projection, Window
 from .types import PixelType
 
 __all__ = [
+    "AnyPixelsNode",
     "BlockNode",
     "ConstantNode",
     "HaloNode",
@@ -21,6 +23,7 @@ __all__ = [
     "PixelsNode",
     "WindowNode",
     "full",
+    "only_numbers",
 ]
 
 
@@ -38,6 +41,17 @@ class ConstantNode(Node):
         return (self.pixels,)
 
 
+def only_numbers(bands: Sequence[Band]) -> Sequence[Band]:
+    """Return bands of numbers; bands of arrays are refused."""
+    for band in bands:
+        if band.type.dimensions:
+            raise EngineError(
+                f"Band '{band.id}' holds arrays of {band.type.dimensions} dimension(s); expected "
+                "numbers."
+            )
+    return bands
+
+
 class MapNode(Node):
     """A function of the values of its inputs, pixel by pixel; valid where all inputs are."""
 
@@ -45,7 +59,7 @@ class MapNode(Node):
     __slots__ = ("function",)
 
     def __init__(self, function: Callable[..., Array], inputs: Sequence[Band]) -> None:
-        super().__init__(inputs)
+        super().__init__(only_numbers(inputs))
         self.function = function
 
     def compute(self, context: Context, window: Window) -> Sequence[Pixels]:
@@ -59,16 +73,24 @@ class MapNode(Node):
 class PixelsNode(Node):
     """A function of values and masks of its inputs, pixel by pixel, with several results."""
 
+    arrays = False
     pixelwise = True
     __slots__ = ("function",)
 
     def __init__(self, function: Callable[..., Sequence[Pixels]], inputs: Sequence[Band]) -> None:
-        super().__init__(inputs)
+        super().__init__(inputs if self.arrays else only_numbers(inputs))
         self.function = function
 
     def compute(self, context: Context, window: Window) -> Sequence[Pixels]:
         # Lists, not generators: those would go through C, and deep graphs through its stack.
         return self.function(*[context.read(b, window) for b in self.inputs])
+
+
+class AnyPixelsNode(PixelsNode):
+    """The same for functions that move pixels whole, be they numbers or arrays."""
+
+    arrays = True
+    __slots__ = ()
 
 
 class WindowNode(Node):
@@ -106,7 +128,7 @@ class HaloNode(Node):
         inputs: Sequence[Band],
         halo: int | Callable[[Projection], int],
     ) -> None:
-        super().__init__(inputs)
+        super().__init__(only_numbers(inputs))
         self.function = function
         self.reach = halo
         self.halo = halo if isinstance(halo, int) else 0

@@ -362,6 +362,7 @@ class ReduceNode(Node):
         self.reducer = reducer
         self.width = len(layers[0])
         self.types = [_union_type([layer[i] for layer in layers]) for i in range(self.width)]
+        reducer.check(self.types)
 
     def compute(self, context: Context, window: Window) -> Sequence[Pixels]:
         count = len(self.inputs) // self.width

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from .. import kernels
 from ..errors import EngineError
 from ..image import Image, full
+from ..nodes import only_numbers
 from ..pixels import Array, Band, Context, Node, Pixels
 from ..projection import Projection, Window
 from ..reducers import Reducer, named_reducer
@@ -31,7 +32,7 @@ class KernelNode(Node):
         kernel: Kernel,
         function_: Callable[[Sequence[Pixels], Array, tuple[int, int], int], Sequence[Pixels]],
     ) -> None:
-        super().__init__(inputs)
+        super().__init__(only_numbers(inputs))
         self.kernel = kernel
         self.function = function_
         self.halo = kernels.reach_of(*kernel.built()) if kernel.units == "pixels" else 0
@@ -183,6 +184,17 @@ def _extreme(largest: bool) -> _Neighbours:
     return compute
 
 
+# Bytes that the neighbours of a strip of pixels may take, stacked.
+_STACK = 4 * 2**20
+
+
+def _strips(height: int, width: int, layers: int) -> Iterator[slice]:
+    """Yield rows to compute at a time, so that all neighbours can be held at once."""
+    step = max(_STACK // (8 * max(width * layers, 1)), 1)
+    for row in range(0, height, step):
+        yield slice(row, min(row + step, height))
+
+
 def _folded(
     reducer: Reducer, kinds: Sequence[PixelType], use_mask: bool, use_kernel: bool
 ) -> _Neighbours:
@@ -192,10 +204,33 @@ def _folded(
         got: Sequence[Pixels], weights: Array, centre: tuple[int, int], reach: int
     ) -> list[Pixels]:
         h, w = got[0].data.shape[0] - 2 * reach, got[0].data.shape[1] - 2 * reach
-        fold = reducer.fold(list(kinds), (h, w))
-        rows, columns = np.nonzero(weights)
+        cells = int(np.count_nonzero(weights)) * len(got)
+        parts = []
+        for rows in _strips(h, w, cells):
+            around = np.s_[rows.start : rows.stop + 2 * reach]
+            strip = [
+                Pixels(data[around], None if mask is None else mask[around]) for data, mask in got
+            ]
+            parts.append(_fold_strip(strip, weights, centre, reach))
+        if len(parts) == 1:
+            return parts[0]
+        return [
+            Pixels(
+                np.concatenate([p.data for p in pieces]),
+                np.concatenate(
+                    [np.ones(p.data.shape, bool) if p.mask is None else p.mask for p in pieces]
+                ),
+            )
+            for pieces in zip(*parts, strict=True)
+        ]
+
+    def _fold_strip(
+        got: Sequence[Pixels], weights: Array, centre: tuple[int, int], reach: int
+    ) -> list[Pixels]:
+        shape = got[0].data.shape[0] - 2 * reach, got[0].data.shape[1] - 2 * reach
+        fold = reducer.fold(list(kinds), shape)
         top = float(np.abs(weights).max()) if weights.size else 1.0
-        for r, c in zip(rows, columns, strict=True):
+        for r, c in zip(*np.nonzero(weights), strict=True):
             dr, dc = int(r) - centre[0], int(c) - centre[1]
             layer = []
             for data, mask in got:
@@ -204,14 +239,17 @@ def _folded(
                     part = kernels.valid(part)
                 weight = float(weights[r, c]) / top
                 if use_kernel and weight != 1.0:
-                    whole = kernels.weights_of(part, (h, w))
+                    whole = kernels.weights_of(part, shape)
                     part = (whole * np.float32(weight)).astype(np.float32)
                 layer.append(Pixels(kernels.shifted(data, dr, dc, reach), part))
             fold.add(layer)
-        out = []
-        for data, mask in fold.result():
-            out.append(Pixels(data, kernels.valid(mask)))
-        return out
+        return [
+            Pixels(
+                np.broadcast_to(data, shape),
+                None if mask is None else np.broadcast_to(np.asarray(kernels.valid(mask)), shape),
+            )
+            for data, mask in fold.result()
+        ]
 
     return compute
 
@@ -305,7 +343,7 @@ def _focal(name: str) -> None:
         return image
 
     label = name.capitalize()
-    function(f"Image.focal{label}", f"Image.focal_{name}")(apply)
+    function(f"Image.focal{label}", f"Image.focal_{name}", f"Window.{name}")(apply)
 
 
 for _name in ("min", "max", "median", "mode", "mean"):
@@ -347,19 +385,37 @@ def entropy(image: Image, kernel: Kernel) -> Image:
         got: Sequence[Pixels], weights: Array, centre: tuple[int, int], reach: int
     ) -> list[Pixels]:
         data, mask = got[0]
-        values = np.unique(data)
         ok = kernels.valid(mask)
-        cells = (weights != 0).astype(float)
-        total = kernels.correlate(
-            np.ones(data.shape) if ok is None else ok.astype(float), cells, centre, reach
-        )
-        out = np.zeros(total.shape)
-        for value in values:
-            hit = data == value if ok is None else (data == value) & ok
-            share = kernels.correlate(hit.astype(float), cells, centre, reach) / np.maximum(
-                total, 1
-            )
-            out -= share * np.log2(np.where(share > 0, share, 1))
+        h, w = data.shape[0] - 2 * reach, data.shape[1] - 2 * reach
+        steps = [
+            (int(r) - centre[0], int(c) - centre[1])
+            for r, c in zip(*np.nonzero(weights), strict=True)
+        ]
+        # A value seen c times adds c log2 c: the c-th of a run of equals adds the difference.
+        counts = np.arange(len(steps) + 1, dtype=float)
+        times = counts * np.log2(np.maximum(counts, 1))
+        gain = np.diff(times, prepend=0.0)
+        out = np.zeros((h, w))
+        for rows in _strips(h, w, len(steps)):
+            around = np.s_[rows.start : rows.stop + 2 * reach]
+            part, seen = data[around], None if ok is None else ok[around]
+            layers = np.stack([kernels.shifted(part, r, c, reach) for r, c in steps], axis=-1)
+            total = np.full(layers.shape[:2], len(steps))
+            if seen is not None:
+                good = np.stack([kernels.shifted(seen, r, c, reach) for r, c in steps], axis=-1)
+                total = good.sum(axis=-1)
+                # Masked ones go last, whatever their value.
+                layers = np.where(good, layers, np.iinfo(layers.dtype).max)
+            layers.sort(axis=-1)
+            run = np.zeros(total.shape, np.int64)
+            gained = np.zeros(total.shape)
+            for k in range(len(steps)):
+                same = layers[..., k] == layers[..., k - 1] if k else np.zeros(total.shape, bool)
+                run = np.where(same, run, 0) + 1
+                gained += np.where(k < total, gain[run], 0.0)
+            many = np.maximum(total, 1)
+            # Rounding may leave less than nothing of a window of one value.
+            out[rows] = np.maximum(np.log2(many) - gained / many, 0.0)
         return [Pixels(out, kernels.valid(inner(mask, reach)))]
 
     bands = []

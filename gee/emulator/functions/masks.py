@@ -13,6 +13,7 @@ from ..errors import EngineError
 from ..geometry import Geometry, union_of
 from ..image import ClipNode, Image, MapNode, PixelsNode, constant, geometry_mask
 from ..kernels import both, valid
+from ..nodes import AnyPixelsNode
 from ..pixels import Array, Band, Context, Node, Pixels
 from ..projection import Window
 from ..types import DOUBLE, PixelType
@@ -77,7 +78,7 @@ def update_mask(image: Image, mask: Image) -> Image:
     """Replace the mask where it is not zero."""
     return image.with_bands(
         [
-            b.computed(b.type, PixelsNode(_updated, (b, m)))
+            b.computed(b.type, AnyPixelsNode(_updated, (b, m)))
             for b, m in zip(image.bands, partners(image, mask, "mask"), strict=True)
         ]
     )
@@ -108,7 +109,7 @@ def mask(image: Image, new: Image | None) -> Image:
     if new is None:
         kind = PixelType("float", 0, 1)
         return image.with_bands(
-            [b.computed(kind, PixelsNode(_mask_values, (b,))) for b in image.bands]
+            [b.computed(kind, AnyPixelsNode(_mask_values, (b,))) for b in image.bands]
         )
 
     def setter(kind: PixelType) -> Callable[[Pixels, Pixels], list[Pixels]]:
@@ -123,7 +124,7 @@ def mask(image: Image, new: Image | None) -> Image:
 
     return image.with_bands(
         [
-            b.computed(b.type, PixelsNode(setter(b.type), (b, m)))
+            b.computed(b.type, AnyPixelsNode(setter(b.type), (b, m)))
             for b, m in zip(image.bands, partners(image, new, "mask"), strict=True)
         ]
     )
@@ -171,7 +172,7 @@ def unmask(image: Image, value: Image | None, same_footprint: bool) -> Image:
         kind = b.type.union(v.type)
         if b.type.is_int and v.type.is_int:
             kind = PixelType("int", kind.low, kind.high)
-        made = b.computed(kind, PixelsNode(_filled(kind.dtype), (b, v)))
+        made = b.computed(kind, AnyPixelsNode(_filled(kind.dtype), (b, v)))
         if footprint is not None:
             # Outside the footprint only what was valid before stays valid.
             made = made.computed(kind, _WithinNode(made, b, footprint))
@@ -259,7 +260,7 @@ def where(image: Image, test: Image, value: Image) -> Image:
     tests, values = partners(image, test, "test"), partners(image, value, "value")
     for b, t, v in zip(image.bands, tests, values, strict=True):
         kind = b.type.union(v.type)
-        bands.append(b.computed(kind, PixelsNode(_where(kind.dtype), (b, t, v))))
+        bands.append(b.computed(kind, AnyPixelsNode(_where(kind.dtype), (b, t, v))))
     return image.with_bands(bands)
 
 
