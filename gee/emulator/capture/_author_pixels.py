@@ -39,8 +39,8 @@ def _masks(book: Book) -> None:
     book.rule(
         "partial-masks",
         "Which mask has a result whose inputs have masks between 0 and 1?",
-        "The lesser of the two for two images, the greatest for a composite; the value itself "
-        "is never scaled by its mask.",
+        "The lesser of the two for two images, the greatest for a composite; blend covers in "
+        "part. Means and sums weigh by masks, other values are not scaled by them.",
         "guides/image_math, guides/ic_composite_mosaic; the partial case is not described",
     )
     a = ee.Image(100).updateMask(0.3).rename("v")
@@ -287,15 +287,15 @@ def _pictures(book: Book) -> None:
     book.rule(
         "visualize",
         "How are values stretched to bytes and palettes: rounded, or cut off?",
-        "Cut off after multiplication with 255; palettes are interpolated linearly.",
+        "Multiplied by 256 and cut off, at most 255; palettes are interpolated linearly.",
         f"{A}, Image.visualize",
     )
     x, _ = _columns()
     book.pixels(
         "visualize-stretch", "a ramp, stretched, with gamma, and by palette",
         ee.Image.cat([
-            x.visualize(min=0, max=15), x.visualize(min=0, max=15, gamma=1.5),
-            x.visualize(min=0, max=15, palette=["000000", "ff8000", "ffffff"]),
+            x.visualize(min=0, max=16), x.visualize(min=0, max=16, gamma=1.5),
+            x.visualize(min=0, max=16, palette=["000000", "ff8000", "ffffff"]),
         ]),
         grid(16, 1),
     )  # fmt: skip

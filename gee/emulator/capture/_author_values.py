@@ -90,8 +90,9 @@ def _names(book: Book) -> None:
     book.rule(
         "band-pairing",
         "When are bands of two images paired by name, and which names has the result?",
-        "By name where the sets of names are equal, else by position; the names are those of "
-        "the first image, or of the one with more bands.",
+        "By name where the sets of names are equal, else by position; by name only where the "
+        "numbers of bands differ. The names are those of the first image, or of the one with "
+        "more bands.",
         f"{A}, Image.add",
     )
     first = ee.Image([1, 2]).rename(["a", "b"])
@@ -118,8 +119,8 @@ def _names(book: Book) -> None:
     book.rule(
         "properties-kept",
         "Which functions keep the properties of an image?",
-        "select, rename, updateMask, mask(image), clip, toByte and unmask keep them; arithmetic "
-        "and statistics drop all but the footprint.",
+        "select, rename, masks, clip, casts, remap, reduce, focal functions, reproject, addBands, "
+        "blend and slice keep them; arithmetic, expressions and composites drop them.",
         "common usage; guides/image_math names none",
     )
     image = ee.Image([1, 2]).rename(["a", "b"]).set({"p": 1, "system:time_start": 86400000})
@@ -215,8 +216,9 @@ def _descriptions(book: Book) -> None:
     book.rule(
         "getinfo-image",
         "Which of dimensions, origin, crs and crs_transform are described for which image?",
-        "Constants have crs and a transform of one degree without dimensions; a clipped image "
-        "keeps its grid; 'origin' stands where a band does not begin at the grid's corner.",
+        "Constants have crs and a transform of one degree; a clipped image keeps the grid of its "
+        "input and gets a footprint. Dimensions are those of stored images, with 'origin' where "
+        "a band does not begin at its grid's corner.",
         "not documented",
     )
     book.value(
