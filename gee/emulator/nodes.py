@@ -102,7 +102,7 @@ class WindowNode(Node):
     def __init__(
         self, function: Callable[..., Sequence[Pixels]], inputs: Sequence[Band] = ()
     ) -> None:
-        super().__init__(inputs)
+        super().__init__(only_numbers(inputs))
         self.function = function
 
     def compute(self, context: Context, window: Window) -> Sequence[Pixels]:
@@ -166,7 +166,7 @@ class BlockNode(Node):
         inputs: Sequence[Band],
         kinds: Sequence[PixelType],
     ) -> None:
-        super().__init__(inputs)
+        super().__init__(only_numbers(inputs))
         self.function = function
         self.kinds = tuple(kinds)
         self._kept: OrderedDict[Window, Sequence[Pixels]] = OrderedDict()

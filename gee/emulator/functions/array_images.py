@@ -22,6 +22,7 @@ from ..cells import cell, packed
 from ..errors import EngineError
 from ..image import ConstantNode, Image, PixelsNode, unique_names
 from ..kernels import both, greatest, valid
+from ..nodes import only_numbers
 from ..pixels import Band, Context, Node, Pixels
 from ..projection import WGS84, Window
 from ..reducers import Reducer, named_reducer
@@ -301,6 +302,7 @@ def neighbourhood(image: Image, kernel: Any, default: float) -> Image:
 def get(image: Image, position: Image) -> Image:
     """Return the element at a position, whose coordinates are the bands of an image."""
     bands = []
+    only_numbers(position.bands)
     for band in _arrays(image):
         if len(position.bands) != band.type.dimensions:
             raise EngineError(
@@ -537,6 +539,7 @@ def transpose(image: Image, first: int, second: int) -> Image:
 def repeat(image: Image, axis: int, copies: Image) -> Image:
     """Repeat along an axis; a new axis may be the next one."""
     bands = []
+    only_numbers(copies.bands)
     for band, count in zip(_arrays(image), _partners(image, copies, "copies"), strict=True):
         kind = band.type.with_dimensions(max(band.type.dimensions, axis + 1))
 

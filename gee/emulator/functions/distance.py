@@ -11,6 +11,7 @@ import numpy as np
 from .. import kernels
 from ..errors import EngineError
 from ..image import HaloNode, Image, full
+from ..nodes import only_numbers
 from ..pixels import Array, Band, Context, Node, Pixels
 from ..projection import Projection, Window
 from ..types import FLOAT, PixelType
@@ -82,7 +83,7 @@ class _DistanceNode(Node):
     __slots__ = ("kernel", "skip")
 
     def __init__(self, band: Band, kernel: Kernel, skip: bool) -> None:
-        super().__init__([band])
+        super().__init__(only_numbers([band]))
         self.kernel, self.skip = kernel, skip
 
     def _radius(self, projection: Projection) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from ..errors import EngineError
 from ..geometry import Geometry, union_of
 from ..image import ClipNode, Image, MapNode, PixelsNode, constant, geometry_mask
 from ..kernels import both, valid
-from ..nodes import AnyPixelsNode
+from ..nodes import AnyPixelsNode, only_numbers
 from ..pixels import Array, Band, Context, Node, Pixels
 from ..projection import Window
 from ..types import DOUBLE, PixelType
@@ -258,6 +258,7 @@ def where(image: Image, test: Image, value: Image) -> Image:
     """Replace values where a test is not zero; masked tests and values replace nothing ([A])."""
     bands = []
     tests, values = partners(image, test, "test"), partners(image, value, "value")
+    only_numbers(tests)
     for b, t, v in zip(image.bands, tests, values, strict=True):
         kind = b.type.union(v.type)
         bands.append(b.computed(kind, AnyPixelsNode(_where(kind.dtype), (b, t, v))))
