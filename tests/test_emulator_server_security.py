@@ -95,8 +95,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (place / "link").symlink_to(outside / "catalog")
         (place / "out").symlink_to(outside)
     for suffix in ("tif", "csv", "geojson"):
-        (imports / f"linkfile.{suffix}").symlink_to(outside / f"secret.{suffix}")
-        (exports / "bucket" / f"linkfile.{suffix}").symlink_to(outside / f"secret.{suffix}")
+        (imports / f"away.{suffix}").symlink_to(outside / f"secret.{suffix}")
+        (exports / "bucket" / f"away.{suffix}").symlink_to(outside / f"secret.{suffix}")
     # Files that name other files.
     vrt = (
         '<VRTDataset rasterXSize="4" rasterYSize="4"><SRS>EPSG:32633</SRS>'
@@ -267,9 +267,9 @@ def test_exports_lie_in_their_folder(endpoint: Endpoint, world: Path, name: str)
 
 
 URIS = [
-    "../outside/secret.tif", "../../outside/secret.tif", "out/secret.tif", "linkfile.tif",
+    "../outside/secret.tif", "../../outside/secret.tif", "out/secret.tif", "away.tif",
     "link/asset/x.tif", "/etc/passwd", "file:///etc/passwd", "gs://../outside/secret.tif",
-    "gs://out/secret.tif", "gs://bucket/out/secret.tif", "gs://bucket/linkfile.tif",
+    "gs://out/secret.tif", "gs://bucket/out/secret.tif", "gs://bucket/away.tif",
     "gs://bucket/../../../../outside/secret.tif", "gs:///etc/passwd", "gs://", "http://x/y.tif",
     "/vsicurl/http://x/y.tif", "/vsizip/fine.zip/x.tif", "vrt.tif", "cog.vrt",
     "fine.tif/../vrt.tif", "fine.tif\x00.csv",
@@ -301,8 +301,8 @@ def test_manifests_read_the_folders_they_may(endpoint: Endpoint, world: Path, ur
 
 @pytest.mark.parametrize(
     "uri",
-    ["ogr.csv", "ogr.shp", "ogr.geojson", "ogr.json", "slip.zip", "ogr.zip", "linkfile.csv",
-     "linkfile.geojson", "gs://bucket/linkfile.csv"],
+    ["ogr.csv", "ogr.shp", "ogr.geojson", "ogr.json", "slip.zip", "ogr.zip", "away.csv",
+     "away.geojson", "gs://bucket/away.csv"],
 )  # fmt: skip
 def test_tables_that_name_other_files_are_not_followed(endpoint: Endpoint, uri: str) -> None:
     manifest = {"name": f"{P}/assets/new", "sources": [{"uris": [uri]}]}
@@ -335,7 +335,7 @@ def test_what_does_not_exist_and_what_may_not_be_read_are_told_alike(
     endpoint: Endpoint,
 ) -> None:
     words = set()
-    for uri in ("../outside/secret.tif", "../outside/none.tif", "linkfile.tif", "none.tif"):
+    for uri in ("../outside/secret.tif", "../outside/none.tif", "away.tif", "none.tif"):
         with pytest.raises(ThawslumpError) as found:
             resolve(endpoint, uri, (".tif",))
         words.add(str(found.value).replace(uri, "X"))

@@ -144,7 +144,7 @@ def resolve(endpoint: Endpoint, uri: Any, endings: Sequence[str]) -> Path:
     else:
         top, relative = endpoint.imports, uri
         if uri.startswith("file://"):
-            relative = urllib.parse.unquote(urllib.parse.urlsplit(uri).path)
+            relative = urllib.parse.unquote(uri.removeprefix("file://"))
         given = Path(relative)
         if given.is_absolute() and given.is_relative_to(top):
             relative = str(given.relative_to(top))
@@ -155,9 +155,13 @@ def resolve(endpoint: Endpoint, uri: Any, endings: Sequence[str]) -> Path:
     path = top.joinpath(*parts)
     if not path.name.lower().endswith(tuple(endings)):
         raise EngineError(f"'{shown}' is none of {', '.join(endings)}.")
-    real = path.resolve()
-    # Neither the file nor a folder above it may be a link that leads elsewhere.
-    if real != top.resolve().joinpath(*parts) or not real.is_file():
+    try:
+        real = path.resolve()
+        # Neither the file nor a folder above it may be a link that leads elsewhere.
+        plain = real == top.resolve().joinpath(*parts) and real.is_file()
+    except (OSError, ValueError):  # a name that is too long, or holds a zero byte
+        plain = False
+    if not plain:
         raise missing
     return real
 
