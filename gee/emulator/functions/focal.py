@@ -185,7 +185,7 @@ def _extreme(largest: bool) -> _Neighbours:
 
 
 # Bytes that the neighbours of a strip of pixels may take, stacked.
-_STACK = 4 * 2**20
+_STACK = 16 * 2**20
 
 
 def _strips(height: int, width: int, layers: int) -> Iterator[slice]:
@@ -245,7 +245,8 @@ def _folded(
             fold.add(layer)
         return [
             Pixels(
-                np.broadcast_to(data, shape),
+                # Copied: a view would keep all the sorted neighbours.
+                np.broadcast_to(data, shape).copy(),
                 None if mask is None else np.broadcast_to(np.asarray(kernels.valid(mask)), shape),
             )
             for data, mask in fold.result()

@@ -177,7 +177,11 @@ class _ResolutionNode(Node):
             return [Pixels(np.zeros(shape), np.zeros(shape, bool)) for _ in self.reducer.outputs]
         c0, c1 = math.floor(np.nanmin(place.x)), math.ceil(np.nanmax(place.x)) + 1
         r0, r1 = math.floor(np.nanmin(place.y)), math.ceil(np.nanmax(place.y)) + 1
-        if (c1 - c0) * (r1 - r0) > _MOST_AT_ONCE and window.width * window.height > 1:
+        # Input pixels under one output pixel, all of which a median holds at once.
+        layers = ((c1 - c0) / window.width + 2) * ((r1 - r0) / window.height + 2)
+        stack = 8 * layers * window.width * window.height * len(self.inputs)
+        large = (c1 - c0) * (r1 - r0) > _MOST_AT_ONCE or stack > context.limits.stack_bytes
+        if large and window.width * window.height > 1:
             from .collections import joined
 
             parts = list(window.halves())
