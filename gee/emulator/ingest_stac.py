@@ -186,6 +186,8 @@ def _items(path: Path) -> tuple[list[Any], bool, dict[str, Any]]:
     except DataError:
         raise
     except (STACError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error.__cause__, DataError):
+            raise error.__cause__ from None  # what `LocalIO` refused
         raise DataError(
             f"{path} cannot be read as STAC: {type(error).__name__}: {error}."
         ) from error
