@@ -20,6 +20,17 @@ compared with Earth Engine:
 - ``default projection`` of a constant with an image: that of the image.
 - Random numbers (``random``, ``randomColumn``, samples): repeatable by seed, place and index,
   equal to Earth Engine's in distribution only.
+- Numbers: integers are Java's longs and wrap; casts stop at the ends of their type; special
+  functions are those of Apache Commons Math at poles; ``round`` is half up; a remainder by
+  zero is 0, as a quotient is.
+- ``Number.format``: ``%d`` of a number with a fraction leaves the fraction out.
+- Strings: expressions are Java's; ``split`` leaves out empty text at the end.
+- ``List.sequence``: ten steps of 0.1 reach 1; ``count`` 1 gives the start.
+- Dates: a fraction of a month or year is that part of the month or year that it falls in.
+- Filters without a value: those that pass *unless* their opposite does, pass.
+- Geometries: geodesic edges are great circles of the sphere of geodetic latitudes; lengths and
+  areas are those of WGS84; ``spherical`` distances those of a sphere of 6,371,010 m; GeoJSON
+  says ``geodesic`` only where it is false; rings that are made run anticlockwise.
 - Classifiers are scikit-learn's: alike, not identical.
 """
 
