@@ -576,7 +576,7 @@ def ingest(
     if endings <= set(RASTERS):
         if given.pop("reference", False):
             _only(given, ("names", "properties", "start", "end"), "a raster by reference")
-            times = {
+            times: dict[str, Any] = {
                 f"{key}_ms": milliseconds(given.pop(key))
                 for key in ("start", "end")
                 if key in given

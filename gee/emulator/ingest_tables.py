@@ -195,7 +195,7 @@ def _zipped(path: Path, crs: str | None) -> list[Feature]:
             zipfile.ZipFile(path) as archive,
             tempfile.TemporaryDirectory(prefix="emulator-") as folder,
         ):
-            members = {}
+            members: dict[str, list[zipfile.ZipInfo]] = {}
             for info in archive.infolist():
                 name = info.filename.replace("\\", "/").rpartition("/")[2]
                 ending = Path(name).suffix.lower()

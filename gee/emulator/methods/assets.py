@@ -309,7 +309,7 @@ def projects_update_config(endpoint: Endpoint, arguments: dict[str, Any]) -> dic
             raise EngineError(f"Updating '{path[:80]}' of a project's config is not implemented.")
     given = body.get("maxConcurrentExports", body.get("max_concurrent_exports"))
     try:
-        most = int(given)  # type: ignore[arg-type]
+        most = int(given)
     except (TypeError, ValueError, OverflowError):
         most = 0
     if not 1 <= most <= 1000:

@@ -234,7 +234,7 @@ def run_import(endpoint: Endpoint, job: Job) -> list[str]:
     return [endpoint.asset(manifest["name"]).name]
 
 
-def _times(manifest: Mapping[str, Any]) -> dict[str, int | None]:
+def _times(manifest: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: None if manifest.get(name) is None else milliseconds(manifest[name])
         for key, name in (("start_ms", "startTime"), ("end_ms", "endTime"))
