@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .budget import count
 from .errors import EngineError
 from .functions import load_all
 from .geometry import Geometry, parse_geojson
@@ -101,6 +102,7 @@ def _image(value: Any, of: str, evaluator: Evaluator) -> Image:
     if isinstance(value, list):
         from .functions.bands import concatenated
 
+        count(len(value))
         return concatenated([_image(v, "", evaluator) for v in value])
     if isinstance(value, Array):
         from .functions.array_images import constant_array
@@ -125,6 +127,7 @@ def _image_collection(value: Any, of: str, evaluator: Evaluator) -> Collection:
 
         return load_collection(evaluator, value, None)
     if isinstance(value, list):
+        count(len(value))
         return Collection([_image(v, "", evaluator) for v in value], "ImageCollection")
     return Collection([_image(value, "", evaluator)], "ImageCollection")
 
@@ -135,6 +138,7 @@ def _feature_collection(value: Any, of: str, evaluator: Evaluator) -> Collection
     if isinstance(value, str):
         return evaluator.table_asset(value)
     if isinstance(value, list):
+        count(len(value))
         return Collection([_element(v, "", evaluator) for v in value])
     return Collection([_element(value, "", evaluator)])
 

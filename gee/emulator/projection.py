@@ -45,6 +45,8 @@ DEGREE = 6378137.0 * math.pi / 180.0
 # less than this many source pixels.
 _TOLERANCE = 0.005
 _KNOT = 16
+# Columns and rows beyond this have no half pixels in double precision.
+FARTHEST = 2**52
 _BLOCK = 128
 # Pixels from the origin of a coordinate system up to which numbers of pixels stay exact.
 _FAR = 2.0**44
@@ -122,11 +124,13 @@ class Projection:
     _hash: int = field(init=False, repr=False, compare=False, default=0)
 
     def __post_init__(self) -> None:
-        values = tuple(float(v) for v in self.transform)
+        try:
+            values = tuple(float(v) for v in self.transform)
+        except (TypeError, ValueError, OverflowError):
+            values = ()
         if len(values) != 6 or not all(map(math.isfinite, values)):
-            raise EngineError(
-                f"CRS transform must be a list of 6 finite numbers, not {list(self.transform)}."
-            )
+            shown = reprlib.repr(self.transform)
+            raise EngineError(f"CRS transform must be a list of 6 finite numbers, not {shown}.")
         if values[0] * values[4] == values[1] * values[3]:
             raise EngineError(f"The CRS transform {list(values)} is not invertible.")
         object.__setattr__(self, "transform", values)
@@ -493,6 +497,8 @@ def locate(window: Window, target: Projection) -> Placed:
     0.005 pixels, else exact. The same pixel gets the same position in any window.
     """
     source = window.projection
+    if max(abs(window.column), abs(window.row)) > FARTHEST:
+        raise EngineError("The pixels lie too far from the origin of their projection.")
     if _same_crs(source.crs, target.crs):
         columns = np.arange(window.column, window.column + window.width) + 0.5
         rows = np.arange(window.row, window.row + window.height) + 0.5

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..budget import reserve, tick
+from ..budget import count, reserve, tick
 from ..errors import EngineError
 from ..geometry import Geometry, parse_geojson
 from ..image import Element
@@ -150,9 +150,9 @@ def filtered(items: list[Any], test: Filter) -> list[Any]:
 def flatten(items: list[Any]) -> list[Any]:
     """Flatten nested lists."""
     out: list[Any] = []
+    count(len(items))
     for item in items:
         out += flatten(item) if isinstance(item, list) else [item]
-    reserve(len(out))
     return out
 
 
