@@ -12,7 +12,7 @@ from .requests import call, constant, file_name, sized
 if TYPE_CHECKING:
     from ..encode import BandInfo, Canvas
     from ..image import Image
-    from ..projection import PixelGrid
+    from ..projection import PixelGrid, Window
     from ..protocol import Endpoint
 
 __all__ = [
@@ -155,7 +155,7 @@ def _placement(grid: Mapping[str, Any]) -> tuple[str | None, tuple[float, ...] |
 
 
 def tiles_of(
-    endpoint: Endpoint, image: Image, grid: PixelGrid, bands: Sequence[BandInfo]
+    endpoint: Endpoint, image: Image, grid: PixelGrid | Window, bands: Sequence[BandInfo]
 ) -> Iterator[Any]:
     """Compute an image on a grid, tile by tile."""
     from ..pixels import compute_pixels
