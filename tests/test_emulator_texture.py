@@ -151,7 +151,7 @@ def test_masked_pixels_are_in_no_pair(world: World) -> None:
 def test_texture_refuses_in_words(world: World) -> None:
     with pytest.raises(EngineError, match="glcmTexture: Inputs must be integer valued; band 'a'"):
         world.info(ee.Image("T/s").glcmTexture())
-    with pytest.raises(EngineError, match="size must be between 1 and 64"):
+    with pytest.raises(EngineError, match="size must be between 1 and 32"):
         world.info(ee.Image("T/g").glcmTexture(0))
 
 

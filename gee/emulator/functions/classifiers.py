@@ -20,6 +20,7 @@ import numpy as np
 
 from thawslump.errors import ThawslumpError
 
+from ..budget import tick
 from ..cells import packed
 from ..errors import EngineError
 from ..image import Element, Image, PixelsNode
@@ -202,10 +203,18 @@ class Classifier:
     def predict(self, table: Table) -> Table:
         """Return the answers for a (n, inputs) table: (n,) or (n, k)."""
         model = self.model()
-        parts = [
-            np.asarray(model.outputs(table[k : k + BLOCK], self.mode), float)
-            for k in range(0, max(len(table), 1), BLOCK)
-        ]
+        parts = []
+        for k in range(0, max(len(table), 1), BLOCK):
+            tick()
+            try:
+                with np.errstate(all="ignore"):
+                    found = model.outputs(table[k : k + BLOCK], self.mode)
+            except ValueError as problem:
+                # What scikit-learn says of values that it cannot take.
+                raise EngineError(
+                    f"The inputs cannot be classified: {str(problem).splitlines()[0]}"
+                ) from None
+            parts.append(np.asarray(found, float))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def pixel_type(self) -> PixelType:

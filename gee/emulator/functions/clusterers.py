@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..budget import steps, tick, work
 from ..errors import EngineError
 from ..image import Element, Image, PixelsNode
 from ..pixels import Pixels
@@ -91,6 +92,7 @@ def _plus_plus(table: Table, count: int, random: np.random.Generator, metric: st
     chosen = [int(random.integers(len(table)))]
     least = distances(table, table[chosen[0]], metric)
     while len(chosen) < count:
+        tick()
         weight = least if metric == "Euclidean" else least**2
         total = weight.sum()
         if total <= 0:
@@ -106,6 +108,7 @@ def _farthest(table: Table, count: int, random: np.random.Generator, metric: str
     chosen = [int(random.integers(len(table)))]
     least = distances(table, table[chosen[0]], metric)
     while len(chosen) < count and least.max() > 0:
+        tick()
         chosen.append(int(np.argmax(least)))
         least = np.minimum(least, distances(table, table[chosen[-1]], metric))
     return table[chosen]
@@ -171,6 +174,7 @@ def kmeans(table: Table, centres: Table, metric: str, most: int) -> tuple[Table,
     """
     labels, least = nearest(table, centres, metric)
     for _ in range(most):
+        tick()
         kept, labels = np.unique(labels, return_inverse=True)
         middle = np.median if metric == "Manhattan" else np.mean
         centres = np.stack([middle(table[labels == k], axis=0) for k in range(len(kept))])
@@ -194,6 +198,7 @@ _UNLIMITED = 500
 
 
 def _fit_kmeans(o: dict[str, Any], table: Table) -> Centres:
+    work(10.0 * min(o["nClusters"], len(table)) * table.size)
     low, span = _spread(table)
     scaled = (table - low) / span
     random = np.random.default_rng(o["seed"] % 2**63)
@@ -223,6 +228,8 @@ def calinski_harabasz(table: Table, labels: Table, centres: Table) -> float:
 
 
 def _fit_cascade(o: dict[str, Any], table: Table) -> Centres:
+    tries = (o["maxClusters"] - o["minClusters"] + 1) * max(o["restarts"], 1)
+    work(10.0 * tries * max(min(o["maxClusters"], len(table)) * table.size, 20_000))
     low, span = _spread(table)
     scaled = (table - low) / span
     metric = o["distanceFunction"]
@@ -309,6 +316,7 @@ def _fit_lvq(o: dict[str, Any], table: Table) -> Centres:
     An epoch moves every centre at once by the learning rate times the way to the mean of its
     rows; the rate falls to 0 over the epochs. It ends early when nothing moves.
     """
+    work(10.0 * o["epochs"] * max(o["numClusters"] * table.size, 10_000))
     if o["normalizeInput"]:
         # The option reads "Skip normalizing the attributes" ([A]).
         low, span = np.zeros(table.shape[1]), np.ones(table.shape[1])
@@ -317,6 +325,7 @@ def _fit_lvq(o: dict[str, Any], table: Table) -> Centres:
     scaled = (table - low) / span
     centres = _farthest(scaled, o["numClusters"], np.random.default_rng(0), "Euclidean").copy()
     for epoch in range(o["epochs"]):
+        tick()
         labels, _ = nearest(scaled, centres, "Euclidean")
         rate = o["learningRate"] * (1 - epoch / o["epochs"])
         moved = 0.0
@@ -344,9 +353,6 @@ class _Concept:
     @staticmethod
     def of(row: Table) -> _Concept:
         return _Concept(1.0, row.copy(), row * row)
-
-    def copy(self) -> _Concept:
-        return _Concept(self.count, self.total.copy(), self.square.copy(), list(self.parts))
 
     def add(self, row: Table) -> None:
         self.count += 1
@@ -394,7 +400,7 @@ class Cobweb:
     def __init__(self, table: Table, acuity: float, cutoff: float) -> None:
         self.acuity, self.cutoff = acuity, cutoff
         self.root = _Concept.of(table[0])
-        for row in table[1:]:
+        for row in steps(table[1:], 16):
             self._show(row)
         self.leaves: dict[int, int] = {}
         self._number(self.root)
@@ -413,11 +419,10 @@ class Cobweb:
     def _show(self, row: Table) -> None:
         node = self.root
         while True:
-            before = node.copy()
+            old = _Concept(node.count, node.total, node.square)
             node.add(row)
             if not node.parts:
                 # A concept without parts divides into what it was and the row.
-                old = _Concept(before.count, before.total, before.square)
                 parts = [old, _Concept.of(row)]
                 if utility(node, parts, self.acuity) > self.cutoff:
                     node.parts = parts
@@ -430,21 +435,36 @@ class Cobweb:
     def _best(self, node: _Concept, row: Table) -> _Concept | None:
         """Return the part to go on with; None where the row became a part of its own."""
         parts = node.parts
-        hosts = sorted(range(len(parts)), key=lambda k: -self._hosted(node, row, k))[:2]
+        own = node.score(self.acuity)
+        single = len(row) / self.acuity
+        joins = self._joins(parts, row)
+        shares = [p.count * p.score(self.acuity) for p in parts]
+
+        def value(total: float, count: int) -> float:
+            """Return the category utility of parts whose weighted scores sum to a total."""
+            return float(_GAUSS * (total / node.count - own) / count)
+
+        total, count = sum(shares), len(parts)
+        gains = [join - share for join, share in zip(joins, shares, strict=True)]
+        hosts = sorted(range(count), key=lambda k: -gains[k])[:2]
         first = hosts[0]
-        opened = utility(node, [*parts, _Concept.of(row)], self.acuity)
-        joined = self._hosted(node, row, first)
+        opened = value(total + single, count + 1)
+        joined = value(total + gains[first], count)
         merged = divided = -np.inf
         union: _Concept | None = None
-        if len(parts) > 2:
-            second = hosts[1]
-            union = parts[first].joined(parts[second])
-            union.parts = [parts[first], parts[second]]
-            rest = [p for k, p in enumerate(parts) if k not in (first, second)]
-            merged = self._with(node, [*rest, union], len(rest), row)
-        if parts[first].parts:
-            freed = [p for k, p in enumerate(parts) if k != first] + parts[first].parts
-            divided = max(self._with(node, freed, k, row) for k in range(len(freed)))
+        if count > 2:
+            union = parts[first].joined(parts[hosts[1]])
+            union.parts = [parts[k] for k in hosts]
+            rest = total - sum(shares[k] for k in hosts)
+            merged = value(rest + self._joins([union], row)[0], count - 1)
+        freed = parts[first].parts
+        if freed:
+            inner = [p.count * p.score(self.acuity) for p in freed]
+            more = [j - s for j, s in zip(self._joins(freed, row), inner, strict=True)]
+            outer = [gains[k] for k in range(count) if k != first]
+            divided = value(
+                total - shares[first] + sum(inner) + max([*more, *outer]), count - 1 + len(freed)
+            )
         top = max(opened, joined, merged, divided)
         if top <= self.cutoff:
             # Not worth dividing: the concept takes the row and is one again.
@@ -458,21 +478,19 @@ class Cobweb:
         if top == merged and union is not None:
             node.parts = [p for k, p in enumerate(parts) if k not in hosts] + [union]
             return union
-        node.parts = [p for k, p in enumerate(parts) if k != first] + parts[first].parts
-        return max(
-            node.parts,
-            key=lambda p: self._with(node, node.parts, node.parts.index(p), row),
-        )
+        node.parts = [p for k, p in enumerate(parts) if k != first] + freed
+        after = self._joins(node.parts, row)
+        best = [j - p.count * p.score(self.acuity) for j, p in zip(after, node.parts, strict=True)]
+        return node.parts[int(np.argmax(best))]
 
-    def _hosted(self, node: _Concept, row: Table, place: int) -> float:
-        return self._with(node, node.parts, place, row)
-
-    def _with(self, node: _Concept, parts: Sequence[_Concept], place: int, row: Table) -> float:
-        changed = list(parts)
-        host = changed[place].copy()
-        host.add(row)
-        changed[place] = host
-        return utility(node, changed, self.acuity)
+    def _joins(self, parts: Sequence[_Concept], row: Table) -> list[float]:
+        """Return for every part its weighted score with the row in it."""
+        out = []
+        for part in parts:
+            host = _Concept(part.count, part.total, part.square)
+            host.add(row)
+            out.append(host.count * host.score(self.acuity))
+        return out
 
     def assign(self, table: Table) -> Table:
         """Return the leaf that every row falls to, always into the best part."""

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from .. import kernels
+from ..budget import steps as paced
+from ..budget import tick
 from ..errors import EngineError
 from ..image import BlockNode, HaloNode, Image, full
 from ..pixels import Array, Band, Context, Pixels
@@ -107,7 +109,7 @@ def _lines(active: Array, threshold: float, smooth: bool) -> Array:
             votes = ndimage.convolve1d(votes, [0.25, 0.5, 0.25], axis, mode="constant")
     found = votes >= threshold
     rows, columns = np.mgrid[: active.shape[0], : active.shape[1]]
-    for k in np.nonzero(found.any(axis=0))[0]:
+    for k in paced(np.nonzero(found.any(axis=0))[0]):
         place = np.round(columns * np.cos(angles[k]) + rows * np.sin(angles[k]) - far[0])
         out |= found[place.astype(int), k]
     return out
@@ -177,6 +179,7 @@ def parabolas(heights: Array, reach: int) -> tuple[Array, Array, Array]:
         found = source.copy()
         length = heights.shape[axis]
         for k in range(1, min(far, length - 1) + 1):
+            tick()
             for step in (k, -k):
                 into = [slice(None)] * 2
                 out = [slice(None)] * 2

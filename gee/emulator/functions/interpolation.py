@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ..budget import tick, work
 from ..errors import EngineError
 from ..image import Image, WindowNode
 from ..pixels import Array, Band, Pixels
@@ -117,6 +118,7 @@ def _estimated(
         out = np.full((len(names), count), np.nan)
         step = max(_DISTANCES // max(len(near), 1), 1)
         for at in range(0, count, step) if len(near) else ():
+            tick()
             part = slice(at, min(at + step, count))
             square = np.zeros((part.stop - at, len(near)))
             for axis in range(3):
@@ -248,6 +250,7 @@ def kriging(
             used = near[group]
             if not len(used):
                 continue
+            work(10.0 * len(used) ** 3)
             rows = member == number
             inverse = between(used)
             steps = semivariance(far[rows][:, group], shape, reach, sill, nugget)

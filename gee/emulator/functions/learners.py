@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..budget import work
 from ..errors import EngineError
 from .classifiers import Classifier, Learner, Model
 from .registry import function
@@ -141,6 +142,8 @@ class _Svm(Learner):
         """Find the vectors."""
         from sklearn import svm
 
+        rows = len(table)
+        work(float(rows) ** 2 * table.shape[1])
         gamma = options["gamma"]
         shared: dict[str, Any] = {
             "kernel": options["kernelType"].lower(),
@@ -155,13 +158,15 @@ class _Svm(Learner):
         loss = 0.1 if options["lossEpsilon"] is None else options["lossEpsilon"]
         end = options["terminationEpsilon"]
         shared["tol"] = 0.001 if end is None else end
+        # As libsvm itself bounds them: with an enormous cost they would not end.
+        shared["max_iter"] = max(min(10_000_000, 2_000_000_000 // rows), 1000)
         kind = options["svmType"]
         if kind == "ONE_CLASS":
             inside = options["oneClass"] or 0
-            rows = labels == inside
-            if not rows.any():
+            own = table[labels == inside]
+            if not len(own):
                 raise ValueError(f"there are no training features of class {inside}.")
-            return _OneClass(svm.OneClassSVM(nu=nu, **shared).fit(table[rows]), inside)
+            return _OneClass(svm.OneClassSVM(nu=nu, **shared).fit(own), inside)
         if kind == "EPSILON_SVR":
             return _Regressor(svm.SVR(C=cost, epsilon=loss, **shared).fit(table, labels))
         if kind == "NU_SVR":

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ..budget import work
 from ..errors import EngineError
 from .classifiers import Classifier, Learner, Model
 from .registry import function
@@ -130,6 +131,7 @@ class _Maxent(Model):
         self.least, self.most = everything.min(axis=0), everything.max(axis=0)
         self.continuous = np.array([n not in o["categoricalNames"] for n in names])
         self.features = self._features(everything, presence, names)
+        work(100.0 * len(self.background) * len(self.features))
         shown = self._table(self.background)
         own = self._table(presence)
         self.weights = fit_gibbs(shown, own.mean(axis=0), self._betas(own))

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from .. import kernels
+from ..budget import steps as paced
+from ..budget import tick
 from ..errors import EngineError
 from ..image import BlockNode, HaloNode, Image, ReprojectNode, full
 from ..pixels import Array, Band, Context, Node, Pixels
@@ -174,6 +176,7 @@ def _shifts_of(
     ]
     field = np.full((len(rows), len(columns), 3), np.nan)
     for i in range(len(rows)):
+        tick()
         for j in range(len(columns)):
             r, c = i * step + border, j * step + border
             inner = np.s_[r - half : r + half + 1, c - half : c + half + 1]
@@ -373,7 +376,7 @@ def cross_correlation(first: Image, second: Image, gap: int, side: int, masked: 
         lost = np.zeros(window.shape, bool)
         high, wide = height + 2 * half, width + 2 * half
         centre = np.s_[gap : gap + high, gap : gap + wide]
-        for x, y in steps:
+        for x, y in paced(steps, 4):
             moved = np.s_[gap + y : gap + y + high, gap + x : gap + x + wide]
             values, share = correlation(
                 [v[centre] for v in one], [v[moved] for v in two], some[centre] & other[moved],

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from .. import kernels
+from ..budget import tick
 from ..errors import EngineError
 from ..image import BlockNode, Image, WindowNode, full
 from ..pixels import Array, Band, Context, Pixels
@@ -130,6 +131,8 @@ def grown(
         _, _, place, label = heapq.heappop(queue)
         if labels[place]:
             continue
+        if not place % 1024:
+            tick()
         labels[place] = label
         row, column = divmod(place, width)
         total = sums[label]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
+from ..budget import tick
 from ..errors import EngineError
 from ..image import HaloNode, Image
 from ..pixels import Array, Pixels
@@ -188,8 +189,8 @@ def glcm_texture(image: Image, size: int, kernel: Kernel | None, average: bool) 
     where no pair is left. Bands are named band_measure, with ``average`` off
     band_measure_x_y for the offset.
     """
-    if not 1 <= size <= 64:
-        raise EngineError(f"size must be between 1 and 64, not {size}.")
+    if not 1 <= size <= 32:
+        raise EngineError(f"size must be between 1 and 32, not {size}.")
     offsets = _offsets(kernel)
     side = 2 * size + 1
     if any(abs(x) >= side or abs(y) >= side for x, y in offsets):
@@ -204,6 +205,7 @@ def glcm_texture(image: Image, size: int, kernel: Kernel | None, average: bool) 
         has = np.ones((groups, h * w), bool)
         step = max(_PAIRS // (w * 2 * side * side), 1)
         for top in range(0, h, step):
+            tick()
             rows = range(top, min(top + step, h))
             part = slice(top * w, rows.stop * w)
             for k, offset in enumerate(offsets):

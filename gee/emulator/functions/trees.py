@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ..budget import tick, work
 from ..errors import EngineError
 from .classifiers import Classifier, Learner, Model
 from .registry import function
@@ -459,6 +460,11 @@ class _Cart(Learner):
         return _Grown([tree], tree.classes_, [np.arange(len(tree.classes_))], False)
 
 
+def _affordable(trees: int, rows: int) -> None:
+    """Refuse more trees than can be grown in time; a small one costs as much as 20,000 rows."""
+    work(10.0 * trees * max(rows, 20_000))
+
+
 class _Forest(Learner):
     """Trees on random parts of the table, each split choosing among random inputs."""
 
@@ -478,7 +484,9 @@ class _Forest(Learner):
         trees, known = [], []
         votes = np.zeros((n, 1 if regression else len(classes)))
         judged = np.zeros(n)
+        _affordable(count, n)
         for _ in range(count):
+            tick()
             # Parts are drawn without replacement, the whole table with it, as Smile does.
             take = (
                 random.integers(0, n, n) if share == 1
@@ -567,6 +575,11 @@ class _Boost(Learner):
             "subsample": options["samplingRate"], "max_leaf_nodes": options["maxNodes"],
             "max_depth": None, "random_state": options["seed"] % 2**32,
         }  # fmt: skip
+        _affordable(
+            options["numberOfTrees"],
+            len(table)
+            * (len(np.unique(labels)) if (mode not in ("REGRESSION", "RAW_REGRESSION")) else 1),
+        )
         if mode in ("REGRESSION", "RAW_REGRESSION"):
             loss = _LOSSES[options["loss"].lower()]
             made = GradientBoostingRegressor(loss=loss, **shared).fit(table, labels)
