@@ -7,6 +7,7 @@ there, then change the table.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import re
@@ -62,7 +63,10 @@ def listed(fault: str) -> None:
     """Skip unless the table's row of a fault names the installed version."""
     [row] = [line for line in PAGE.read_text().splitlines() if f"`{fault}`" in line]
     _, _, package, versions, *_ = (cell.strip() for cell in row.split("|"))
-    installed = importlib.metadata.version(package)
+    try:
+        installed = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip(f"{package} is not installed")
     if installed not in versions.split(", "):
         pytest.skip(f"{package} {installed}: the table knows this fault of {versions}")
 
@@ -192,11 +196,13 @@ def test_geemap_connects_to_google_by_default(client: str, monkeypatch: pytest.M
     listed("geemap-initialize")
     asked: list[dict] = []
     monkeypatch.setattr(ee, "Initialize", lambda *rest, **options: asked.append(options))
-    with pytest.raises(TypeError):
-        the_geemap().ee_to_xarray(collection(), crs=UTM, scale=10, project="local-proj")
+    options = {"crs": UTM, "scale": 10, "geometry": box(0, 0, 128, 96)}
+    # What xee then makes of the options is another fault.
+    with contextlib.suppress(TypeError):
+        the_geemap().ee_to_xarray(collection(), project="local-proj", **options)
     assert [o["opt_url"] for o in asked] == ["https://earthengine-highvolume.googleapis.com"]
-    with pytest.raises(TypeError):
-        the_geemap().ee_to_xarray(collection(), crs=UTM, scale=10, ee_initialize=False)
+    with contextlib.suppress(TypeError):
+        the_geemap().ee_to_xarray(collection(), ee_initialize=False, **options)
     assert len(asked) == 1
 
 
@@ -238,7 +244,6 @@ def test_geedim_asks_google_for_metadata(
     client: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     listed("geedim-stac")
-    pytest.importorskip("geedim")
     import aiohttp
     from geedim.stac import STACClient
 
@@ -255,7 +260,6 @@ def test_geedim_tries_again_whatever_was_refused(
     client: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listed("geedim-retries")
-    pytest.importorskip("geedim")
     import aiohttp
 
     waits: list[float] = []
@@ -279,7 +283,6 @@ def test_geedim_tries_again_whatever_was_refused(
 
 def test_geedim_multiplies_transforms_with_a_star(client: str) -> None:
     listed("geedim-affine")
-    pytest.importorskip("geedim")
     if int(importlib.metadata.version("affine").split(".")[0]) < 3:
         pytest.skip("affine before 3 did not warn")
     image = ee.Image(ee.Image("users/me/dem").multiply(1)).gd.prepareForExport(

@@ -180,6 +180,15 @@ def test_images_as_arrays(world: World) -> None:
     assert geemap.ee_to_numpy(image, region=whole(), scale=20).shape == (48, 64, 1)
 
 
+def test_collections_as_cubes(world: World) -> None:
+    if geemap.__version__.split(".")[:2] < ["0", "38"]:
+        pytest.skip("geemap before 0.38 passes what xee 0.1 does not take")
+    cube = geemap.ee_to_xarray(collection(), ee_initialize=False)  # on the collection's own grid
+    red = cube["B4"].transpose("time", "y", "x").values
+    np.testing.assert_array_equal(np.isnan(red), ~world.clear)
+    np.testing.assert_array_equal(red[world.clear], world.red[world.clear])
+
+
 def test_thumbnails(tmp_path: Path) -> None:
     path = tmp_path / "dem.png"
     geemap.get_image_thumbnail(ee.Image("users/me/dem"), str(path), {"min": 200, "max": 800}, 100)
