@@ -250,33 +250,160 @@ def qr(stack: Stack) -> list[Stack]:
 def eigen(stack: Stack) -> tuple[list[Stack], Good]:
     """Return rows of an eigenvalue and its unit vector, the greatest first.
 
-    The sign of a vector is free: here its greatest element is positive. Matrices with complex
-    eigenvalues have no result.
+    The sign of a vector is free. Of symmetric matrices it is the one that an implicit QR
+    iteration arrives at (see :func:`_by_iteration`); of others the greatest element is
+    positive. Matrices with complex eigenvalues have no result.
     """
     table = _real(stack, square=True)
     n, size = table.shape[:2]
     out = np.zeros((n, size, size + 1))
     ok = np.ones(n, bool)
-    symmetric = np.isclose(table, table.transpose(0, 2, 1), rtol=1e-10, atol=0).all(axis=(1, 2))
-    if symmetric.any():
-        values, vectors = np.linalg.eigh(table[symmetric])
-        out[symmetric] = _ordered(values, vectors)
-    for k in np.nonzero(~symmetric)[0]:
-        values, vectors = np.linalg.eig(table[k])
-        if np.iscomplexobj(values) and np.abs(values.imag).max() > 1e-10 * np.abs(values).max():
-            ok[k] = False
-            continue
-        out[k] = _ordered(values.real[None], vectors.real[None])[0]
+    for k, matrix in enumerate(table):
+        if np.isclose(matrix, matrix.T, rtol=1e-10, atol=0).all():
+            found = _by_iteration(matrix) if size <= _SMALL else None
+            values, vectors = np.linalg.eigh(matrix) if found is None else found
+        else:
+            values, vectors = np.linalg.eig(matrix)
+            if np.iscomplexobj(values):
+                if np.abs(values.imag).max() > 1e-10 * np.abs(values).max():
+                    ok[k] = False
+                    continue
+                values, vectors = values.real, vectors.real
+            found = None
+        order = np.argsort(-values, kind="stable")
+        rows = vectors.T[order]
+        if found is None:
+            most = rows[np.arange(size), np.abs(rows).argmax(axis=1)]
+            rows = rows * np.where(most < 0, -1.0, 1.0)[:, None]
+        # No negative zeros.
+        out[k] = np.column_stack([values[order], rows]) + 0.0
     return [out], None if ok.all() else ok
 
 
-def _ordered(values: Stack, vectors: Stack) -> Stack:
-    order = np.argsort(-values, axis=1, kind="stable")
-    rows = np.take_along_axis(vectors.transpose(0, 2, 1), order[:, :, None], axis=1)
-    most = np.take_along_axis(rows, np.abs(rows).argmax(axis=2)[:, :, None], axis=2)
-    rows = rows * np.where(most < 0, -1.0, 1.0)
-    found = np.take_along_axis(values, order, axis=1)
-    return np.concatenate([found[:, :, None], rows], axis=2) + 0.0
+_SMALL = 64
+_EPSILON = 2.0**-52
+
+
+def _by_iteration(matrix: Stack) -> tuple[Stack, Stack] | None:
+    """Return eigenvalues and vectors (as columns) of a symmetric matrix by the QR iteration.
+
+    D. S. Watkins, Fundamentals of Matrix Computations, 2nd ed., pp. 377-385, with the signs of
+    https://ejml.org, which Earth Engine names: Householder vectors to a tridiagonal matrix,
+    the last of one element included; eigenvalues first, by Wilkinson's shifts; vectors in a
+    second run shifted by them, whose rotations turn by the lesser of the two angles.
+    None where that does not converge.
+    """
+    diagonal_, off, turned = _tridiagonal(matrix)
+    values = diagonal_.copy()
+    if not _iterate(values, off.copy(), None, None):
+        return None
+    found = diagonal_.copy()
+    if not _iterate(found, off.copy(), turned, values):
+        return None
+    scale = max(float(np.abs(matrix).max()), 1e-300)
+    if not np.allclose(matrix @ turned.T, turned.T * found, atol=1e-9 * scale):
+        return None
+    return found, turned.T
+
+
+def _tridiagonal(matrix: Stack) -> tuple[Stack, Stack, Stack]:
+    """Return diagonal, off-diagonal and the transposed basis of a similar tridiagonal matrix."""
+    size = len(matrix)
+    work_ = matrix.copy()
+    basis = np.eye(size)
+    for k in range(size - 1):
+        x = work_[k + 1 :, k]
+        most = np.abs(x).max()
+        if most == 0:
+            continue
+        u = x / most
+        length = np.linalg.norm(u) * (-1 if u[0] < 0 else 1)
+        u[0] += length
+        mirror = np.eye(size)
+        mirror[k + 1 :, k + 1 :] -= 2 * np.outer(u, u) / (u @ u)
+        work_ = mirror @ work_ @ mirror
+        basis = mirror @ basis
+    return np.diagonal(work_).copy(), np.diagonal(work_, 1).copy(), basis
+
+
+def _iterate(d: Stack, e: Stack, basis: Stack | None, known: Stack | None) -> bool:
+    """Diagonalise a tridiagonal matrix in place; ``known`` eigenvalues are its shifts."""
+    low, high = 0, len(d) - 1
+    splits: list[int] = []
+    steps = 0
+    while True:
+        if low == high:
+            if not splits:
+                return True
+            high = splits.pop()
+            low = splits[-1] + 1 if splits else 0
+            steps = 0
+        elif known is None and high - low == 1:
+            d[low], d[high] = _pair_values(d[low], e[low], d[high])
+            e[low] = 0
+            low, steps = high, 0
+        elif steps > _MOST_STEPS:
+            return False
+        else:
+            zero = next(
+                (
+                    k
+                    for k in range(high - 1, low - 1, -1)
+                    if abs(e[k]) <= (abs(d[k]) + abs(d[k + 1])) * _EPSILON
+                ),
+                None,
+            )
+            if zero is not None:
+                splits.append(zero)
+                low = zero + 1
+            else:
+                shift = known[high] if known is not None and steps <= 10 else _shift(d, e, high)
+                _chase(d, e, basis, low, high, shift)
+        steps += 1
+
+
+_MOST_STEPS = 15
+
+
+def _pair_values(a: float, b: float, c: float) -> tuple[float, float]:
+    middle, reach = (a + c) / 2, float(np.hypot(b, (a - c) / 2))
+    return middle + reach, middle - reach
+
+
+def _shift(d: Stack, e: Stack, high: int) -> float:
+    """Return the eigenvalue of the last two rows that is closest to the last element."""
+    more, less = _pair_values(d[high - 1], e[high - 1], d[high])
+    return more if abs(more - d[high]) < abs(less - d[high]) else less
+
+
+def _chase(d: Stack, e: Stack, basis: Stack | None, low: int, high: int, shift: float) -> None:
+    """Do one implicit QR step on rows low to high: make a bulge and chase it out."""
+    run, rise = d[low] - shift, e[low]
+    bulge = 0.0
+    for k in range(low, high):
+        if abs(rise) > abs(run):
+            slope = run / rise
+            s = 1 / np.hypot(1, slope)
+            c = slope * s
+        else:
+            slope = rise / run
+            c = 1 / np.hypot(1, slope)
+            s = slope * c
+        if k > low:
+            e[k - 1] = c * e[k - 1] + s * bulge
+        a, b, off = d[k], d[k + 1], e[k]
+        d[k] = c * c * a + 2 * c * s * off + s * s * b
+        d[k + 1] = c * c * b - 2 * c * s * off + s * s * a
+        e[k] = off * (c * c - s * s) + c * s * (b - a)
+        if basis is not None:
+            upper, lower = basis[k].copy(), basis[k + 1].copy()
+            basis[k], basis[k + 1] = c * upper + s * lower, c * lower - s * upper
+        if k + 1 < high:
+            bulge = s * e[k + 1]
+            e[k + 1] = c * e[k + 1]
+            if bulge == 0:
+                return
+            run, rise = e[k], bulge
 
 
 def unmixed(
