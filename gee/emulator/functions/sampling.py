@@ -14,7 +14,7 @@ import numpy as np
 import shapely
 
 from ..accumulators import memory_exceeded
-from ..budget import reserve, steps
+from ..budget import reserve, steps, tick
 from ..cells import concatenated
 from ..errors import EngineError
 from ..geometry import Geometry
@@ -28,6 +28,9 @@ from .registry import function
 from .sources import hashed
 
 __all__: list[str] = []
+
+# Points tried before a region counts as too thin to draw from its box.
+_MOST_DRAWN = 5_000_000
 
 
 @dataclass
@@ -284,32 +287,58 @@ def sample_regions(
 
 @function("FeatureCollection.randomPoints")
 def random_points(region: Geometry, count: int, seed: int, margin: Any) -> Collection:
-    """Draw points evenly by area in a region."""
+    """Draw points evenly in a region: by area, along lines, or among points ([A])."""
     if count < 0:
         raise EngineError(f"The number of points must not be negative, not {count}.")
-    reserve(count, 500)
+    reserve(count, 1000)
 
     def source() -> list[Element]:
-        shape = region.in_crs("EPSG:4326")
-        left, bottom, right, top = shape.bounds
         random = np.random.default_rng(seed % 2**64)
-        low, high = np.sin(np.radians([bottom, top]))
-        places: list[Any] = []
-        shapely.prepare(shape)
-        left_over = count
-        for _ in steps(range(10_000), 16):
-            if left_over <= 0:
-                break
-            many = min(max(1024, left_over), 65_536)
-            lon = random.uniform(left, right, many)
-            lat = np.degrees(np.arcsin(random.uniform(low, high, many)))
-            ok = shapely.contains_xy(shape, lon, lat)
-            places.append(shapely.points(lon[ok], lat[ok]))
-            left_over -= int(ok.sum())
-        points = np.concatenate(places)[:count] if places else []
+        points = _scattered(region.in_crs("EPSG:4326"), count, random) if count else []
         return [
             Feature(Geometry(point), {"system:index": str(k)})
             for k, point in enumerate(steps(points))
         ]
 
     return Collection(source)
+
+
+def _scattered(shape: Any, count: int, random: np.random.Generator) -> Any:
+    """Return points at random, evenly over the parts of a shape with the most dimensions."""
+    if shape.is_empty:
+        raise EngineError("The region is empty: no points can be drawn in it.")
+    parts = shapely.get_parts(shape)
+    while any(p.geom_type == "GeometryCollection" for p in parts):
+        parts = shapely.get_parts(parts)
+    flat = shapely.get_dimensions(parts)
+    parts = parts[flat == flat.max()]
+    if flat.max() == 0:
+        return parts[random.integers(0, len(parts), count)]
+    if flat.max() == 1:
+        length = shapely.length(parts)
+        if not length.sum() > 0:
+            return shapely.points(shapely.get_coordinates(parts)[:1].repeat(count, axis=0))
+        chosen = random.choice(len(parts), count, p=length / length.sum())
+        return shapely.line_interpolate_point(
+            parts[chosen], random.uniform(0, 1, count), normalized=True
+        )
+    whole = shapely.union_all(parts)
+    if not whole.area > 0:
+        raise EngineError("The region has no area: no points can be drawn in it.")
+    left, bottom, right, top = whole.bounds
+    low, high = np.sin(np.radians([bottom, top]))
+    places: list[Any] = []
+    shapely.prepare(whole)
+    missing, drawn = count, 0
+    while missing > 0:
+        tick()
+        if drawn > _MOST_DRAWN + 100 * count:
+            raise EngineError("The region is too thin for its bounds: draw points in its parts.")
+        many = min(max(1024, missing), 65_536)
+        lon = random.uniform(left, right, many)
+        lat = np.degrees(np.arcsin(random.uniform(low, high, many)))
+        ok = shapely.contains_xy(whole, lon, lat)
+        places.append(shapely.points(lon[ok], lat[ok]))
+        missing -= int(ok.sum())
+        drawn += many
+    return np.concatenate(places)[:count]
