@@ -223,8 +223,8 @@ def requests_of(ee: Any, fetch: Callable[[str], bytes]) -> dict[str, Callable[[]
         "kernel: focal max, radius 100 px, 1500 px": pixels(
             floats.focalMax(100, "square", "pixels"), 1500
         ),
-        "kernel: Gaussian, radius 200 px, 1500 px": pixels(
-            floats.convolve(ee.Kernel.gaussian(200, 70, **wide)), 1500
+        "kernel: Gaussian, radius 50 px, 1500 px": pixels(
+            floats.convolve(ee.Kernel.gaussian(50, 20, **wide)), 1500
         ),
         "kernel: standard deviation, radius 30 px, 1000 px": pixels(
             floats.reduceNeighborhood(reducer.stdDev(), ee.Kernel.circle(30)), 1000

@@ -11,6 +11,7 @@ import numpy as np
 
 from . import kernels
 from .cells import concatenated
+from .errors import EngineError
 from .geometry import Geometry, covered, fractions
 from .nodes import full
 from .pixels import Array, Band, Context, Node, Pixels
@@ -23,6 +24,8 @@ __all__ = ["AssetNode", "ClipNode", "ReprojectNode", "ResampleNode", "geometry_m
 
 # Pixels that one reprojection reads at a time.
 _MOST_AT_ONCE = 4 * 2**20
+# Pixels of a fixed lattice under one tile. Earth Engine refuses likewise; where is not documented.
+_MOST_REPROJECTED = 2**27
 
 
 class AssetNode(Node):
@@ -231,6 +234,12 @@ def _sampled(
     r0, r1 = math.floor(rows.min()) - reach, math.floor(rows.max()) + 1 + reach
     source = Window(lattice, c0, r0, c1 - c0, r1 - r0)
     area = source.width * source.height
+    if area > _MOST_REPROJECTED and window.width * window.height > 1:
+        # A fine lattice seen from far away is the classic mistake with reproject().
+        raise EngineError(
+            f"Reprojection output too large ({source.width}x{source.height} pixels).",
+            function="Image.reproject",
+        )
     if area > _MOST_AT_ONCE and window.width * window.height > 1:
         # A much finer lattice: go on with parts of the window, to hold less at a time.
         return _joined(window, lambda part: _sampled(context, band, part, lattice, sample, reach))
