@@ -12,6 +12,17 @@ compared with Earth Engine:
 - ``resample``: a masked pixel that contributes masks the result; within half a pixel of the
   image's edge the edge is repeated; bicubic is Catmull-Rom; integers become float.
 - ``convolve``: a masked pixel under a weight masks the result.
+- ``updateMask``: a negative number counts as 0, whatever its type.
+- ``reduceResolution``: pixels have straight edges between their corners; an overlap of less than
+  1e-4 of an input pixel is none; an output that is no coarser than the input reads single pixels.
+- Columns of an image in degrees are longitudes: they come again after 360.
+- ``cumulativeCost``: masked where the nearest source is farther than ``maxDistance``, paths sought
+  within that of an aligned block of 512 x 512 pixels; bands beyond the first are numbered.
+- ``directionalDistanceTransform``: the angle counts counter-clockwise from the right; a pixel that
+  is not zero has distance 0.
+- ``hillShadow``: straight rays over the output's pixels; ``hysteresis`` changes nothing.
+- What a neighbourhood or a whole region needs at once is at most ``Limits.max_pixels`` (16.8
+  million pixels): beyond it "User memory limit exceeded.".
 - Terrain: central differences over the output's pixels, whose sizes in degrees are arcs of the
   WGS84 ellipsoid; flat ground faces 0.
 - ``fastDistanceTransform`` beyond its neighbourhood: the distance of its rim.
