@@ -55,22 +55,29 @@ def _repeats(codes: Array) -> Array:
     end = np.full((count, width), width, np.int32)
     end[:, :-1] = np.where(change, places[1:], width)
     end = np.minimum.accumulate(end[:, ::-1], axis=1)[:, ::-1]
-    return (end - begin).astype(float)
+    return (end - begin).astype(np.float32)
 
 
 def _runs(codes: Array, some: Array | None) -> tuple[Array, Array]:
-    """Return (sum of squared shares, entropy) of the codes in every row that count."""
+    """Return (sum of squared shares, entropy) of the codes in every row that count.
+
+    Codes are not negative. Narrow types are sorted much faster.
+    """
+    top = int(codes.max(initial=0)) + 1
+    codes = codes.astype(np.min_scalar_type(top))
     if some is not None:
-        codes = np.where(some, codes, np.iinfo(np.int64).max)
+        codes = np.where(some, codes, codes.dtype.type(top))
     ordered = np.sort(codes, axis=1)
     repeats = _repeats(ordered)
     if some is None:
-        total: Any = float(codes.shape[1])
-        return (repeats / total**2).sum(axis=1), -(np.log(repeats / total) / total).sum(axis=1)
-    total = np.maximum(some.sum(axis=1, keepdims=True), 1).astype(float)
-    real = ordered != np.iinfo(np.int64).max
-    square = np.where(real, repeats / total**2, 0).sum(axis=1)
-    return square, -np.where(real, np.log(repeats / total) / total, 0).sum(axis=1)
+        total: Any = np.float32(codes.shape[1])
+        square = repeats.sum(axis=1, dtype=float) / float(total) ** 2
+        return square, -np.log(repeats / total).sum(axis=1, dtype=float) / float(total)
+    total = np.maximum(some.sum(axis=1), 1).astype(float)
+    real = ordered != top
+    square = np.where(real, repeats, 0).sum(axis=1, dtype=float) / total**2
+    shares = np.where(real, repeats / total[:, None], 1)
+    return square, -np.log(shares).sum(axis=1) / total
 
 
 def cooccurrence(first: Array, second: Array, some: Array | None = None) -> Array:
@@ -120,8 +127,8 @@ def cooccurrence(first: Array, second: Array, some: Array | None = None) -> Arra
     low = int(min(i.min(), j.min())) if i.size else 0
     span = int(max(i.max(), j.max())) - low + 1 if i.size else 1
     asm, entropy = _runs((i - low) * span + (j - low), both)
-    _, own = _runs(i, both)
-    _, of_sums = _runs(first + second, some)
+    _, own = _runs(i - low, both)
+    _, of_sums = _runs(first + second - 2 * low, some)
     # Differences count with their sign away, as sums do.
     _, of_differences = _runs(np.abs(first - second), some)
     first_measure = np.divide(entropy - 2 * own, own, out=np.zeros(len(own)), where=own > 1e-12)
