@@ -118,6 +118,23 @@ def test_values_that_are_no_numbers_are_masked(world: World) -> None:
     np.testing.assert_array_equal(np.isfinite(found), np.isfinite(values))
 
 
+@pytest.mark.parametrize("mode", ["MULTIPROBABILITY", "RAW"])
+def test_arrays_of_pixels(world: World, mode: str) -> None:
+    "[A] setOutputMode: an array per pixel, as a band like any other."
+    forest = trained(world, ee.Classifier.smileRandomForest(4)).setOutputMode(mode)
+    image = ee.Image("T/a").classify(forest, "p")
+    shown = world.info(image)["bands"][0]["data_type"]
+    assert shown == {"type": "PixelType", "precision": "double", "dimensions": 1}
+    valid = world.mask.all(axis=0)
+    rows = world.answers(forest, world.pixels[:, valid].T)
+    for k in (0, rows.shape[1] - 1):
+        one = image.arrayGet([k])
+        for limits in (None, Limits(tile=13, threads=1)):
+            data, mask = world.earth.pixels(one, native(SIZE, SIZE), limits)["p"]
+            np.testing.assert_array_equal(mask > 0, valid)
+            np.testing.assert_allclose(data[valid], rows[:, k])
+
+
 def test_a_missing_band_is_named(world: World) -> None:
     image = ee.Image("T/a").select(["x", "y"])
     with pytest.raises(EngineError, match=r"Image.classify: .*'z'.*Available bands: \[x, y\]"):
