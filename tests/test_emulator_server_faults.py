@@ -24,10 +24,10 @@ from gee.emulator.catalog import BandData, Catalog
 from gee.emulator.commands import app
 from gee.emulator.faults import Faults, FaultsConfig, Latency, Match, load_faults
 from gee.emulator.messages import Call, Request
-from gee.emulator.operations import Store
 from gee.emulator.protocol import Endpoint
 from gee.emulator.quota import Meter, month_of
 from gee.emulator.server import running
+from gee.emulator.store import Store
 from gee.emulator.transport import Transport
 from thawslump.errors import ConfigError
 

@@ -13,7 +13,9 @@ from typer.testing import CliRunner
 
 from gee.emulator.catalog import Catalog
 from gee.emulator.commands import app
-from gee.emulator.ingest import ingest, ingest_geotiff, milliseconds
+from gee.emulator.ingest import ingest
+from gee.emulator.ingest_common import milliseconds
+from gee.emulator.ingest_rasters import ingest_geotiff
 from gee.emulator.ingest_sen12 import ingest_sen12, sen12_annotations, sen12_mask
 from gee.emulator.ingest_tables import ingest_table
 from thawslump.errors import DataError

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from gee.emulator import operations as module
+from gee.emulator import store as module
 from gee.emulator.errors import EngineError
-from gee.emulator.operations import Job, Operations, Store, timestamp
+from gee.emulator.operations import Job, Operations
+from gee.emulator.store import Store, timestamp
 
 P = "projects/local-proj"
 BODY = {"expression": {"values": {}}, "description": "d1"}
@@ -156,7 +157,8 @@ def test_high_priority_goes_first(store: Store) -> None:
 CHILD = """
 import sys, time
 from pathlib import Path
-from gee.emulator.operations import Operations, Store
+from gee.emulator.operations import Operations
+from gee.emulator.store import Store
 
 def run(job):
     print("running", flush=True)

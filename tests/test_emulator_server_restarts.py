@@ -22,9 +22,9 @@ import rasterio
 
 from gee.emulator import server
 from gee.emulator.catalog import BandData, Catalog
-from gee.emulator.operations import Store
 from gee.emulator.quota import Meter
 from gee.emulator.server import running
+from gee.emulator.store import Store
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
@@ -44,7 +44,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def request(url: str, path: str, body: Any = None, verb: str | None = None) -> dict[str, Any]:
     data = None if body is None else json.dumps(body).encode()
-    asked = urllib.request.Request(f"{url}{'/' if path == 'status' else '/v1/'}{path}", data=data, method=verb)
+    asked = urllib.request.Request(
+        f"{url}{'/' if path == 'status' else '/v1/'}{path}", data=data, method=verb
+    )
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(asked, timeout=30) as answer:

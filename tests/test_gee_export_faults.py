@@ -149,8 +149,8 @@ def test_a_spent_budget_stops_at_once_and_the_rest_follows_when_it_is_renewed(
 
 def _spend_after_two_tiles(state: Path, work: Path, url: str) -> None:
     """Run an export, and use up the project's month when two of its tiles are there."""
-    from gee.emulator.operations import Store
     from gee.emulator.quota import Meter
+    from gee.emulator.store import Store
     from gee.session import LOCAL_PROJECT
 
     work.mkdir(parents=True, exist_ok=True)

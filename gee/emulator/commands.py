@@ -265,8 +265,8 @@ def usage(
     ] = None,
 ) -> None:
     """Show the EECU-seconds that the emulator metered, by project and workload tag."""
-    from .operations import Store
     from .quota import Meter, month_of
+    from .store import Store
 
     folder = state if state is not None else _catalog(catalog) / ".state"
     if not (folder / "state.sqlite").is_file():
@@ -293,7 +293,7 @@ def list_assets(
     from thawslump.errors import DataError
 
     from .catalog import Catalog
-    from .operations import timestamp
+    from .store import timestamp
 
     assets = Catalog(_catalog(catalog))
     if parent and assets.get(parent) is None:

@@ -62,7 +62,7 @@ from .errors import EngineError
 from .messages import Broken, Call
 
 if TYPE_CHECKING:
-    from .operations import Store
+    from .store import Store
 
 __all__ = ["Faults", "FaultsConfig", "Latency", "Match", "Rule", "load_faults"]
 

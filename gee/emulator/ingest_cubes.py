@@ -18,18 +18,17 @@ from numpy.typing import NDArray
 from thawslump.errors import DataError, nearest
 
 from .catalog import BandData, Catalog, Policy, Transform, normalize_id
-from .ingest import (
+from .ingest_common import (
     Ledger,
     Progress,
-    _named,
-    _quiet,
     asset_part,
     band_name,
     check_above,
     make_collection,
     masked_where,
-    with_policies,
+    quiet,
 )
+from .ingest_rasters import _named, with_policies
 
 if TYPE_CHECKING:
     import xarray
@@ -47,7 +46,7 @@ EVEN = 1e-4  # share of a step by which steps may differ: coordinates are often 
 
 
 def ingest_cube(
-    catalog: Catalog, path: Path, asset_id: str, *, progress: Progress = _quiet, **options: Any
+    catalog: Catalog, path: Path, asset_id: str, *, progress: Progress = quiet, **options: Any
 ) -> list[str]:
     """Ingest a NetCDF file or a Zarr store; see `ingest_dataset`.
 
@@ -87,7 +86,7 @@ def ingest_dataset(
     pyramiding: Policy = "MEAN",
     policies: Mapping[str, Policy] | None = None,
     crs: str | None = None,
-    progress: Progress = _quiet,
+    progress: Progress = quiet,
     where: str = "The data set",
     digest: str = "",
 ) -> list[str]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from thawslump.errors import DataError
 
 from .catalog import BandData, Catalog, Transform, normalize_id
-from .ingest import check_above, make_collection, milliseconds
+from .ingest_common import check_above, make_collection, milliseconds
 
 __all__ = [
     "SEN12_DEM",

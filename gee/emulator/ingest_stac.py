@@ -16,18 +16,17 @@ import numpy as np
 from thawslump.errors import DataError, nearest
 
 from .catalog import BandData, Catalog, Policy, normalize_id
-from .ingest import (
+from .ingest_common import (
     Ledger,
     Progress,
-    _quiet,
     asset_part,
     band_name,
     check_above,
     make_collection,
     milliseconds,
-    read_raster,
-    with_policies,
+    quiet,
 )
+from .ingest_rasters import read_raster, with_policies
 
 __all__ = ["ingest_stac", "is_stac"]
 
@@ -71,7 +70,7 @@ def ingest_stac(
     policies: Mapping[str, Policy] | None = None,
     assets: Sequence[str] | None = None,
     raw: bool = False,
-    progress: Progress = _quiet,
+    progress: Progress = quiet,
 ) -> list[str]:
     """Make images of STAC items.
 

@@ -15,7 +15,7 @@ from typing import Any
 from thawslump.errors import DataError, nearest
 
 from .catalog import Catalog, normalize_id
-from .ingest import check_above
+from .ingest_common import check_above
 
 __all__ = ["SAFE", "TABLES", "ingest_table", "read_table"]
 

@@ -38,8 +38,9 @@ if TYPE_CHECKING:
     from .evaluate import Evaluator
     from .faults import Faults, FaultsConfig
     from .image import Image
-    from .operations import Job, Operations, Store
+    from .operations import Job, Operations
     from .quota import Meter
+    from .store import Store
 
 __all__ = ["Endpoint", "Request", "Response"]
 
@@ -183,7 +184,7 @@ class Endpoint:
         """What is remembered between requests."""
         with self._lock:
             if self._store is None:
-                from .operations import Store
+                from .store import Store
 
                 self._store = Store(self.state)
             return self._store

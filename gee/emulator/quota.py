@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from thawslump.errors import StorageError
 
 if TYPE_CHECKING:
-    from .operations import Store
+    from .store import Store
 
 __all__ = ["Meter", "month_of"]
 
@@ -50,7 +50,7 @@ class Meter:
     --------
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from gee.emulator.operations import Store
+    >>> from gee.emulator.store import Store
     >>> store = Store(Path(tempfile.mkdtemp()))
     >>> meter = Meter(store)
     >>> meter.add("projects/p", "tag", 1.5)

@@ -49,7 +49,8 @@ def describe(
     import rasterio
 
     from .assets import DataType
-    from .ingest import band_name, crs_of, six
+    from .ingest_common import band_name
+    from .ingest_rasters import crs_of, six
     from .rasters import outline
 
     try:

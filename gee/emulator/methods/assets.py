@@ -325,7 +325,7 @@ def projects_update_config(endpoint: Endpoint, arguments: dict[str, Any]) -> dic
 
 def asset_json(asset: Asset, *, basic: bool = False) -> dict[str, Any]:
     """Return an asset as the REST interface describes it (EarthEngineAsset)."""
-    from ..operations import timestamp
+    from ..store import timestamp
 
     out: dict[str, Any] = {"type": asset.type, "name": asset.name, "id": asset.id}
     if basic:

@@ -77,7 +77,7 @@ def external_image(endpoint: Endpoint, name: str, location: Any, body: Mapping[s
 def _register(
     endpoint: Endpoint, name: str, files: Sequence[Path], description: Mapping[str, Any]
 ) -> None:
-    from ..ingest import ingest_reference
+    from ..ingest_rasters import ingest_reference
 
     properties = description.get("properties") or {}
     if not isinstance(properties, dict):
@@ -242,7 +242,7 @@ def _times(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _run_image(endpoint: Endpoint, job: Job, manifest: Mapping[str, Any]) -> None:
-    from ..ingest import read_raster
+    from ..ingest_rasters import read_raster
 
     read = {}
     tilesets = _sources(endpoint, manifest)
