@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 
 from gee.emulator.cells import cell
 from gee.emulator.errors import EngineError
+from gee.emulator.image import Image
 from gee.emulator.pixels import Limits, render
 from gee.emulator.protocol import Endpoint
+from gee.emulator.signatures import signatures
 from gee.emulator.transport import Transport
 
 SIZE = 12
@@ -581,3 +583,40 @@ def test_arrays_are_refused_where_numbers_are_written(world: Earth, tmp_path: Pa
         )
         assert response.status == 400
         assert "holds arrays of 2 dimension(s)" in json.loads(content)["error"]["message"]
+
+
+def test_no_function_of_images_breaks_on_arrays(world: Earth) -> None:
+    "Every function that takes an image works with arrays or refuses them in words."
+    array = ee.Image("T/full/1").select(["a", "b"]).toArray()
+    given: dict[str, Any] = {
+        "Image": array,
+        "Geometry": ee.Geometry.Rectangle([500000, 6699950, 500050, 6700000], "EPSG:32633", False),
+        "Reducer": ee.Reducer.mean(),
+        "Kernel": ee.Kernel.square(1),
+        "Projection": ee.Projection("EPSG:32633").atScale(10),
+        "ImageCollection": ee.ImageCollection([array, array]),
+        "String": "a",
+        "List": [0],
+        "Dictionary": {},
+        "Boolean": True,
+    }
+    calls = 0
+    for name, signature in signatures().items():
+        kinds = {a.type for a in signature.arguments}
+        if "Image" not in kinds:
+            continue
+        arguments = {a.name: given.get(a.type, 1) for a in signature.arguments if not a.optional}
+        try:
+            graph = world.graph(ee.ApiFunction(name).apply(arguments))
+        except (ee.EEException, TypeError):
+            continue  # the client itself refuses
+        try:
+            found = world.engine.evaluate(graph)
+            if isinstance(found, Image):
+                render(found, native(3, 3), None, Limits(threads=1))
+            else:
+                world.engine.to_json(found)
+        except EngineError as problem:
+            assert "nternal error" not in str(problem), name
+        calls += 1
+    assert calls > 200

@@ -42,7 +42,24 @@ compared with Earth Engine:
 - Geometries: geodesic edges are great circles of the sphere of geodetic latitudes; lengths and
   areas are those of WGS84; ``spherical`` distances those of a sphere of 6,371,010 m; GeoJSON
   says ``geodesic`` only where it is false; rings that are made run anticlockwise.
-- Classifiers are scikit-learn's: alike, not identical.
+- Classifiers are scikit-learn's: alike, not identical. Classes are in ascending order; of two
+  classes PROBABILITY is that of the second; importances are the decreases of impurity at splits,
+  not weighted by the data they see; the forest's error is the share of wrong votes out of bag, in
+  regression the root of the mean square; margins, votes and distances are what RAW shows.
+- ``minimumDistance``: Mahalanobis distances by each class's own covariance. ``amnhMaxent``:
+  at most 30 knots per input; without extrapolation pixels outside the training are masked.
+- Clusterers scale inputs to 0..1 as Weka does; the numbers of clusters are not Weka's.
+- ``glcmTexture``: natural logarithms, symmetric matrices, sum variance about the sum average.
+- ``spectralErosion`` and ``spectralDilation`` give spectra, ``spectralGradient`` their distance;
+  ``emd`` is between spectra as shares of their sums.
+- ``CannyEdgeDetector`` takes central differences and one threshold; ``HoughTransform`` whole
+  degrees and pixels. Cells, tiles and blocks of segmentations, lines and filled pits are those of
+  the output's lattice, 256 pixels a side where nothing else is said.
+- ``inverseDistance``: the global mean weighs like a point at ``range / gamma``; ``kriging``:
+  ordinary, the exponential and Gaussian shapes at 95 % of their way at the range; bands estimate
+  and variance. ``displacement``: patches matched on a grid, half a patch apart.
+- ``simpleCloudScore``: the commonly published ramps. ``pathRowLimit`` looks at the whole
+  collection, not at the tile.
 """
 
 from __future__ import annotations
@@ -60,6 +77,7 @@ _FAMILIES = (
     "algorithms",
     "arithmetic",
     "array_images",
+    "array_operations",
     "arrays",
     "bands",
     "cells",
