@@ -17,10 +17,14 @@ from emulator_engine_world import NATIVE, NORTH, UTM, WEST, Earth, band, box, ea
 from emulator_reference import Asset, Grid, Kind, Reference
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from test_emulator_engine_every_function import LISTS, VALUES, call
 
 from gee.emulator.errors import EngineError
+from gee.emulator.functions import load_all
+from gee.emulator.image import Image
 from gee.emulator.pixels import Limits, render
 from gee.emulator.projection import PixelGrid, transformer
+from gee.emulator.signatures import signatures
 
 SIZE = 48
 RELAXED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -154,6 +158,7 @@ def extend(inner: st.SearchStrategy[Recipe]) -> st.SearchStrategy[Recipe]:
         st.tuples(st.just("normalizedDifference"), inner),
         st.tuples(st.just("reproject"), inner, st.sampled_from(sorted(TARGETS))),
         st.tuples(st.just("setDefaultProjection"), inner, st.sampled_from(sorted(TARGETS))),
+        st.tuples(st.sampled_from(["focalMax", "focalMean", "spread", "near"]), inner),
         st.tuples(
             st.sampled_from(["median", "mosaic", "min of", "max of", "mean of"]), inner, inner
         ),
@@ -205,6 +210,12 @@ def build(recipe: Recipe) -> ee.Image:
             .normalizedDifference(["first", "second"])  # fmt: skip
     if what == "reproject":
         return image.reproject(*TARGETS[rest[1]])
+    if what in ("focalMax", "focalMean"):
+        return getattr(image, what)(1, "square")
+    if what == "spread":
+        return image.reduceNeighborhood(ee.Reducer.variance(), ee.Kernel.plus(1))
+    if what == "near":
+        return one(image).gt(1).fastDistanceTransform(2)
     if what == "setDefaultProjection":
         return image.setDefaultProjection(*TARGETS[rest[1]])
     # Bands of a collection go together by name.
@@ -549,3 +560,57 @@ def test_any_cut_makes_no_difference(
 
 def test_every_name_is_cut(world: World) -> None:
     assert sorted(cuts(world)) == sorted(NAMES)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory, world: World) -> World:
+    "The assets that `test_emulator_engine_every_function` names, beside the others."
+    random = np.random.default_rng(0)
+    world.catalog.put_collection("T/c")
+    for name in ("T/a", "T/c/i0", "T/c/i1"):
+        world.put(
+            name,
+            band("a", random.integers(0, 9, (64, 64)).astype(np.uint8)),
+            band("b", random.random((64, 64)).astype(np.float32)),
+            start=86_400_000,
+            p=1,
+        )
+    return world
+
+
+@pytest.mark.parametrize("every", [False, True], ids=["required arguments", "all arguments"])
+def test_no_function_depends_on_cuts(plain: World, every: bool) -> None:
+    "Every registered function that makes an image of plausible arguments."
+    grid = PixelGrid(UTM, (10, 0, WEST + 30, 0, -10, NORTH - 30), 34, 30)
+    shifted = PixelGrid(UTM, (10, 0, WEST + 30 + 90, 0, -10, NORTH - 30 - 70), 15, 14)
+    compared, differ = 0, []
+    for name in sorted(load_all()):
+        given = {
+            a.name: LISTS.get(a.of, VALUES[a.type]) if a.type == "List" else VALUES[a.type]
+            for a in signatures()[name].arguments
+            if every or not a.optional
+        }
+        values = {"0": call(name, **given), "x": {"argumentReference": "x"}}
+        try:
+            image = plain.engine.evaluate({"result": "0", "values": values})
+            if not isinstance(image, Image) or not image.bands:
+                continue
+            whole = render(image, grid, None, Limits(tile=512, threads=1))
+            tiles = render(image, grid, None, Limits(tile=16, threads=1))
+            part = render(image, shifted, None, Limits(tile=512, threads=1))
+        except EngineError:
+            continue
+        compared += 1
+        for b, pair in whole.items():
+            for k, array in enumerate(pair):
+                same = alike(tiles[b][k], array) and alike(part[b][k], array[7:21, 9:24])
+                if not same:
+                    differ.append((name, b, ("data", "mask")[k]))
+    assert compared > 120
+    assert not differ
+
+
+def alike(a: np.ndarray, b: np.ndarray) -> bool:
+    if a.dtype == object:  # pixels that are arrays
+        return repr(a.tolist()) == repr(b.tolist())
+    return bool(np.array_equal(a, b, equal_nan=a.dtype.kind == "f"))
