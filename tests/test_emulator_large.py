@@ -16,11 +16,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rasterio.transform import Affine
 from scipy import stats
 
-from gee.emulator import encode, rasters, streams
+from gee.emulator import encode, ingest_rasters, rasters, streams
 from gee.emulator.accumulators import accumulator
 from gee.emulator.catalog import BandData, BandStream, Catalog, ImageStream
 from gee.emulator.dispatch import Dispatcher
@@ -400,6 +402,45 @@ def test_windows_of_another_shape_leave_no_asset(tmp_path: Path) -> None:
     found = catalog.get("users/a/x")
     assert found is None or found.type == "FOLDER"
     assert not list((tmp_path / "users/a/x").iterdir())
+
+
+def test_a_large_raster_is_ingested_by_windows_as_a_small_one_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(6)
+    values = random.integers(0, 50, (2, 1100, 700)).astype(np.int16)
+    path = tmp_path / "scene.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", height=1100, width=700, count=2, dtype="int16", nodata=0,
+        crs=CRS, transform=Affine(*GRID[1]),
+    ) as target:  # fmt: skip
+        target.write(values)
+        target.descriptions = ("red", None)
+    catalog = Catalog(tmp_path / "catalog", writable=True)
+    options: dict[str, Any] = {
+        "nodata": 7, "policies": {"b2": "MODE"}, "start": "2020-01-01", "properties": {"k": 1}
+    }  # fmt: skip
+    ingest_rasters.ingest_geotiff(catalog, [path], "users/a/small", **options)
+    monkeypatch.setattr(ingest_rasters, "LARGE", 1000)
+    ingest_rasters.ingest_geotiff(catalog, [path], "users/a/large", **options)
+    small, large = catalog.get("users/a/small"), catalog.get("users/a/large")
+    assert small is not None and large is not None
+    assert (small.properties, small.start_ms) == (large.properties, large.start_ms)
+    assert [b.id for b in large.bands] == ["red", "b2"]
+    for a, b in zip(small.bands, large.bands, strict=True):
+        assert (a.data_type, a.policy, a.levels) == (b.data_type, b.policy, b.levels)
+        for level in range(a.levels):
+            rows, columns = a.level_shape(level)
+            for x, y in zip(
+                a.read(level, 0, rows, 0, columns), b.read(level, 0, rows, 0, columns), strict=True
+            ):
+                np.testing.assert_array_equal(x, y)
+    data, mask = large.bands[0].read(0, 1000, 1100, 600, 700)
+    want = values[0, 1000:, 600:]
+    np.testing.assert_array_equal(mask, (want != 0) & (want != 7))
+    np.testing.assert_array_equal(data[mask], want[mask])
+    with pytest.raises(DataError, match="3 band names were given"):
+        ingest_rasters.ingest_geotiff(catalog, [path], "users/a/x", names=["a", "b", "c"])
 
 
 # ---- answers

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from thawslump.errors import DataError, nearest
 
-from .catalog import BandData, Catalog, Policy, Transform, normalize_id
+from .catalog import (
+    BandData,
+    BandStream,
+    Catalog,
+    ImageStream,
+    Policy,
+    Transform,
+    normalize_id,
+)
 from .ingest_common import (
     Ledger,
     Progress,
@@ -33,6 +44,7 @@ __all__ = [
 ]
 
 RASTERS = (".tif", ".tiff", ".vrt")
+LARGE = 128 * 2**20  # bytes of pixels above which they are read and written by windows
 
 
 def crs_of(crs: Any) -> str:
@@ -175,19 +187,94 @@ def ingest_geotiff(
     DataError
         A file cannot be read or has no CRS; names do not fit the bands.
     """
+    facts = {
+        "properties": dict(properties or {}),
+        "start_ms": None if start is None else milliseconds(start),
+        "end_ms": None if end is None else milliseconds(end),
+    }
+    check_above(catalog, asset_id)
+    if _bytes(paths) > LARGE:
+        with contextlib.ExitStack() as stack:
+            streams = _streams(stack, paths, names, pyramiding, policies, nodata)
+            catalog.put_streams(asset_id, streams, **facts)
+        return normalize_id(asset_id)
     bands: list[BandData] = []
     for path in paths:
         bands += read_raster(path, nodata=nodata, pyramiding=pyramiding, first=len(bands) + 1)
-    bands = with_policies(_named(bands, names), policies)
-    check_above(catalog, asset_id)
-    catalog.put_image(
-        asset_id,
-        bands,
-        dict(properties or {}),
-        start_ms=None if start is None else milliseconds(start),
-        end_ms=None if end is None else milliseconds(end),
-    )
+    catalog.put_image(asset_id, with_policies(_named(bands, names), policies), **facts)
     return normalize_id(asset_id)
+
+
+def _bytes(paths: Sequence[Path]) -> int:
+    """Return how much memory the pixels of rasters take; what cannot be read takes none."""
+    import rasterio
+
+    total = 0
+    for path in paths:
+        with contextlib.suppress(rasterio.errors.RasterioIOError), rasterio.open(path) as source:
+            sizes = [np.dtype(name).itemsize for name in source.dtypes]
+            total += source.width * source.height * sum(sizes)
+    return total
+
+
+def _streams(
+    stack: contextlib.ExitStack,
+    paths: Sequence[Path],
+    names: Sequence[str] | None,
+    pyramiding: Policy,
+    policies: Mapping[str, Policy] | None,
+    nodata: float | None,
+) -> list[ImageStream]:
+    """Return rasters as streams of windows, for what is too large to be read at once."""
+    import rasterio
+
+    sources = [stack.enter_context(rasterio.open(path)) for path in paths]
+    # Only names, types and policies are looked at: a pixel stands for each band.
+    bands: list[BandData] = []
+    for path, source in zip(paths, sources, strict=True):
+        if source.crs is None:
+            raise DataError(
+                f"{path} has no coordinate system.",
+                hint=f"Add it: rio edit-info --crs EPSG:<code> {path}",
+            )
+        for text, dtype in zip(source.descriptions, source.dtypes, strict=True):
+            pixel = np.zeros((1, 1), np.float32 if dtype == "float16" else dtype)
+            name = band_name(text or f"b{len(bands) + 1}")
+            place = (crs_of(source.crs), six(source.transform))
+            bands.append(BandData(name, pixel, *place, pyramiding=pyramiding))
+    left = iter(with_policies(_named(bands, names), policies))
+    made = []
+    for source in sources:
+        own = [next(left) for _ in source.indexes]
+        made.append(
+            ImageStream(
+                [BandStream(band.id, band.array.dtype, band.pyramiding) for band in own],
+                own[0].crs,
+                own[0].transform,
+                (source.height, source.width),
+                _windows(source, [band.id for band in own], nodata),
+            )
+        )
+    return made
+
+
+def _windows(source: Any, names: Sequence[str], nodata: float | None) -> Iterator[Any]:
+    """Yield the windows of an open raster: values and masks by band."""
+    from rasterio.windows import Window
+
+    side = 1024
+    for row in range(0, source.height, side):
+        for column in range(0, source.width, side):
+            height, width = min(side, source.height - row), min(side, source.width - column)
+            place = Window(column, row, width, height)
+            pixels = {}
+            for number, name in enumerate(names, 1):
+                array = source.read(number, window=place)
+                mask = source.read_masks(number, window=place) > 0
+                if nodata is not None:
+                    mask &= array != nodata
+                pixels[name] = array, mask
+            yield row, row + height, column, column + width, pixels
 
 
 def ingest_reference(
