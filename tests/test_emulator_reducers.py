@@ -497,6 +497,11 @@ def test_weights(world: Earth) -> None:
     )
     table = reduced(ee.Reducer.frequencyHistogram(), ["k"])["histogram"]
     assert table == pytest.approx({str(v): w[k == v].sum() for v in np.unique(k)})
+    pair = ee.Reducer.mean().combine(ee.Reducer.sum(), "", False)
+    found = world.info(rows.reduceColumns(pair, ["x", "y"], ["w", "k"]))
+    assert found == pytest.approx({"mean": np.average(x, weights=w), "sum": y @ k})
+    with pytest.raises(EngineError, match="Need 1 or 2 weights"):
+        world.info(rows.reduceColumns(pair, ["x", "y"], ["w", "k", "w"]))
     plain = reduced(ee.Reducer.mean().unweighted(), ["x"])
     assert plain["mean"] == pytest.approx(x.mean())
     split = rows.reduceColumns(ee.Reducer.mean().splitWeights(), ["x", "w"])

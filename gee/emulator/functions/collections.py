@@ -17,7 +17,7 @@ from ..image import Element, Image, masked_band, unique_names
 from ..jsonvalues import text_key
 from ..pixels import Band, Context, Node, Pixels
 from ..projection import WGS84, Projection, Window
-from ..reducers import Reducer, named_reducer
+from ..reducers import Reducer, named_reducer, reduce_weighted
 from ..types import PixelType
 from ..values import (
     Collection,
@@ -293,10 +293,18 @@ def reduce_columns(
         )
     elements = items.items()
     columns = [[_selected(i, s) for i in elements] for s in selectors]
-    weight = None
-    if weights:
-        weight = np.array([float(i.properties.get(weights[0]) or 0) for i in elements])
-    return dict(zip(reducer.outputs, reducer.reduce(columns, weight), strict=True))
+    if not weights:
+        return dict(zip(reducer.outputs, reducer.reduce(columns), strict=True))
+    given = [_weights(elements, name) for name in weights]
+    return dict(zip(reducer.outputs, reduce_weighted(reducer, columns, given), strict=True))
+
+
+def _weights(elements: Sequence[Element], name: str) -> Any:
+    """Return the weights of elements, 0 where there is none."""
+    found = [item.properties.get(name) for item in elements]
+    if any(v is not None and not isinstance(v, (int, float)) for v in found):
+        raise EngineError(f"Weight '{name}' must be a number.")
+    return np.array([float(v or 0) for v in found])
 
 
 def _selected(item: Element, name: str) -> Any:

@@ -21,6 +21,7 @@ __all__ = [
     "for_each",
     "for_each_element",
     "grouped",
+    "reduce_weighted",
     "renamed",
     "repeated",
     "split_weights",
@@ -313,3 +314,44 @@ def split_weights(reducer: Reducer) -> Reducer:
         reducer.name, 2 * reducer.inputs, reducer.outputs, reducer.compute, kinds=types,
         whole=whole, plain=reducer.plain,
     )  # fmt: skip
+
+
+def reduce_weighted(
+    reducer: Reducer, columns: Sequence[Any], weights: Sequence[Array]
+) -> list[Any]:
+    """Return the outputs for columns with one weight for all inputs, or one per reducer.
+
+    Parameters
+    ----------
+    reducer : Reducer
+    columns : one sequence per input
+    weights : sequence of (n,) float
+        One for all, or as many as there are weighted reducers in parallel, in their order.
+
+    Raises
+    ------
+    EngineError
+        Their number is another.
+    """
+    if len(weights) == 1:
+        return reducer.reduce(columns, weights[0])
+    need = _weighted_parts(reducer)
+    if len(weights) != need:
+        raise EngineError(f"Need 1 or {need} weights for the reducer's inputs, got {len(weights)}.")
+    out: list[Any] = []
+    column = weight = 0
+    for part in reducer.parts:
+        count = _weighted_parts(part)
+        mine = columns[column : column + part.inputs]
+        if count:
+            out += reduce_weighted(part, mine, weights[weight : weight + count])
+        else:
+            out += part.reduce(mine)
+        column, weight = column + part.inputs, weight + count
+    return out if "collect" not in reducer.options else list(reducer.options["collect"](out))
+
+
+def _weighted_parts(reducer: Reducer) -> int:
+    if reducer.parts and not reducer.options.get("shared"):
+        return sum(_weighted_parts(part) for part in reducer.parts)
+    return int(_is_weighted(reducer))
