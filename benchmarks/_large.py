@@ -128,7 +128,8 @@ def _group(folder: Path, number: int, scene: int, bands: dict[str, np.ndarray],
            valid: np.ndarray | None, policy: Any, side: int) -> dict[str, Any]:  # fmt: skip
     """Write the files of bands that share a grid; return their entry in the manifest."""
     stem = f"{scene + 16 * number:012x}_{number}"
-    files, masks = [], []
+    files: list[str] = []
+    masks: list[str | None] = []
     images = [(a, valid) for a in bands.values()]
     size, level, size_bytes = side, 0, 0
     while True:

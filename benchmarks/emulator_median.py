@@ -29,7 +29,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from gee.emulator.catalog import BandData, Catalog  # noqa: E402
+from gee.emulator.catalog import BandData, Catalog, Transform  # noqa: E402
 from gee.emulator.server import running  # noqa: E402
 
 CRS = "EPSG:32633"
@@ -38,7 +38,7 @@ CLOUDS = 1 << 10
 RADAR = 512
 
 
-def grid(scale: float, margin: float = 0.0) -> tuple[float, ...]:
+def grid(scale: float, margin: float = 0.0) -> Transform:
     """Return the transform of pixels of a size that start at the made-up ground's corner."""
     return (scale, 0.0, WEST - margin, 0.0, -scale, NORTH + margin)
 
@@ -52,8 +52,8 @@ def put_optical(catalog: Catalog, size: int, scenes: int) -> np.ndarray:
         red = random.integers(1, 10_000, (size, size)).astype(np.float32)
         qa = np.where(random.random((size, size)) < 0.1, CLOUDS, 0).astype(np.uint16)
         bands = [
-            BandData("B4", red, CRS, grid(10)),  # type: ignore[arg-type]
-            BandData("QA60", qa, CRS, grid(10), pyramiding="SAMPLE"),  # type: ignore[arg-type]
+            BandData("B4", red, CRS, grid(10)),
+            BandData("QA60", qa, CRS, grid(10), pyramiding="SAMPLE"),
         ]
         catalog.put_image(f"M/S2/scene{k}", bands, {}, start_ms=1_500_000_000_000 + k)
         stack.append(np.where(qa == 0, red, np.float32(np.nan)))
@@ -71,10 +71,10 @@ def put_radar(catalog: Catalog) -> None:
         bands = [
             BandData(
                 name, random.normal(level, 1.5, (RADAR, RADAR)).astype(np.float32), CRS, grid(10)
-            )  # type: ignore[arg-type]
+            )
             for name, level in (("VV", -9.0), ("VH", -15.0))
         ]
-        bands.append(BandData("angle", angle, CRS, grid(400, 4000)))  # type: ignore[arg-type]
+        bands.append(BandData("angle", angle, CRS, grid(400, 4000)))
         time_start = dt.datetime(2020, 6, day, 10, tzinfo=dt.UTC).timestamp() * 1000
         catalog.put_image(
             f"COPERNICUS/S1_GRD/scene{day}",
@@ -89,7 +89,7 @@ def put_radar(catalog: Catalog) -> None:
     heights = (400 + 0.1 * x + 60 * np.sin(x / 300) * np.cos(y / 250)).astype(np.float32)
     catalog.put_image(
         "COPERNICUS/DEM/GLO30/made_up",
-        [BandData("DEM", heights, CRS, grid(30, 90))],  # type: ignore[arg-type]
+        [BandData("DEM", heights, CRS, grid(30, 90))],
     )
 
 

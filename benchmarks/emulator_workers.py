@@ -38,7 +38,7 @@ TILES = 32
 THREADS = 16
 SCENES = 6
 ZOOM = 13
-SERVERS = {
+SERVERS: dict[str, dict[str, Any]] = {
     "1 worker, 1 request at a time": {"workers": 1, "concurrency": 1},
     "1 worker": {"workers": 1, "concurrency": 4},
     "2 workers, 1 request at a time each": {"workers": 2, "concurrency": 1},

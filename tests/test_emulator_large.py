@@ -332,7 +332,7 @@ def test_an_image_by_windows_reads_as_the_same_image_put_whole(
     arrays: dict[str, tuple[Any, Any]] = {}
     for name in ("a", "b"):
         data = random.integers(0, 100, (h, w)).astype(dtype)
-        mask = None
+        mask: Any = None
         if masked == "some" or (masked == "one band" and name == "b"):
             mask = random.random((h, w)) > 0.4
         elif masked == "fractions":

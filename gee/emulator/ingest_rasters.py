@@ -187,7 +187,7 @@ def ingest_geotiff(
     DataError
         A file cannot be read or has no CRS; names do not fit the bands.
     """
-    facts = {
+    facts: dict[str, Any] = {
         "properties": dict(properties or {}),
         "start_ms": None if start is None else milliseconds(start),
         "end_ms": None if end is None else milliseconds(end),
