@@ -95,7 +95,11 @@ class Program:
             integer = int(node["integerValue"])
             return (lambda env: integer), nothing
         if "bytesValue" in node:
-            raw = base64.b64decode(node["bytesValue"])
+            text = node["bytesValue"].rstrip("=").replace("-", "+").replace("_", "/")
+            try:
+                raw = base64.b64decode(text + "=" * (-len(text) % 4))
+            except ValueError:
+                raise EngineError("Expression: bytesValue must be base64.") from None
             return (lambda env: raw), nothing
         if not node:
             return (lambda env: None), nothing
