@@ -118,6 +118,7 @@ _FAMILIES = (
     "styles",
     "terrain",
     "texture",
+    "timeseries",
     "trees",
     "types",
     "vectors",
