@@ -269,6 +269,24 @@ def test_explained_trees_answer_as_their_forest(world: World) -> None:
     assert world.info(again.schema()) and set(world.info(again.schema())) == set(NAMES)
 
 
+def test_deep_trees_are_written_and_read(world: World) -> None:
+    "Gaps that halve from one class to the next make a chain: a level for every row."
+    x = 1 - 0.5 ** np.arange(20)
+    rows = np.concatenate([k + x for k in range(5)])[:, None]
+    table = features(rows, np.arange(100) % 2)
+    tree = ee.Classifier.smileCart().train(table, "c", ["x"])
+    again = ee.Classifier.decisionTree(world.info(tree.explain())["tree"])
+    written = parse_trees(world.info(tree.explain())["tree"])[0]
+    assert max(written.nodes) > 2**8
+    np.testing.assert_array_equal(world.answers(again, rows), world.answers(tree, rows))
+    long = ["1) root 1 0 0"]
+    for level in range(1, 200):
+        long.append(f"{2**level}) v<={-level} 1 0 {level}")
+        long.append(f"{2**level + 1}) v>{-level} 1 0 {level} *")
+    deep = ee.Classifier.decisionTree("\n".join(long))
+    assert world.answers(deep, np.array([[-100.5], [-1000.0]])).tolist() == [101, 199]
+
+
 def test_forests_repeat_by_seed_and_vote(world: World) -> None:
     def forest(seed: int, mode: str = "RAW") -> Any:
         made = ee.Classifier.smileRandomForest(9, None, 1, 0.5, None, seed)

@@ -35,6 +35,9 @@ _SIGNS = {
 }  # fmt: skip
 
 
+_DEEPEST = 2048
+
+
 # ------------------------------------------------------------------ the text format
 
 
@@ -94,15 +97,17 @@ class TextTree:
         ]
 
     def leaf_of(self, table: Table, names: Sequence[str]) -> Table:
-        """Return the number of the leaf of every row of a (n, inputs) table; 0: none."""
+        """Return the place among `nodes` of the leaf of every row of a table; -1: none."""
         columns = {name: k for k, name in enumerate(names)}
-        out = np.zeros(len(table), np.int64)
+        # Node numbers double with every level: those of deep trees fit in no integer of 64 bits.
+        places = {number: k for k, number in enumerate(self.nodes)}
+        out = np.full(len(table), -1, np.int64)
         waiting = [(1, np.arange(len(table)))]
         while waiting:
             number, rows = waiting.pop()
             children = [c for c in (2 * number, 2 * number + 1) if c in self.nodes]
             if not children:
-                out[rows] = number
+                out[rows] = places[number]
                 continue
             for child in children:
                 if not len(rows):
@@ -116,22 +121,15 @@ class TextTree:
 
     def predict(self, table: Table, names: Sequence[str]) -> Table:
         """Return the value of every row; NaN where no branch leads on."""
-        return self._looked_up(
-            self.leaf_of(table, names), {k: (line.value,) for k, line in self.nodes.items()}
-        )[:, 0]
+        values = [line.value for line in self.nodes.values()]
+        return np.asarray([*values, np.nan])[self.leaf_of(table, names)]
 
     def chances(self, table: Table, names: Sequence[str]) -> Table:
         """Return the probabilities written at the leaves: (n, classes)."""
-        return self._looked_up(
-            self.leaf_of(table, names), {k: line.chances for k, line in self.nodes.items()}
-        )
-
-    @staticmethod
-    def _looked_up(numbers: Table, values: dict[int, tuple[float, ...]]) -> Table:
-        keys, places = np.unique(numbers, return_inverse=True)
-        width = max((len(v) for v in values.values()), default=1)
-        rows = [values.get(int(k), (np.nan,) * width) for k in keys]
-        return np.asarray(rows, float).reshape(len(keys), width)[places]
+        rows = [line.chances for line in self.nodes.values()]
+        width = max(len(row) for row in rows)
+        filled = [row if len(row) == width else (np.nan,) * width for row in rows]
+        return np.asarray([*filled, (np.nan,) * width])[self.leaf_of(table, names)]
 
 
 def parse_trees(text: str) -> list[TextTree]:
@@ -176,7 +174,7 @@ def _parsed(line: str) -> tuple[int, _Line]:
     if match is None:
         raise EngineError(f"Cannot read the decision tree's node '{line.strip()}'.")
     number = int(match["number"])
-    if (match["name"] is None) != (number == 1) or number < 1 or number.bit_length() > 60:
+    if (match["name"] is None) != (number == 1) or number < 1 or number.bit_length() > _DEEPEST:
         raise EngineError(f"Cannot read the decision tree's node '{line.strip()}'.")
     try:
         numbers = [float(v) for v in match["rest"].split()]
