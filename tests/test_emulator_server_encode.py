@@ -183,8 +183,13 @@ def test_shapefile_is_read_back(tmp_path: Path) -> None:
     path.write_bytes(encode_table(ROWS, "SHP"))
     frame = geopandas.read_file(f"zip://{path}", engine="pyogrio")
     assert len(frame) == 2 and frame.crs.to_epsg() == 4326 and frame["n"].iloc[0] == 1
+    names = {"a_very_long_name_1": 1, "a_very_long_name_2": 2, "geometry": "g", "é" * 9: True}
+    long = [{"id": "0", "geometry": ROWS[0]["geometry"], "properties": names}]
+    path.write_bytes(encode_table(long, "SHP"))
+    row = geopandas.read_file(f"zip://{path}", engine="pyogrio").drop(columns="geometry").iloc[0]
+    assert dict(row) == {"a_very_lon": 1, "a_very_l_1": 2, "geometry_1": "g", "é" * 5: True}
     mixed = [*ROWS, {"id": "2", "geometry": {"type": "Point", "coordinates": [0, 0]}}]
     with pytest.raises(EngineError, match="one kind of geometry"):
         encode_table(mixed, "SHP")
-    with pytest.raises(EngineError, match="TF_RECORD_TABLE is not implemented"):
-        encode_table(ROWS, "TF_RECORD_TABLE")
+    with pytest.raises(EngineError, match="XLSX is not implemented"):
+        encode_table(ROWS, "XLSX")

@@ -528,7 +528,7 @@ def test_what_is_not_done_says_so_by_name(client: str) -> None:
     projects = ee.data._get_cloud_projects()
     for call in (
         projects.video().export(project="projects/local-proj", body={}),
-        projects.classifier().export(project="projects/local-proj", body={}),
+        projects.videoMap().export(project="projects/local-proj", body={}),
         projects.featureView().create(parent="projects/local-proj", body={}),
     ):
         with pytest.raises(Exception, match="is not implemented in the emulator"):

@@ -188,6 +188,28 @@ def _kml_geometry(geometry: dict[str, Any] | None) -> str:
     return f"<MultiGeometry>{''.join(members)}</MultiGeometry>"
 
 
+def _short_names(names: Sequence[str]) -> dict[str, str]:
+    """Return names of 10 bytes at most, as columns of a shapefile have them, no two alike.
+
+    Examples
+    --------
+    >>> list(_short_names(["n", "a_long_name_1", "a_long_name_2", "geometry"]).values())
+    ['n', 'a_long_nam', 'a_long_n_1', 'geometry_1']
+    """
+    taken = {"geometry"}
+    out = {}
+    for name in names:
+        kept = name.encode()[:10].decode(errors="ignore") or "_"
+        number = 0
+        while kept.lower() in taken:  # their readers do not tell capitals apart
+            number += 1
+            end = f"_{number}"
+            kept = name.encode()[: 10 - len(end)].decode(errors="ignore") + end
+        taken.add(kept.lower())
+        out[name] = kept
+    return out
+
+
 def _shapefile(
     rows: Sequence[Feature], selectors: Sequence[str] | None, name: str = "table"
 ) -> bytes:
@@ -203,10 +225,12 @@ def _shapefile(
         raise EngineError(
             f"A shapefile holds one kind of geometry; the table has {sorted(kinds) or 'none'}."
         )
+    columns = {key: None for row in chosen for key in row["properties"]}
+    short = _short_names(list(columns))
     for row in chosen:
         row["properties"] = {
-            name: _cell(value) if isinstance(value, dict | list) else value
-            for name, value in row["properties"].items()
+            short[key]: _cell(value) if isinstance(value, dict | list) else value
+            for key, value in row["properties"].items()
         }
     frame = geopandas.GeoDataFrame.from_features(chosen, crs="EPSG:4326")
     with tempfile.TemporaryDirectory(prefix="emulator-") as folder:
