@@ -24,13 +24,16 @@ from scipy import stats
 
 from gee.emulator import encode, ingest_rasters, rasters, streams
 from gee.emulator.accumulators import accumulator
+from gee.emulator.blocks import GDAL_CACHE
 from gee.emulator.catalog import BandData, BandStream, Catalog, ImageStream
 from gee.emulator.dispatch import Dispatcher
 from gee.emulator.encode import BandInfo, Canvas
 from gee.emulator.errors import EngineError
 from gee.emulator.evaluate import Evaluator
+from gee.emulator.image import Image, load_image
 from gee.emulator.memory import give_back, resident
-from gee.emulator.pixels import Limits
+from gee.emulator.pixels import Limits, compute_pixels
+from gee.emulator.projection import PixelGrid
 from gee.emulator.reducers import Reducer, named_reducer
 from gee.emulator.reducers.combining import combined, grouped
 from gee.emulator.reducers.histograms import auto_histogram, fixed_histogram, histogram
@@ -469,6 +472,43 @@ def test_answers_are_held_once(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert len(content) - side**2 < 256
+
+
+def test_tiles_of_many_bands_are_smaller_and_hold_the_same(scene: Any) -> None:
+    catalog, values, _ = scene
+    image = load_image(catalog.get("users/a/scene"))
+    band = image.band("v")
+    many = Image([band.renamed(f"v{k}") for k in range(40)])
+    grid = PixelGrid(CRS, GRID[1], 280, 300)
+    limits = Limits(tile=512, threads=1, tile_bytes=2**20)
+    tiles = list(compute_pixels(many, grid, None, limits))
+    assert len(tiles) > 4
+    for row0, row1, column0, column1, pixels in tiles:
+        assert sum(data.nbytes for data, _ in pixels.values()) <= 2**20
+        for data, mask in (pixels["v0"], pixels["v39"]):
+            want = values[row0:row1, column0:column1]
+            np.testing.assert_array_equal(mask, np.isfinite(want))
+            np.testing.assert_array_equal(data[mask], want[np.isfinite(want)])
+
+
+@pytest.mark.parametrize("given", [None, "123456789"])
+def test_gdal_keeps_little_unless_it_is_told(scene: Any, given: str | None) -> None:
+    catalog, _, _ = scene
+    code = (
+        "import sys; from pathlib import Path; from gee.emulator.catalog import Catalog\n"
+        "band = Catalog(Path(sys.argv[1])).get('users/a/scene').bands[0]\n"
+        "band.read(0, 0, 9, 0, 9)\n"
+        "from rasterio.env import get_gdal_config; print(get_gdal_config('GDAL_CACHEMAX'))"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "GDAL_CACHEMAX"}
+    environment["PYTHONPATH"] = str(ROOT)
+    if given is not None:
+        environment["GDAL_CACHEMAX"] = given
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(catalog.root)],
+        env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert int(done.stdout) == (GDAL_CACHE if given is None else int(given))
 
 
 def test_memory_is_given_back() -> None:
