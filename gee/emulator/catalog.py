@@ -449,8 +449,22 @@ class Catalog:
         *,
         start_ms: int | None = None,
         end_ms: int | None = None,
+        forget: Sequence[str] = (),
+        bands: Sequence[str] | None = None,
     ) -> None:
-        """Set properties of an asset; a value of None removes one."""
+        """Set properties of an asset; a value of None removes one.
+
+        Parameters
+        ----------
+        asset_id : str
+        changes : mapping
+        start_ms, end_ms : int, optional
+            New times; those not given stay.
+        forget : sequence of {"start_ms", "end_ms"}
+            Times to remove.
+        bands : sequence of str, optional
+            New names of all bands, in their order.
+        """
         asset_id = normalize_id(asset_id)
         self._need_writable()
         folder = self._folder(asset_id)
@@ -465,6 +479,17 @@ class Catalog:
                 manifest["start_ms"] = start_ms
             if end_ms is not None:
                 manifest["end_ms"] = end_ms
+            for key in forget:
+                manifest[key] = None
+            if bands is not None:
+                known = manifest.get("bands", [])
+                if len(bands) != len(known) or len(set(bands)) != len(bands):
+                    raise DataError(
+                        f"Image {asset_id} has {len(known)} bands: expected as many names, each "
+                        f"once, not {list(bands)}."
+                    )
+                for band, name in zip(known, bands, strict=True):
+                    band["id"] = name
             self._commit(asset_id, folder, manifest)
 
     def delete(self, asset_id: str, *, recursive: bool = False) -> None:

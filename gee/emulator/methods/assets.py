@@ -181,9 +181,12 @@ def assets_patch(endpoint: Endpoint, arguments: dict[str, Any]) -> dict[str, Any
         raise EngineError("Invalid JSON payload received: 'updateMask' has no list of paths.")
     # The client sends `properties."name"` for one property, `properties` for all of them.
     changes: dict[str, Any] = {}
-    times: dict[str, int | None] = {}
+    times: dict[str, Any] = {}
+    forget: list[str] = []
+    names: list[str] | None = None
     given = _properties(new)
-    for path in paths or ["properties"]:
+    every = ["properties", "startTime", "endTime", *(["bands"] if new.get("bands") else [])]
+    for path in paths or every:
         if path == "properties":
             changes.update(dict.fromkeys(asset.properties))
             changes.update(given)
@@ -194,10 +197,21 @@ def assets_patch(endpoint: Endpoint, arguments: dict[str, Any]) -> dict[str, Any
             start = path.startswith("start")
             text = new.get("startTime" if start else "endTime")
             text = text or new.get("start_time" if start else "end_time")
-            times["start_ms" if start else "end_ms"] = None if text is None else milliseconds(text)
+            key = "start_ms" if start else "end_ms"
+            if text is None:
+                forget.append(key)
+            else:
+                times[key] = milliseconds(text)
+        elif path == "bands":
+            listed = new.get("bands")
+            if not isinstance(listed, list) or not all(
+                isinstance(band, dict) and isinstance(band.get("id"), str) for band in listed
+            ):
+                raise EngineError("Invalid JSON payload received: a band has no 'id'.")
+            names = [band["id"] for band in listed]
         else:
             raise EngineError(f"Updating '{path[:80]}' of an asset is not implemented.")
-    endpoint.catalog.update_properties(asset.id, changes, **times)
+    endpoint.catalog.update_properties(asset.id, changes, forget=forget, bands=names, **times)
     return asset_json(endpoint.asset(arguments["name"]))
 
 
