@@ -396,8 +396,8 @@ def test_budgets_nest_and_end() -> None:
 
 
 def test_a_swollen_process_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    resident = iter([10**9, 10**9 + 4 * 2**30])
-    monkeypatch.setattr(budget, "_resident_bytes", lambda: next(resident))
+    sizes = iter([10**9, 10**9 + 4 * 2**30])
+    monkeypatch.setattr(budget, "resident", lambda: next(sizes))
     monkeypatch.setattr(budget, "_LOOK", 0.0)
     held = Budget(60)
     held.tick()

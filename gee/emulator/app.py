@@ -176,11 +176,13 @@ def environment(settings: dict[str, Any]) -> dict[str, str]:
 
 def from_environment() -> Starlette:
     """Return the application that `server` described in the environment."""
-    workers = int(json.loads(os.environ[VARIABLE]).get("workers", 1))
+    settings = json.loads(os.environ[VARIABLE])
+    workers = int(settings.get("workers", 1))
     if workers > 1:
         from .dispatch import Dispatcher
 
-        return _application(Dispatcher(workers, os.environ))
+        limits = RequestLimits(deadline=float(settings.get("deadline", 300.0)))
+        return _application(Dispatcher(workers, os.environ, limits))
     memory.keep_little()
     return _application(endpoint_of())
 

@@ -8,7 +8,6 @@ Work in a library call cannot be stopped half-way: `work` refuses it by its size
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -16,6 +15,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from .errors import LimitError
+from .memory import resident
 
 __all__ = ["Budget", "count", "current", "limited", "reserve", "steps", "tick", "work"]
 
@@ -26,7 +26,7 @@ SECONDS = 300.0
 MOST_AT_ONCE = 192 * 2**20
 MOST_TOGETHER = 2 * 2**30
 MOST_GROWTH = 3 * 2**30
-MOST_ELEMENTS = 1_000_000
+MOST_ELEMENTS = 500_000
 """Elements of collections that an interactive request may make; Earth Engine's is not known."""
 # Elementary steps of a library call that cannot be interrupted; about five seconds.
 MOST_WORK = 2_000_000_000
@@ -69,11 +69,11 @@ class Budget:
             raise LimitError("Computation timed out.")
         if now >= self._next:
             self._next = now + _LOOK
-            resident = _resident_bytes()
+            now_held = resident()
             if self._resident is None:
                 # Not at the start: most requests end before they are worth looking at.
-                self._resident = resident
-            elif resident - self._resident > MOST_GROWTH:
+                self._resident = now_held
+            elif now_held - self._resident > MOST_GROWTH:
                 raise LimitError("User memory limit exceeded.")
 
     def expect(self, seconds: float) -> None:
@@ -98,16 +98,6 @@ class Budget:
         self.reserved += int(min(size, MOST_TOGETHER)) if size == size else 0
         if not size <= MOST_AT_ONCE or self.reserved > MOST_TOGETHER:
             raise LimitError("User memory limit exceeded.")
-
-
-def _resident_bytes() -> int:
-    try:
-        with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 (several times a second)
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, AttributeError):
-        import psutil
-
-        return int(psutil.Process().memory_info().rss)
 
 
 def current() -> Budget | None:

@@ -24,6 +24,8 @@ from collections.abc import Callable, Mapping
 from multiprocessing.connection import Client, Connection, Listener
 from typing import Any
 
+from thawslump.errors import BackendError
+
 from .limits import RequestLimits
 from .messages import Request, Response
 
@@ -33,7 +35,9 @@ log = logging.getLogger(__name__)
 
 VARIABLE = "THAWSLUMP_EMULATOR_WORKER"
 CONNECTIONS = 24  # requests that a worker holds at a time; few of them compute
+GRACE = 60.0  # seconds after the deadline until a worker that does not answer is ended
 ROOM = 90.0  # seconds to wait for a worker to have room
+START = 60.0  # seconds in which the workers must have come up
 
 
 class Dispatcher:
@@ -62,20 +66,33 @@ class Dispatcher:
         self._room = threading.Condition()
         self._idle: dict[int, list[Connection[Any, Any]]] = {n: [] for n in range(workers)}
         self._turn = 0
-        self._closed = False
+        self._closed = self._started = self._failed = False
         self._listener: Listener | None = None
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
 
     def start(self) -> None:
-        """Start the workers; returns when each has answered."""
+        """Start the workers; returns when each has answered.
+
+        Raises
+        ------
+        BackendError
+            One ended before it could answer, or does not answer.
+        """
         # Only this user can reach the socket, and only who knows the key is heard.
         self._listener = Listener(backlog=256, authkey=self._key)
         threading.Thread(target=self._accept, name="emulator-accept", daemon=True).start()
         threading.Thread(target=self._supervise, name="emulator-supervise", daemon=True).start()
-        end = time.monotonic() + 60
+        end = time.monotonic() + START
         with self._room:
-            while not all(self._idle.values()) and time.monotonic() < end:
-                self._room.wait(0.5)
+            while not all(self._idle.values()) and time.monotonic() < end and not self._failed:
+                self._room.wait(0.2)
+            up = all(self._idle.values())
+        if not up:
+            self.close()
+            raise BackendError(
+                "A worker process could not start.", hint="Its own words stand above."
+            )
+        self._started = True
 
     def close(self) -> None:
         """End the workers; exports under way continue at the next start."""
@@ -107,6 +124,8 @@ class Dispatcher:
         worker, connection = taken
         try:
             _send(connection, _request_head(request), request.body)
+            if not connection.poll(self.limits.deadline + GRACE):
+                return self._ended(worker, connection, request)
             head, body = _receive(connection)
         except (EOFError, OSError):
             connection.close()
@@ -123,6 +142,15 @@ class Dispatcher:
                 self._idle[worker].append(connection)
                 self._room.notify()
         return Response(head["status"], body, head["content_type"], head["headers"], head["broken"])
+
+    def _ended(self, worker: int, connection: Connection[Any, Any], request: Request) -> Response:
+        """End a worker that a library call holds up beyond the deadline; another follows it."""
+        connection.close()
+        log.warning("A process hung while it answered %s %s", request.method, request.path)
+        process = self._processes.get(worker)
+        if process is not None:
+            process.kill()
+        return Response.error(400, "Computation timed out.", "INVALID_ARGUMENT")
 
     def _take(self) -> tuple[int, Connection[Any, Any]] | None:
         """Return a connection to the worker with the most of them free."""
@@ -168,6 +196,9 @@ class Dispatcher:
                 process = self._processes.get(worker)
                 if process is not None and process.poll() is None:
                     continue
+                if process is not None and not self._started:
+                    self._failed = True
+                    return
                 if process is not None:
                     log.warning(
                         "Worker %d ended (%s); starting another", worker, process.returncode
