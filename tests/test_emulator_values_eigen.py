@@ -57,3 +57,23 @@ def test_every_row_is_a_value_and_its_unit_vector(rows: list[list[int]]) -> None
         separate = len(set(np.round(values, 6))) == 3
         if separate or (matrix == matrix.T).all():
             assert matrix @ vectors.T == pytest.approx((values[:, None] * vectors).T, abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "u", "v"),
+    [
+        # EJML 0.41, DecompositionFactory_DDRM.svd, singular values in descending order.
+        ([[1, 2], [3, 4]], [[0.4046, -0.9145], [0.9145, 0.4046]],
+         [[0.576, 0.8174], [0.8174, -0.576]]),
+        ([[2, 0], [0, 3]], [[0, 1], [1, 0]], [[0, 1], [1, 0]]),
+        ([[1, 0], [0, 1]], [[1, 0], [0, 1]], [[1, 0], [0, 1]]),
+        ([[1, 2], [3, 4], [5, 6]], [[0.2298, -0.8835], [0.5247, -0.2408], [0.8196, 0.4019]],
+         [[0.6196, 0.7849], [0.7849, -0.6196]]),
+    ],
+)  # fmt: skip
+def test_singular_vectors_have_the_signs_of_ejml(
+    matrix: list[list[float]], u: list[list[float]], v: list[list[float]]
+) -> None:
+    found = load_all()["Array.matrixSingularValueDecomposition"].call(as_array(matrix))
+    assert np.asarray(found["U"].values)[:, : len(v)] == pytest.approx(np.array(u), abs=5e-5)
+    assert np.asarray(found["V"].values) == pytest.approx(np.array(v), abs=5e-5)

@@ -211,9 +211,26 @@ def cholesky(stack: Stack) -> tuple[list[Stack], Good]:
 
 
 def singular_values(stack: Stack) -> list[Stack]:
-    """Return U, S and V with U S V' = the matrix, the greatest singular value first."""
+    """Return U, S and V with U S V' = the matrix, the greatest singular value first.
+
+    Signs are free. Of matrices with no more columns than rows they are those that
+    https://ejml.org mostly arrives at: rotations leave the first row of V positive, and one
+    reflection for every column but one makes its determinant.
+    """
     table = _real(stack)
     u, s, vt = np.linalg.svd(table)
+    rows, columns = table.shape[1:]
+    if columns <= rows:
+        signs = np.where(vt[:, :, 0] < 0, -1.0, 1.0)
+        diagonal_ones = (table * (1 - np.eye(rows, columns)) == 0).all(axis=(1, 2))
+        wanted = (-1.0) ** (columns - 1)
+        last = np.where(np.linalg.det(vt) * signs[:, :-1].prod(axis=1) * wanted < 0, -1.0, 1.0)
+        # Diagonal matrices are left as they are: V exchanges columns, and turns none.
+        whole = np.where(vt.sum(axis=2) < 0, -1.0, 1.0)
+        signs[:, -1] = last
+        signs = np.where(diagonal_ones[:, None], whole, signs)
+        vt = vt * signs[:, :, None]
+        u[:, :, :columns] *= signs[:, None, :]
     middle = np.zeros(table.shape)
     index = np.arange(s.shape[1])
     middle[:, index, index] = s
