@@ -32,6 +32,7 @@ from gee.emulator.errors import EngineError
 from gee.emulator.evaluate import Evaluator
 from gee.emulator.image import Image, load_image
 from gee.emulator.memory import give_back, resident
+from gee.emulator.messages import Request
 from gee.emulator.pixels import Limits, compute_pixels
 from gee.emulator.projection import PixelGrid
 from gee.emulator.reducers import Reducer, named_reducer
@@ -40,7 +41,7 @@ from gee.emulator.reducers.histograms import auto_histogram, fixed_histogram, hi
 from gee.emulator.reducers.ordered import percentile
 from gee.emulator.server import running
 from gee.emulator.values import Array as ArrayValue
-from thawslump.errors import DataError
+from thawslump.errors import BackendError, DataError
 
 CRS = "EPSG:32633"
 GRID = (CRS, (10.0, 0.0, 500_000.0, 0.0, -10.0, 5_000_000.0))
@@ -700,6 +701,21 @@ def test_workers_share_maps_and_one_that_dies_is_replaced(scene: Any, tmp_path: 
         assert post(url, "value:compute", one) == (200, {"result": 7})
     _, gone = psutil.wait_procs(alive, timeout=10)
     assert gone == [], "workers end with the server"
+
+
+def test_workers_that_cannot_start_are_told(tmp_path: Path) -> None:
+    """The settings name a catalogue that is not there: no attempts without end."""
+    facts = {"catalog": str(tmp_path / "none"), "workers": 2}
+    environment = {
+        **os.environ, "THAWSLUMP_EMULATOR": json.dumps(facts), "PYTHONPATH": str(ROOT)
+    }  # fmt: skip
+    front = Dispatcher(2, environment)
+    start = time.monotonic()
+    with pytest.raises(BackendError, match="worker process could not start"):
+        front.start()
+    assert time.monotonic() - start < 50
+    answer = front.handle(Request("GET", "/"))
+    assert answer.status == 400 and b"no process had room" in answer.body
 
 
 def test_each_request_goes_to_the_worker_with_least_to_do() -> None:
