@@ -177,7 +177,7 @@ class _Svm(Learner):
         return _Machine(made.fit(table, labels), margin, table, labels)
 
 
-@function("Classifier.libsvm")
+@function("Classifier.libsvm", "Classifier.svm")
 def libsvm(
     procedure: str,
     kind: str,

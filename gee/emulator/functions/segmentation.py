@@ -111,54 +111,57 @@ def grown(
     """
     height, width, bands = values.shape
     count = int(seeds.max(initial=0))
-    labels = [0] * (height * width)
-    flat: list[list[float]] = values.reshape(-1, bands).tolist()
-    free: list[bool] = ok.ravel().tolist()
+    # A frame of pixels that never join saves looking for the edges.
+    wide = width + 2
+    framed = np.zeros((height + 2, wide, bands))
+    framed[1:-1, 1:-1] = values
+    flat: list[list[float]] = framed.reshape(-1, bands).tolist()
+    state = np.full((height + 2, wide), -1)
+    state[1:-1, 1:-1] = np.where(ok, 0, -1)
+    labels: list[int] = state.ravel().tolist()
+    rows: list[int] = np.repeat(np.arange(height + 2), wide).tolist()
+    columns: list[int] = np.tile(np.arange(wide), height + 2).tolist()
     weight = (compactness / spacing) ** 2
-    sums = [[0.0] * (bands + 2) for _ in range(count + 1)]
-    sizes = [0] * (count + 1)
-    steps = [(0, 1), (0, -1), (1, 0), (-1, 0)]
+    sums = [[0.0] * bands for _ in range(count + 1)]
+    # Sums of rows and columns, and sizes.
+    down, right, sizes = [0] * (count + 1), [0] * (count + 1), [0] * (count + 1)
+    steps = [1, -1, wide, -wide]
     if eight:
-        steps += [(1, 1), (1, -1), (-1, 1), (-1, -1)]
+        steps += [wide + 1, wide - 1, -wide + 1, -wide - 1]
     queue: list[tuple[float, int, int, int]] = []
     order = 0
-    for place in np.nonzero(seeds.ravel() > 0)[0].tolist():
-        if free[place]:
-            queue.append((0.0, order, place, int(seeds.flat[place])))
+    for r, c in np.argwhere(seeds > 0).tolist():
+        place = (r + 1) * wide + c + 1
+        if not labels[place]:
+            queue.append((0.0, order, place, int(seeds[r, c])))
             order += 1
     heapq.heapify(queue)
+    pop, push = heapq.heappop, heapq.heappush
     while queue:
-        _, _, place, label = heapq.heappop(queue)
+        _, _, place, label = pop(queue)
         if labels[place]:
             continue
         if not place % 1024:
             tick()
         labels[place] = label
-        row, column = divmod(place, width)
-        total = sums[label]
-        own = flat[place]
-        for k in range(bands):
-            total[k] += own[k]
-        total[bands] += row
-        total[bands + 1] += column
-        sizes[label] += 1
-        share = 1.0 / sizes[label]
-        mean = [v * share for v in total]
-        for down, right in steps:
-            r, c = row + down, column + right
-            if not (0 <= r < height and 0 <= c < width):
+        size = sizes[label] = sizes[label] + 1
+        total = sums[label] = [v + w for v, w in zip(sums[label], flat[place], strict=True)]
+        down[label] += rows[place]
+        right[label] += columns[place]
+        mean = [v / size for v in total]
+        row, column = down[label] / size, right[label] / size
+        for step in steps:
+            next_ = place + step
+            if labels[next_]:
                 continue
-            next_ = r * width + c
-            if labels[next_] or not free[next_]:
-                continue
-            far = weight * ((r - mean[bands]) ** 2 + (c - mean[bands + 1]) ** 2)
-            other = flat[next_]
-            for k in range(bands):
-                gap = other[k] - mean[k]
-                far += gap * gap
-            heapq.heappush(queue, (far, order, next_, label))
+            y, x = rows[next_] - row, columns[next_] - column
+            far = weight * (y * y + x * x)
+            for v, w in zip(flat[next_], mean, strict=True):
+                far += (v - w) * (v - w)
+            push(queue, (far, order, next_, label))
             order += 1
-    return np.asarray(labels, np.int64).reshape(height, width)
+    found = np.asarray(labels, np.int64).reshape(height + 2, wide)[1:-1, 1:-1]
+    return np.maximum(found, 0)
 
 
 @function("Image.Segmentation.SNIC")
