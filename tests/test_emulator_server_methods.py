@@ -480,6 +480,87 @@ def test_sharing_is_kept_with_the_asset(client: str) -> None:
     ee.data.deleteAsset(f"{name}2")
 
 
+def test_assets_are_changed_by_mask(client: str, place: Path) -> None:
+    """`ee.data.updateAsset`: a path that is named and not given is deleted; none means all."""
+    name = f"{A}/changed"
+    ee.data.copyAsset(f"{A}/dem", name)
+    new = {"start_time": "2020-01-02T00:00:00Z", "endTime": "2020-01-03T00:00:00Z",
+           "properties": {"a": 1, "b": 2}, "bands": [{"id": "height"}]}  # fmt: skip
+    ee.data.updateAsset(name, new, ["start_time", "end_time", "properties", "bands"])
+    asset = ee.data.getAsset(name)
+    assert (asset["startTime"][:10], asset["endTime"][:10]) == ("2020-01-02", "2020-01-03")
+    assert asset["properties"] == {"a": 1, "b": 2}
+    assert ee.Image(name).bandNames().getInfo() == ["height"]
+    ee.data.updateAsset(
+        name, {"properties": {"b": 3}}, ["properties.a", "properties.b", "end_time"]
+    )
+    asset = ee.data.getAsset(name)
+    assert asset["properties"] == {"b": 3} and "endTime" not in asset and "startTime" in asset
+    ee.data.updateAsset(name, {"properties": {"c": 4}}, [])
+    asset = ee.data.getAsset(name)
+    assert asset["properties"] == {"c": 4} and "startTime" not in asset
+    with pytest.raises(ee.EEException, match="has 1 bands: expected as many names"):
+        ee.data.updateAsset(name, {"bands": [{"id": "x"}, {"id": "y"}]}, ["bands"])
+    with pytest.raises(ee.EEException, match="Updating 'sizeBytes' of an asset is not"):
+        ee.data.updateAsset(name, {}, ["sizeBytes"])
+    ee.data.deleteAsset(name)
+
+
+@pytest.mark.parametrize("kind", ["CSV", "GeoJSON", "KML", "KMZ", "SHP"])
+def test_tables_are_read_back_from_every_format(client: str, tmp_path: Path, kind: str) -> None:
+    """With GDAL, which shares no code with the writers."""
+    import csv
+
+    import pyogrio
+
+    table = ee.FeatureCollection(f"{A}/points")
+    task = ee.batch.Export.table.toCloudStorage(
+        table, "t", "tables", f"some/{kind}", kind, ["name", "n"]
+    )
+    (path,) = succeeded(task)
+    if kind == "CSV":
+        rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
+        assert rows[0] == ["name", "n"] and rows[3] == ["é 2", "2"]
+        return
+    inside = {"SHP": f"/vsizip/{path}", "KMZ": f"/vsizip/{path}/doc.kml"}
+    source = inside.get(kind, str(path))
+    frame = pyogrio.read_dataframe(source)
+    assert [round(float(x), 6) for x in frame.geometry.x] == [15 + n / 1e4 for n in range(5)]
+    assert [int(n) for n in frame["n"]] == [0, 1, 2, 3, 4]
+    if kind in ("GeoJSON", "SHP"):
+        assert list(frame["name"]) == [f"é {n}" for n in range(5)]
+
+
+def test_limits_in_the_words_of_earth_engine(client: str) -> None:
+    """reference/rest/v1/projects.image/computePixels: 48 MB, 32K a side, 1024 bands."""
+
+    def pixels(width: int, height: int, image: Any) -> None:
+        grid = {
+            "dimensions": {"width": width, "height": height}, "crsCode": UTM,
+            "affineTransform": {"scaleX": 10, "scaleY": -10, "translateX": 5e5, "translateY": 5e6},
+        }  # fmt: skip
+        ee.data.computePixels({"expression": image, "fileFormat": "NPY", "grid": grid})
+
+    byte = ee.Image(1).toByte()
+    with pytest.raises(ee.EEException, match=r"\(32769x1\) must be less than or equal to 32768"):
+        pixels(32769, 1, byte)
+    with pytest.raises(ee.EEException, match=r"Total request size \(50339840 bytes\) must be less"):
+        pixels(8192, 6145, byte)
+    pixels(32768, 1, byte)
+    many = ee.Image.constant(ee.List.repeat(1, 1025)).toByte()
+    with pytest.raises(ee.EEException, match=r"Number of bands \(1025\) must be less"):
+        pixels(1, 1, many)
+    task = ee.batch.Export.image.toDrive(
+        byte, "l", crs=UTM, crsTransform=list(GRID), dimensions="10001x10000"
+    )
+    task.start()
+    done = ended(f"projects/local-proj/operations/{task.id}")
+    assert done["error"]["message"] == (
+        "Export too large: specified 100010000 pixels (max: 100000000). Specify higher maxPixels "
+        "value if you intend to export a large area."
+    )
+
+
 def test_project_config(client: str) -> None:
     assert ee.data.getProjectConfig()["maxConcurrentExports"] == "2"
     assert ee.data.updateProjectConfig({"maxConcurrentExports": 5})["maxConcurrentExports"] == "5"
