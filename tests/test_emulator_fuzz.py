@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
 import sys
 import time
 import urllib.parse
@@ -403,6 +404,23 @@ def test_a_swollen_process_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     held.tick()
     with pytest.raises(LimitError, match=r"^User memory limit exceeded\.$"):
         held.tick()
+
+
+def test_a_worker_that_does_not_answer_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    from multiprocessing import Pipe
+
+    from gee.emulator import dispatch
+
+    monkeypatch.setattr(dispatch, "GRACE", 0.1)
+    front = dispatch.Dispatcher(1, {}, RequestLimits(deadline=0.1))
+    here, there = Pipe()
+    worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    front._idle, front._processes = {0: [here]}, {0: worker}
+    answer = front.handle(Request("POST", VALUE, body=b"{}"))
+    assert json.loads(answer.body)["error"]["message"] == "Computation timed out."
+    assert worker.wait(10) != 0 and not front._idle[0]
+    there.close()
+    front.close()
 
 
 def test_words_for_what_libraries_raise() -> None:

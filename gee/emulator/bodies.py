@@ -52,7 +52,7 @@ def _whole(bits: int, least: int | None = None) -> Check:
 
 
 def _number(place: str, value: Any) -> None:
-    given = value.get("value") if isinstance(value, Mapping) else value
+    given: Any = value.get("value") if isinstance(value, Mapping) else value
     try:
         found = float(given) if not isinstance(given, bool) else math.nan
     except (TypeError, ValueError, OverflowError):

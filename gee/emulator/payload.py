@@ -205,7 +205,7 @@ def _references(key: str, whole: Any) -> list[str]:
             stack += [(n, depth + 1) for n in held.get("arguments", {}).values()]
         elif kind in ("arrayValue", "dictionaryValue"):
             form: type = list if kind == "arrayValue" else dict
-            inner = held.get("values", form()) if isinstance(held, Mapping) else None
+            inner: Any = held.get("values", form()) if isinstance(held, Mapping) else None
             if not isinstance(inner, form):
                 raise _wrong(key, f"{kind} must hold 'values'", held)
             stack += [(n, depth + 1) for n in (inner.values() if form is dict else inner)]

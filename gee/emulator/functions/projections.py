@@ -26,7 +26,7 @@ def projection(crs: Any, transform: list[Any] | None, wkt: str | None) -> Projec
     if wkt is not None:
         return Projection(base.crs, _from_wkt(wkt))
     if transform:
-        return Projection(base.crs, tuple(transform))  # type: ignore[arg-type]
+        return Projection(base.crs, tuple(transform))
     return base
 
 
