@@ -204,11 +204,11 @@ def _references(key: str, whole: Any) -> list[str]:
             found += _check_invocation(key, held)
             stack += [(n, depth + 1) for n in held.get("arguments", {}).values()]
         elif kind in ("arrayValue", "dictionaryValue"):
-            form: type = list if kind == "arrayValue" else dict
-            inner: Any = held.get("values", form()) if isinstance(held, Mapping) else None
-            if not isinstance(inner, form):
+            nothing: Any = [] if kind == "arrayValue" else {}
+            inner = held.get("values", nothing) if isinstance(held, Mapping) else None
+            if not isinstance(inner, (list if kind == "arrayValue" else dict)):
                 raise _wrong(key, f"{kind} must hold 'values'", held)
-            stack += [(n, depth + 1) for n in (inner.values() if form is dict else inner)]
+            stack += [(n, depth + 1) for n in (inner.values() if isinstance(inner, dict) else inner)]
         elif kind == "functionDefinitionValue":
             found.append(_check_definition(key, held))
         elif kind == "integerValue":
