@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from . import kernels
 from .budget import tick
-from .cells import FIELD, objects, packed
+from .cells import FIELD, LENGTHS, gathered, is_ragged, packed, ragged
 from .errors import EngineError
 from .pixels import Array, Band, Context, Node, Pixels
 from .projection import Window
@@ -26,7 +26,6 @@ __all__ = [
     "by_value",
     "located",
     "refuse_arrays",
-    "stacks",
 ]
 
 Ragged = list[tuple[NDArray[np.int64], Array]]
@@ -57,36 +56,44 @@ def by_value(stack: Array, values: Array, call: Callable[[Array, Any], Array]) -
     return out
 
 
-def stacks(data: Array) -> list[tuple[Array | slice, Array]]:
-    """Return pixels (n,) as stacks of arrays of one shape: [(places, stack), ...]."""
-    if data.dtype.names is not None:
-        return [(slice(None), data[FIELD])]
-    if data.dtype != object:
-        return [(slice(None), data)]
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for k, found in enumerate(data):
-        groups.setdefault(np.shape(found), []).append(k)
-    return [(np.asarray(places), np.stack([data[k] for k in places])) for places in groups.values()]
+def _lengths_key(flats: Sequence[Array]) -> Array:
+    """Return a number per pixel that is the same where all lengths of ragged pixels are."""
+    key: Any = np.zeros(1, np.int64)
+    for flat in flats:
+        lengths = flat[LENGTHS].astype(np.int64)
+        for axis in range(lengths.shape[1]):
+            key = key * (flat[FIELD].shape[axis + 1] + 1) + lengths[:, axis]
+    found: Array = key
+    return found
+
+
+def _stack(flat: Array, first: int) -> Array:
+    """Return ragged pixels that all have the lengths of the first one as a stack."""
+    lengths = flat[LENGTHS][first]
+    return flat[FIELD][(slice(None), *(slice(int(n)) for n in lengths))]
 
 
 def _groups(flats: Sequence[Array], count: int) -> list[tuple[Array | slice, list[Array]]]:
     """Return inputs split so that within a group all arrays of an input have one shape."""
-    ragged = [k for k, flat in enumerate(flats) if flat.dtype == object]
-    if not ragged:
-        return [(slice(None), [stacks(flat)[0][1] for flat in flats])]
-    keys: dict[tuple[Any, ...], list[int]] = {}
-    for place in range(count):
-        shapes = tuple(np.shape(flats[k][place if len(flats[k]) > 1 else 0]) for k in ragged)
-        keys.setdefault(shapes, []).append(place)
+    flats = [gathered(list(f)) if f.dtype == object else f for f in flats]
+    uneven = [f for f in flats if is_ragged(f)]
+    key = _lengths_key(uneven)
+    if len(key) == 1 or (key == key[0]).all():
+        return [(slice(None), [_stack(f, 0) if is_ragged(f) else _plain(f) for f in flats])]
     out: list[tuple[Array | slice, list[Array]]] = []
-    for places in keys.values():
-        at = np.asarray(places)
+    order = np.argsort(key, kind="stable")
+    starts = np.nonzero(np.diff(key[order], prepend=key[order[0]] - 1))[0]
+    for at in np.split(order, starts[1:]):
         group = []
         for flat in flats:
             mine = flat if len(flat) == 1 else flat[at]
-            group.append(np.stack(list(mine)) if flat.dtype == object else stacks(mine)[0][1])
+            group.append(_stack(mine, 0) if is_ragged(flat) else _plain(mine))
         out.append((at, group))
     return out
+
+
+def _plain(flat: Array) -> Array:
+    return flat[FIELD] if flat.dtype.names is not None else flat
 
 
 # Numbers that a function of stacks is given at once.
@@ -214,15 +221,8 @@ def _assembled(
         for at, stack in parts:
             whole[_where(at, places)] = stack
         return packed(whole).reshape(shape)
-    out = np.empty(shape[0] * shape[1], object)
-    out[:] = objects([parts[0][1][0]] * len(out), len(out))
-    for at, stack in parts:
-        rows = _where(at, places)
-        if isinstance(rows, slice):
-            rows = np.arange(len(out))[rows]
-        for k, found in zip(rows, stack, strict=True):
-            out[k] = found
-    return out.reshape(shape)
+    total = shape[0] * shape[1]
+    return ragged([(_where(at, places), stack) for at, stack in parts], total).reshape(shape)
 
 
 def _where(at: Any, places: Array | None) -> Any:

@@ -271,8 +271,7 @@ class Context:
         side = max(self.limits.tile * 2, 1024)
         if window.width <= side and window.height <= side:
             return self.read(band, window)
-        arrays = band.type.dimensions > 0
-        data = np.zeros(window.shape, object if arrays else band.type.dtype)
+        found: list[tuple[tuple[slice, slice], Array]] = []
         mask = np.zeros(window.shape, np.float32)
         for row in range(0, window.height, side):
             for column in range(0, window.width, side):
@@ -284,8 +283,20 @@ class Context:
                 )
                 got = self.read(band, part)
                 where = np.s_[row : row + part.height, column : column + part.width]
-                data[where] = cells.as_objects(got.data) if arrays else got.data
+                if band.type.dimensions:
+                    found.append((where, got.data))
+                else:
+                    if not found:
+                        found.append((np.s_[:, :], np.zeros(window.shape, band.type.dtype)))
+                    found[0][1][where] = got.data
                 mask[where] = 1 if got.mask is None else got.mask
+        if band.type.dimensions:
+            parts = cells.alike([d for _, d in found])
+            data = np.zeros(window.shape, parts[0].dtype)
+            for (where, _), made in zip(found, parts, strict=True):
+                data[where] = made
+        else:
+            data = found[0][1]
         return Pixels(data, mask)
 
 
@@ -468,7 +479,7 @@ def render(
                 out[name] = np.zeros(whole.shape, data.dtype), np.zeros(whole.shape, mask.dtype)
             full, valid = out[name]
             if full.dtype != data.dtype and (cells.is_cells(full) or cells.is_cells(data)):
-                full, data = cells.as_objects(full), cells.as_objects(data)
+                full, data = cells.alike([full, data])
                 out[name] = full, valid
             if valid.dtype == bool and mask.dtype != bool:
                 out[name] = full, valid.astype(mask.dtype)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from .. import arraykernels as kernels
 from ..arraypixels import ArrayNode, Ragged, apply, array_function
 from ..budget import reserve
-from ..cells import cell, packed
+from ..cells import chosen, packed, ragged
 from ..errors import EngineError
 from ..image import ConstantNode, Image
 from ..kernels import both, greatest, valid
@@ -123,11 +123,7 @@ class _SeriesNode(Node):
         found = kernels.kept(flat, ok.reshape(h * w, count))
         if not isinstance(found, list):
             return [Pixels(packed(found).reshape(h, w), mask)]
-        out = np.empty(h * w, object)
-        for rows, stack in found:
-            for row, found_cell in zip(rows, stack, strict=True):
-                out[row] = found_cell
-        return [Pixels(out.reshape(h, w), mask)]
+        return [Pixels(ragged(found, h * w).reshape(h, w), mask)]
 
 
 @array_function("ImageCollection.toArray")
@@ -196,22 +192,20 @@ class _DroppingNode(Node):
         for pixels in got[1:]:
             mask = None if mask is None or pixels.mask is None else greatest(mask, pixels.mask)
         patterns, place = np.unique(flags, axis=0, return_inverse=True)
-        out = np.empty(shape[0] * shape[1], object)
+        out: Any = None
         for number, pattern in enumerate(patterns):
-            chosen = [p for p, on in zip(got, pattern, strict=True) if on]
+            picked = [p for p, on in zip(got, pattern, strict=True) if on]
             here = (place.ravel() == number).reshape(shape)
-            if not chosen:
+            if not picked:
                 continue
             made = apply(
-                join(self.axis, self.kind.dtype),
-                [Pixels(p.data, here) for p in chosen],
-                shape,
-            )[0]
-            if here.all():
-                return [Pixels(made.data, mask)]
-            for row in np.nonzero(here.ravel())[0]:
-                out[row] = np.asarray(cell(made.data.ravel()[row]))
-        return [Pixels(out.reshape(shape), mask)]
+                join(self.axis, self.kind.dtype), [Pixels(p.data, here) for p in picked], shape
+            )[0].data
+            made = np.broadcast_to(made, shape)
+            out = made if out is None else chosen(here, made, out)
+        if out is None:
+            return [Pixels(np.zeros((1, 1), self.kind.dtype), np.zeros((1, 1), bool))]
+        return [Pixels(out, mask)]
 
 
 @array_function("Image.bitsToArrayImage")

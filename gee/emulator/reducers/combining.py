@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..cells import cell
 from ..errors import EngineError
 from ..pixels import Array
 from ..types import PixelType
@@ -142,7 +143,7 @@ def disaggregated(reducer: Reducer, axis: int | None = None) -> Reducer:
             parts = np.moveaxis(value.values, axis, 0)
             return [p.item() if p.ndim == 0 else ArrayValue(p, value.type) for p in parts]
         if isinstance(value, np.void):
-            return flat(ArrayValue(value[0]))
+            return flat(ArrayValue(cell(value)))
         if isinstance(value, np.ndarray):
             return flat(ArrayValue(value))
         if isinstance(value, dict):

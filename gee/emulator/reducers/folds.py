@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import arraykernels, kernels
-from ..arraypixels import apply
-from ..cells import cell, chosen, is_cells, packed
+from ..cells import cell, chosen, gathered, is_cells, packed, ragged
 from ..errors import EngineError
 from ..pixels import Array, Pixels
 from ..types import PixelType
@@ -430,11 +429,7 @@ class ListFold(TableFold):
             found = arraykernels.kept(table, np.stack(ok, axis=1))
         if not isinstance(found, list):
             return [Pixels(packed(found).reshape(self.shape), self.mask)]
-        out = np.empty(len(table), object)
-        for rows, stack in found:
-            for row, item in zip(rows, stack, strict=True):
-                out[row] = item
-        return [Pixels(out.reshape(self.shape), self.mask)]
+        return [Pixels(ragged(found, len(table)).reshape(self.shape), self.mask)]
 
 
 class EachPixelFold(_Base):
@@ -519,7 +514,8 @@ def _compact(cells: Array, good: Array, kind: PixelType) -> Array:
         out = np.zeros(cells.shape, kind.dtype)
         out[good] = [float(v) if kind.precision != "int" else int(v) for v in cells[good]]
         return out
-    return apply(lambda stack: [stack], [Pixels(cells, good)], cells.shape)[0].data
+    found = [item if ok else None for item, ok in zip(cells.ravel(), good.ravel(), strict=True)]
+    return gathered(found).reshape(cells.shape)
 
 
 def stacked(finish: Callable[[list[Array], Any], list[Array]]) -> MakeFold:
