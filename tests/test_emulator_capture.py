@@ -227,6 +227,23 @@ def test_nobody_there_and_nobody_logged_in(tmp_path: Path, monkeypatch: pytest.M
     assert code == DataError.exit_code and "is not a recording" in told
 
 
+def test_refused_credentials_and_odd_answers_end_at_once(tmp_path: Path) -> None:
+    from google.auth.exceptions import RefreshError
+
+    class Refusing:
+        def post(self, url: str, **options: Any) -> Reply:
+            raise RefreshError("invalid_grant")
+
+    asked = KIT.requests["json-nan"]
+    with pytest.raises(BackendError, match="stored credentials: RefreshError") as caught:
+        Service("http://there", "p", Refusing()).send(asked)
+    assert "authenticate --force" in str(caught.value)
+    for name in ("json-nan", "masked-npy"):
+        odd = Service("http://there", "p", Sender(Reply(200, b"<html>welcome</html>")))
+        with pytest.raises(BackendError, match=f"answered '{name}' in no form that is known"):
+            odd.send(KIT.requests[name])
+
+
 def test_credentials_sign_requests_for_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
     class Credentials:
         quota = None

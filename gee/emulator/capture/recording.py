@@ -105,6 +105,11 @@ class Service:
                     timeout=timeout,
                 )
             except Exception as problem:  # requests' and Google's, unlike in kind
+                if type(problem).__module__.startswith("google.auth"):
+                    raise BackendError(
+                        f"Google refuses the stored credentials: {type(problem).__name__}.",
+                        hint="Log in anew with: earthengine authenticate --force",
+                    ) from problem
                 if attempt == _TRIES:
                     raise BackendError(
                         f"{self.url} does not answer: {type(problem).__name__}.",
@@ -136,10 +141,18 @@ class Service:
     def _read(self, request: Request, status: int, content: bytes) -> Answer:
         if status != 200:
             return {"status": status, "error": self._scrubbed(_message(content))}
-        if request.method == "image:computePixels":
-            return {"status": status, "pixels": _pixels(content)}
-        text = self._scrubbed(content.decode())
-        return {"status": status, "value": json.loads(text)["result"]}
+        try:
+            if request.method == "image:computePixels":
+                return {"status": status, "pixels": _pixels(content)}
+            return {
+                "status": status,
+                "value": json.loads(self._scrubbed(content.decode()))["result"],
+            }
+        except (ValueError, KeyError, TypeError) as problem:
+            raise BackendError(
+                f"{self.url} answered '{request.id}' in no form that is known: {content[:60]!r}.",
+                hint="Is this the address of an Earth Engine endpoint?",
+            ) from problem
 
 
 def _retry_after(headers: Mapping[str, str]) -> float:
