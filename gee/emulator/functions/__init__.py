@@ -86,6 +86,7 @@ _FAMILIES = (
     "collections",
     "connected",
     "cost",
+    "constructors",
     "dates",
     "derivatives",
     "distance",
