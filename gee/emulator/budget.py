@@ -143,7 +143,7 @@ def steps(items: Iterable[T], every: int = 64) -> Iterator[T]:
         yield item
 
 
-def reserve(count: float, each: float = 8) -> None:
+def reserve(count: float, each: float = 32) -> None:
     """Refuse a value that is too large, before it is made.
 
     Parameters

@@ -208,7 +208,8 @@ def _references(key: str, whole: Any) -> list[str]:
             inner = held.get("values", nothing) if isinstance(held, Mapping) else None
             if not isinstance(inner, (list if kind == "arrayValue" else dict)):
                 raise _wrong(key, f"{kind} must hold 'values'", held)
-            stack += [(n, depth + 1) for n in (inner.values() if isinstance(inner, dict) else inner)]
+            below = inner.values() if isinstance(inner, dict) else inner
+            stack += [(n, depth + 1) for n in below]
         elif kind == "functionDefinitionValue":
             found.append(_check_definition(key, held))
         elif kind == "integerValue":

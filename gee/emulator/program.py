@@ -171,7 +171,7 @@ class Program:
                         made.origin = name
                 elif kind is list or kind is dict:
                     # Doubling in a loop grows step by step, each of them small.
-                    reserve(len(made))
+                    reserve(len(made), 8)
                 elif kind is str:
                     reserve(len(made), 4)
                 elif kind is Array:
