@@ -30,6 +30,7 @@ from gee.emulator.dispatch import Dispatcher
 from gee.emulator.encode import BandInfo, Canvas
 from gee.emulator.errors import EngineError
 from gee.emulator.evaluate import Evaluator
+from gee.emulator.functions import regions
 from gee.emulator.image import Image, load_image
 from gee.emulator.memory import give_back, resident
 from gee.emulator.messages import Request
@@ -302,6 +303,34 @@ def test_samples_that_would_hold_too_much_are_refused(scene: Any) -> None:
         with pytest.raises(EngineError) as refused:
             sampled(catalog, SMALL, name, **arguments)
         assert str(refused.value).endswith("User memory limit exceeded.")
+
+
+def test_get_region_counts_before_it_computes(scene: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalog, *_ = scene
+    listed = {"functionName": "ImageCollection.fromImages",
+              "arguments": {"images": {"arrayValue": {"values": [IMAGE, IMAGE]}}}}  # fmt: skip
+    images = {"functionInvocationValue": listed}
+
+    def table(scale: float) -> Any:
+        return Evaluator(catalog).evaluate(
+            graph(
+                "ImageCollection.getRegion", collection=images, geometry=AREA,
+                scale=const(scale), crs=inner("Projection", crs=const(CRS)),
+            )
+        )  # fmt: skip
+
+    rows = table(100)
+    points = (len(rows) - 1) // 2
+    assert 750 <= points <= 930  # 28 x 30 pixels of 100 m, their frame a little bent
+    monkeypatch.setattr(regions, "_MOST_VALUES", points * 2 * 2)
+    assert table(100) == rows
+    monkeypatch.setattr(regions, "_MOST_VALUES", points * 2 * 2 - 1)
+    with pytest.raises(EngineError, match=f"Too many values: {points} points x 2 bands x 2 images"):
+        table(100)
+    monkeypatch.setattr(regions, "region_pixels", None)  # nothing is computed
+    monkeypatch.setattr(regions, "_MOST_VALUES", 1_048_576)
+    with pytest.raises(EngineError, match="Too many values"):
+        table(1)
 
 
 # ---- images by windows

@@ -28,6 +28,7 @@ __all__ = ["Sampled", "region_pixels", "target_projection"]
 
 # [D] reducers_reduce_region: pixels with at least about 0.5 % of their area inside count.
 _LEAST = 0.005
+_MOST_VALUES = 1_048_576  # of getRegion
 _INVALID = (
     "The default WGS84 projection is invalid for aggregations. Specify a scale or crs & "
     "crs_transform."
@@ -294,6 +295,7 @@ def get_region(
     assert projection is not None
     if projection.is_default:
         raise EngineError(_INVALID)
+    _check_values(geometry, projection, len(names), len(images))
     table: list[list[Any]] = [["id", "longitude", "latitude", "time", *names]]
     for number, image in enumerate(images):
         index = image.properties.get("system:index", str(number))
@@ -308,9 +310,19 @@ def get_region(
                     for v, m in zip(part.values, part.masks, strict=True)
                 ]
                 table.append([index, float(lon), float(lat), start, *values])
-            if len(table) > 1_048_576:
-                raise EngineError("ImageCollection.getRegion: Too many values: > 1048576.")
     return table
+
+
+def _check_values(geometry: Geometry, projection: Projection, bands: int, images: int) -> None:
+    """Refuse a table of too many values, before a pixel is computed."""
+    window = geometry.window(projection)
+    made = geometry.in_pixels(projection)
+    large = window.width * window.height > 2**22
+    points = math.ceil(made.area) if large else int(covered(made, window).sum())
+    if points * bands * images > _MOST_VALUES:
+        raise EngineError(
+            f"Too many values: {points} points x {bands} bands x {images} images > {_MOST_VALUES}."
+        )
 
 
 @function("Image.sampleRectangle", evaluator=True)
