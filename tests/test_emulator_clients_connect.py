@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gee.emulator.functions import find, load_all
-from gee.emulator.signatures import signatures
+from gee.emulator.signatures import _Signatures, algorithms_document, signatures
 
 FIRST = """
 import json, sys
@@ -112,3 +112,18 @@ def test_every_registered_function_is_found_and_has_a_signature() -> None:
     assert known["Image.unmask"] is known["Image.unmask"]
     footprint = known["Image.unmask"].arguments[2]
     assert (footprint.name, footprint.optional, footprint.default) == ("sameFootprint", True, True)
+
+
+def test_signatures_are_those_of_the_whole_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Entries that are found by their beginnings, and all of the list read as JSON."""
+    found = signatures()
+    entries = algorithms_document()["algorithms"]
+    assert set(found) == {entry["name"].removeprefix("algorithms/") for entry in entries}
+    for entry in entries:
+        signature = found[entry["name"].removeprefix("algorithms/")]
+        named = [argument.name for argument in signature.arguments]
+        assert named == [item["argumentName"] for item in entry.get("arguments", ())]
+    text = json.dumps({"algorithms": [dict(reversed(entry.items())) for entry in entries]})
+    monkeypatch.setattr("gee.emulator.signatures._text", lambda: text)
+    otherwise = _Signatures()
+    assert list(otherwise) == list(found) and dict(otherwise) == dict(found)
