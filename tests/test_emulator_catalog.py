@@ -462,3 +462,16 @@ def test_a_missing_catalogue_says_how_to_make_one(tmp_path: Path) -> None:
     Catalog(tmp_path / "new", writable=True)
     with pytest.raises(StorageError, match="opened for reading only"):
         Catalog(tmp_path / "new").put_folder("a")
+
+
+def test_folders_without_a_description(catalog: Catalog) -> None:
+    """One that leads to assets is a FOLDER; what a stopped writer left is nothing."""
+    catalog.put_image("top/deep/a", [band(np.ones((2, 2)))])
+    (catalog.root / "top" / "left").mkdir()
+    (catalog.root / "top" / "left" / "3f0c12aa0000_0_0.tif").write_bytes(b"half")
+    folder = catalog.get("top/deep")
+    assert folder is not None and folder.type == "FOLDER"
+    assert catalog.get("top/left") is None
+    assert [child.id for child in catalog.children("top")] == ["top/deep"]
+    catalog.put_image("top/left", [band(np.ones((2, 2)))])
+    assert [child.id for child in catalog.children("top")] == ["top/deep", "top/left"]

@@ -38,7 +38,9 @@ GRID = ("EPSG:32633", (10.0, 0.0, 5e5, 0.0, -10.0, 5e6))
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("restarts")
     values = np.arange(SIDE * SIDE, dtype=np.float32).reshape(SIDE, SIDE)
-    Catalog(folder / "catalog", writable=True).put_image("a", [BandData("b", values, *GRID)])
+    catalog = Catalog(folder / "catalog", writable=True)
+    catalog.put_image("a", [BandData("b", values, *GRID)])
+    catalog.put_image("large", [BandData("b", np.tile(values, (4, 4)), *GRID)])
     return folder
 
 
@@ -65,12 +67,12 @@ def constant(value: Any) -> dict[str, Any]:
     return {"constantValue": value}
 
 
-def export(prefix: str, *, heavy: bool = True, **more: Any) -> dict[str, Any]:
+def export(prefix: str, *, heavy: int = 2, asset: str = "a", **more: Any) -> dict[str, Any]:
     """An export in 16 files of 128 x 128 pixels; a heavy one takes seconds."""
-    image = call("Image.load", id=constant("a"))
+    image = call("Image.load", id=constant(asset))
     if heavy:
         kernel = call("Kernel.square", radius=constant(5))
-        for _ in range(2):
+        for _ in range(heavy):
             image = call("Image.focalMedian", image=image, kernel=kernel)
     return {
         "expression": {"result": "0", "values": {"0": image}},
@@ -159,6 +161,40 @@ def test_exports_survive_the_death_of_all_processes(
     assert all(operation["metadata"]["batchEecuUsageSeconds"] > 0 for operation in operations[:3])
 
 
+def to_asset(name: str) -> dict[str, Any]:
+    body = export("asset", heavy=2, asset="large")
+    del body["fileExportOptions"]
+    body["assetExportOptions"] = {"earthEngineDestination": {"name": f"{P}/assets/{name}"}}
+    return body
+
+
+def test_an_asset_is_whole_or_absent(place: Path, tmp_path: Path) -> None:
+    """Killed in the middle of an export to an asset: absent, then made by who takes over."""
+    state = tmp_path / "state"
+    name = f"made-{uuid.uuid4().hex}"
+    with group(place, state, 1) as (process, url):
+        wait_for(lambda: _answers(url))
+        operation = request(url, f"{P}/image:export", to_asset(name))["name"]
+        cancelled = request(url, f"{P}/image:export", to_asset(f"{name}-c"))["name"]
+        wait_for(lambda: request(url, operation)["metadata"]["progress"] > 0)
+        wait_for(lambda: request(url, cancelled)["metadata"]["progress"] > 0)
+        request(url, f"{cancelled}:cancel", {})
+        assert ended(url, cancelled)["metadata"]["state"] == "CANCELLED"
+        for missing in (name, f"{name}-c"):
+            assert request(url, f"{P}/assets/{missing}")["error"]["code"] == 404
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    with running(place / "catalog", state=state) as url:
+        done = ended(url, operation)
+        assert done["metadata"]["state"] == "SUCCEEDED", done
+        assert done["metadata"]["attempt"] == 2
+        asset = request(url, f"{P}/assets/{name}")
+        assert asset["type"] == "IMAGE" and len(asset["bands"]) == 1
+        assert request(url, f"{P}/assets/{name}-c")["error"]["code"] == 404
+    folder = place / "catalog" / P / "assets" / name
+    assert not [path.name for path in folder.iterdir() if ".tmp" in path.name]
+
+
 def _answers(url: str) -> bool:
     try:
         return "service" in request(url, "status")
@@ -169,7 +205,7 @@ def _answers(url: str) -> bool:
 def test_shards_lie_where_their_names_say(place: Path, tmp_path: Path) -> None:
     """<prefix>-<first row>-<first column>.tif, as the guide on exporting images has it."""
     with running(place / "catalog", state=tmp_path / "state") as url:
-        operation = ended(url, request(url, f"{P}/image:export", export("s", heavy=False))["name"])
+        operation = ended(url, request(url, f"{P}/image:export", export("s", heavy=0))["name"])
     paths = [Path(uri.removeprefix("file://")) for uri in operation["metadata"]["destinationUris"]]
     assert len(paths) == 16
     truth = np.arange(SIDE * SIDE, dtype=np.float32).reshape(SIDE, SIDE)
@@ -200,7 +236,7 @@ def test_cancelled_in_the_middle_it_stops_soon_and_says_so(place: Path, tmp_path
 
 
 def test_the_same_request_is_one_export_in_whichever_process(place: Path, tmp_path: Path) -> None:
-    body = export("r", heavy=False)
+    body = export("r", heavy=0)
     with running(place / "catalog", state=tmp_path / "state", workers=2) as url:
         names = {request(url, f"{P}/image:export", body)["name"] for _ in range(10)}
         assert len(names) == 1
@@ -244,7 +280,7 @@ def test_a_budget_ends_a_running_export_with_words(place: Path, tmp_path: Path) 
         assert metadata["state"] == "FAILED" and operation["error"]["code"] == 8
         assert "EECU-seconds per month" in operation["error"]["message"]
         assert metadata["batchEecuUsageSeconds"] > 0 and metadata["workloadTag"] == "large"
-        refused = ended(url, request(url, f"{P}/image:export", export("b2", heavy=False))["name"])
+        refused = ended(url, request(url, f"{P}/image:export", export("b2", heavy=0))["name"])
         assert refused["metadata"]["state"] == "FAILED"
         entry = request(url, "status")["eecu"][P]
         assert entry["tags"]["large"] == pytest.approx(metadata["batchEecuUsageSeconds"], rel=0.5)

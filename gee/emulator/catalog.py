@@ -159,7 +159,7 @@ class Catalog:
         if folder is None:
             return None
         asset = self._load(asset_id, folder)
-        if asset is None and Path(folder).is_dir():
+        if asset is None and _leads_on(folder):
             updated = Path(folder).stat().st_mtime
             return Asset(asset_id, "FOLDER", updated=updated, _folder=folder)
         return asset
@@ -196,6 +196,8 @@ class Catalog:
             # Neither the folder above nor this one is a link, so nothing leads out.
             child, place = (f"{key}/{name}" if key else name), f"{folder}/{name}"
             asset = self._load(child, place)
+            if asset is None and not _leads_on(place):
+                continue  # what a writer that was stopped left, or has not finished
             if asset is None:
                 updated = Path(place).stat().st_mtime
                 asset = Asset(child, "FOLDER", updated=updated, _folder=place)
@@ -689,6 +691,15 @@ class Catalog:
             _table=manifest.get("table"),
             _make_bands=bands,
         )
+
+
+def _leads_on(folder: str) -> bool:
+    """Tell whether a folder without a description holds folders, and so may hold assets."""
+    try:
+        with os.scandir(folder) as entries:
+            return any(e.is_dir(follow_symlinks=False) and is_name(e.name) for e in entries)
+    except OSError:
+        return False
 
 
 def _image(

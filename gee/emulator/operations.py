@@ -77,8 +77,8 @@ class Operations:
         `maxConcurrentExports`, over all processes.
     on_progress : callable (Job, float), optional
         Told the seconds that a job computed since it was told last; may raise to end the job.
-    on_takeover : callable (int), optional
-        Told the process id of a process that died in the middle of exports.
+    on_takeover : callable (int, list of dict), optional
+        Told the id of a process that died in the middle of exports, and their requests.
 
     Notes
     -----
@@ -93,7 +93,7 @@ class Operations:
         threads: int = 2,
         *,
         on_progress: Callable[[Job, float], None] | None = None,
-        on_takeover: Callable[[int], None] | None = None,
+        on_takeover: Callable[[int, list[dict[str, Any]]], None] | None = None,
     ) -> None:
         self.store = store
         self._run = run
@@ -256,6 +256,12 @@ class Operations:
                 continue  # its process lives
             with self.store.transaction() as connection:
                 now = time.time()
+                bodies = [
+                    json.loads(row["body"])
+                    for row in connection.execute(
+                        "SELECT body FROM operations WHERE owner=? AND ended IS NULL", (owner,)
+                    )
+                ]
                 connection.execute(
                     "UPDATE operations SET state='CANCELLED', updated=?, ended=?, owner=NULL "
                     "WHERE state='CANCELLING' AND owner=?",
@@ -270,7 +276,7 @@ class Operations:
             Path(lock.lock_file).unlink(missing_ok=True)
             number = owner.partition("-")[0]
             if self._on_takeover is not None and number.isdigit():
-                self._on_takeover(int(number))
+                self._on_takeover(int(number), bodies)
 
     def _claim(self) -> Job | None:
         now = time.time()

@@ -11,13 +11,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
+import itertools
 import json
 import logging
 import threading
 import time
 import urllib.parse
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -437,14 +438,23 @@ class Endpoint:
 
         return run(self, job)
 
-    def _tidy(self, process: int) -> None:
-        """Remove the half-written files of a process that was killed."""
+    def _tidy(self, process: int, bodies: Sequence[Mapping[str, Any]]) -> None:
+        """Remove the half-written files of a process that was killed in the middle of exports."""
         import psutil
+
+        from .assets import normalize_id
 
         with contextlib.suppress(psutil.NoSuchProcess):
             if psutil.Process(process).status() != psutil.STATUS_ZOMBIE:
                 return  # another process has its number by now
-        for path in self.exports.rglob(f".*.{process}.tmp*"):
+        places = [self.exports.rglob(f".*.{process}.tmp*")]
+        for body in bodies:
+            options = body.get("assetExportOptions") or {}
+            named = options.get("earthEngineDestination") or body.get("imageManifest") or {}
+            with contextlib.suppress(ThawslumpError):
+                folder = self.catalog.root / normalize_id(str(named.get("name") or ""))
+                places.append(folder.glob(f".*.{process}.tmp*"))
+        for path in itertools.chain(*places):
             with contextlib.suppress(OSError):
                 path.unlink()
 
