@@ -258,6 +258,8 @@ def bits_to_array(value: float) -> Array:
 @function("Array.accum")
 def accumulate(item: Array, axis: int, reducer: Reducer | None) -> Array:
     """Reduce everything up to each position along an axis."""
+    if not item.values.size and 0 <= axis < item.values.ndim:
+        return item
     found, kind, ok = kernels.accumulate(
         stack_of(item), item.type, axis, reducer or named_reducer("sum")
     )

@@ -189,6 +189,11 @@ def rectangle(
     return placed(made, crs, False if geodesic is None else geodesic)
 
 
+def _longitude(degrees: float) -> float:
+    around = math.fmod(degrees, 360)
+    return around - 360 if around > 180 else around + 360 if around < -180 else around
+
+
 @function("GeometryConstructors.BBox")
 def bbox(west: float, south: float, east: float, north: float) -> Geometry:
     """Return a box in degrees with straight edges."""
@@ -196,9 +201,15 @@ def bbox(west: float, south: float, east: float, north: float) -> Geometry:
         raise EngineError("The sides of a box must be numbers.")
     if east - west >= 360:
         west, east = -180.0, 180.0
-    elif east < west:
-        east += 360
-    low, high = max(south, -90.0), min(north, 90.0)
+    elif math.isinf(west) or math.isinf(east):
+        raise EngineError("A longitude must be finite, unless the box goes all around.")
+    else:
+        # The client's ee.Geometry.BBox: points of a circle, from -180 to 180 degrees.
+        west, east = _longitude(west), _longitude(east)
+        east += 360 if east < west else 0
+    low, high = (min(max(v, -90.0), 90.0) for v in (south, north))
+    if low > high:
+        raise EngineError(f"The southern edge ({south:g}) is north of the northern ({north:g}).")
     return Geometry(ring(west, low, east, high), "EPSG:4326", False)
 
 

@@ -72,7 +72,10 @@ def _best(largest: bool, inputs: int) -> Callable[[list[Any], Array], list[Any]]
         if isinstance(first, np.ndarray) and first.dtype != object:
             at = int(np.argmax(first) if largest else np.argmin(first))
         else:
-            at = (max if largest else min)(range(len(first)), key=lambda i: first[i])
+            try:
+                at = (max if largest else min)(range(len(first)), key=lambda i: first[i])
+            except TypeError:
+                raise EngineError("Reducer inputs of different types have no order.") from None
         return [scalar(c[at]) for c in columns]
 
     return compute
