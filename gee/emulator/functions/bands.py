@@ -208,9 +208,14 @@ def metadata(image: Image, name: str, band: str | None) -> Image:
 def to_image(dictionary: dict[str, Any], names: list[str] | None) -> Image:
     """Return constant bands named by the keys."""
     keys = sorted(dictionary) if names is None else names
-    bands = []
+    bands: list[Band] = []
     for key in keys:
         value = dictionary.get(key)
+        if isinstance(value, Array):
+            from .array_images import constant_array
+
+            bands += constant_array(value, key).bands
+            continue
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise EngineError(f"The value of '{key}' must be a number.")
         bands.append(constant(value, key).bands[0])

@@ -621,6 +621,9 @@ def link_collection(
     """Add bands and properties of the image with the same property ([A])."""
     key = image.properties.get(match)
     found = next((i for i in items.images() if i.properties.get(match) == key), None)
+    for given in (bands, properties):
+        if not isinstance(given, (str, list, type(None))):
+            raise EngineError("linkedBands and linkedProperties must be a name or a list of names.")
     wanted = [] if bands is None else [bands] if isinstance(bands, str) else list(bands)
     names = (
         []

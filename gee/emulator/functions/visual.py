@@ -153,6 +153,8 @@ def visualize(
 
     if isinstance(bands, str):
         bands = bands.split(",")
+    if bands is not None and not isinstance(bands, list):
+        raise EngineError("bands must be a list of names or one text.")
     picked: list[Band] = chosen(image, bands) if bands else list(image.bands[:3])
     if len(picked) == 2:
         picked = picked[:1]
