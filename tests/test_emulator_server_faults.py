@@ -455,6 +455,31 @@ def test_the_client_tries_again_as_often_as_it_was_told(
             ee.Reset()
 
 
+def test_an_export_whose_answer_got_lost_is_made_once(root: Path, tmp_path: Path) -> None:
+    """The client sends a lost request again with the same `requestId` [S: ee/data.py]."""
+    rules = [{"match": {"handler": "image:export"}, "first": 2, "connection": "cut"}]
+    with running(root, state=tmp_path / "state", faults=faulty(tmp_path, rules=rules)) as url:
+        ee.deprecation.deprecated_assets = {
+            "-": ee.deprecation.DeprecatedAsset("-", None, None, None)
+        }
+        ee.Initialize(credentials=AnonymousCredentials(), project="local-proj", url=url)
+        ee.data.setMaxRetries(3)
+        try:
+            with ee.data.workloadTagContext("once"):
+                task = ee.batch.Export.image.toDrive(ee.Image("a"), "lost")
+                task.start()
+            found = ee.data.listOperations()
+            assert [operation["name"].rpartition("/")[2] for operation in found] == [task.id]
+            end = time.monotonic() + 30
+            while task.active() and time.monotonic() < end:
+                time.sleep(0.05)
+            assert task.status()["state"] == "COMPLETED"
+            assert task.status()["batch_eecu_usage_seconds"] > 0
+            assert ee.data.getOperation(found[0]["name"])["metadata"]["workloadTag"] == "once"
+        finally:
+            ee.Reset()
+
+
 def test_in_process_a_broken_answer_is_a_connection_error(root: Path, tmp_path: Path) -> None:
     path = faulty(tmp_path, rules=[{"count": 1, "connection": "dropped"}])
     transport = Transport(root, tmp_path / "state", faults=path)

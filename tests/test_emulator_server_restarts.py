@@ -40,7 +40,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     values = np.arange(SIDE * SIDE, dtype=np.float32).reshape(SIDE, SIDE)
     catalog = Catalog(folder / "catalog", writable=True)
     catalog.put_image("a", [BandData("b", values, *GRID)])
-    catalog.put_image("large", [BandData("b", np.tile(values, (4, 4)), *GRID)])
+    catalog.put_image("large", [BandData("b", np.tile(values, (3, 3)), *GRID)])
     return folder
 
 
@@ -162,7 +162,7 @@ def test_exports_survive_the_death_of_all_processes(
 
 
 def to_asset(name: str) -> dict[str, Any]:
-    body = export("asset", heavy=2, asset="large")
+    body = export("asset", heavy=1, asset="large")
     del body["fileExportOptions"]
     body["assetExportOptions"] = {"earthEngineDestination": {"name": f"{P}/assets/{name}"}}
     return body
