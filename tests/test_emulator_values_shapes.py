@@ -182,3 +182,22 @@ def test_without_even_odd_the_inside_is_on_the_left(world: Earth) -> None:
     ):
         assert contains(corners, even_odd, [0.5, 0.5]) is inside
         assert contains(corners, even_odd, [20, 20]) is not inside
+
+
+@pytest.mark.parametrize(
+    ("sides", "bounds"),
+    [
+        ((190, 0, 200, 1), (-170, 0, -160, 1)),
+        ((170, 0, -170, 1), (170, 0, 190, 1)),
+        ((-200, -100, 200, 100), (-180, -90, 180, 90)),
+        ((-190, 0, -185, 1), (170, 0, 175, 1)),
+    ],
+)
+def test_boxes_of_computed_sides_are_the_clients(
+    world: Earth, sides: tuple[float, ...], bounds: tuple[float, ...]
+) -> None:
+    "The client makes boxes of plain numbers itself (ee.Geometry.BBox): both must be one."
+    served = world.info(ee.Geometry.BBox(*(ee.Number(s) for s in sides)))
+    assert shapely.Polygon(served["coordinates"][0]).bounds == bounds
+    made = shapely.Polygon(ee.Geometry.BBox(*sides).toGeoJSON()["coordinates"][0])
+    assert made.bounds == bounds
