@@ -107,6 +107,19 @@ def test_masked_pixels_make_no_edges(world: World) -> None:
         world.earth.info(ee.Algorithms.CannyEdgeDetector(image, 1, -1))
 
 
+def test_zero_crossings_have_two_signs(world: World) -> None:
+    "1 where a valid neighbour on the right or below has the other sign; masked ones have none."
+    values = np.where(np.arange(SIZE) < 30, 2.0, -3.0) * np.ones((SIZE, 1))
+    mask = np.ones((SIZE, SIZE), bool)
+    mask[10, 30] = False
+    found = world.all(world.image(values, mask).zeroCrossing(), 17)["v"]
+    expected = np.zeros((SIZE, SIZE))
+    expected[:, 29] = 1
+    expected[10, 29] = 0
+    expected[10, 30] = np.nan
+    np.testing.assert_array_equal(found[:-1, :-1], expected[:-1, :-1])
+
+
 # ------------------------------------------------------------------ Hough
 
 

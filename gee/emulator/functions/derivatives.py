@@ -98,7 +98,12 @@ def zero_crossing(image: Image) -> Image:
     def compute(window: Window, pixels: Pixels) -> list[Pixels]:
         v = pixels.data.astype(float)
         here = v[1:-1, 1:-1]
-        out = (here * v[1:-1, 2:] < 0) | (here * v[2:, 1:-1] < 0) | (here == 0)
+        right, below = here * v[1:-1, 2:] < 0, here * v[2:, 1:-1] < 0
+        ok = kernels.valid(pixels.mask)
+        if ok is not None:
+            # What lies under a mask has no sign.
+            right, below = right & ok[1:-1, 2:], below & ok[2:, 1:-1]
+        out = right | below | (here == 0)
         return [Pixels(out.astype(np.uint8), inner(pixels.mask, 1))]
 
     kind = PixelType("int", 0, 1)

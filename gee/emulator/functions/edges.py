@@ -68,8 +68,8 @@ def canny(image: Image, threshold: float, sigma: float) -> Image:
 
     Masked neighbours do not take part in the smoothing; there is one threshold, no tracing.
     """
-    if not 0 <= sigma <= 256:
-        raise EngineError(f"sigma must be between 0 and 256, not {sigma:g}.")
+    if not 0 <= sigma <= 64:
+        raise EngineError(f"sigma must be between 0 and 64, not {sigma:g}.")
     reach = int(4 * sigma + 0.5)
 
     def compute(window: Window, pixels: Pixels) -> Sequence[Pixels]:

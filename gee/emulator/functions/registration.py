@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import kernels
 from ..budget import steps as paced
-from ..budget import tick
+from ..budget import tick, work
 from ..errors import EngineError
 from ..image import BlockNode, HaloNode, Image, ReprojectNode, full
 from ..pixels import Array, Band, Context, Node, Pixels
@@ -371,6 +371,7 @@ def cross_correlation(first: Image, second: Image, gap: int, side: int, masked: 
             parts.append(([p.data.astype(float) for p in group], whole))
         (one, some), (two, other) = parts
         height, width = window.shape
+        work(8.0 * len(steps) * count * some.size)
         best = np.full(window.shape, -np.inf)
         place = np.zeros((2, *window.shape))
         lost = np.zeros(window.shape, bool)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from .. import kernels
-from ..budget import tick
+from ..budget import tick, work
 from ..errors import EngineError
 from ..image import BlockNode, Image, WindowNode, full
 from ..pixels import Array, Band, Context, Pixels
@@ -205,6 +205,7 @@ def snic(
             if valid is not None:
                 marks = marks & valid
             numbers, _ = ndimage.label(marks, np.ones((3, 3)) if eight else None)
+        work(4000.0 * float(ok.sum()))
         values = np.stack([p.data.astype(float) for p in got[:count]], axis=-1)
         labels = grown(values, ok, numbers, float(size), compactness, eight)
         some = labels > 0
