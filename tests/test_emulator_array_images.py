@@ -478,6 +478,50 @@ def test_regression_reducer_per_pixel(world: Earth) -> None:
     same(made["residuals"], lambda r, c: None if solution(r, c) is None else [solution(r, c)[1]])
 
 
+def test_principal_components(world: Earth) -> None:
+    "guides/arrays_eigen_analysis: centre, covariance of a region, eigenvectors, projection."
+    names = ["t", "a", "b"]
+    image = ee.Image.cat(
+        [ee.Image(f"T/full/{k}").select("a").rename(name) for k, name in enumerate(names)]
+    )
+    region = ee.Geometry.Rectangle([500000, 6699880, 500120, 6700000], "EPSG:32633", False)
+    means = ee.Image.constant(image.reduceRegion(ee.Reducer.mean(), region, 10).values(names))
+    centred = image.subtract(means)
+    arrays = centred.toArray()
+    covariance = arrays.reduceRegion(ee.Reducer.centeredCovariance(), region, 10)
+    eigen = ee.Array(covariance.get("array")).eigen()
+    values, vectors = eigen.slice(1, 0, 1), eigen.slice(1, 1)
+    components = (
+        ee.Image(vectors).matrixMultiply(arrays.toArray(1)).arrayProject([0])
+        .arrayFlatten([["pc1", "pc2", "pc3"]])
+        .divide(ee.Image(values.sqrt()).arrayProject([0]).arrayFlatten([["s1", "s2", "s3"]]))
+    )  # fmt: skip
+    found = world.pixels(components, native(SIZE, SIZE))
+    table = STACK[:3].reshape(3, -1).T
+    table = table - table.mean(axis=0)
+    expected_values, expected = np.linalg.eigh(table.T @ table / len(table))
+    for k, name in enumerate(["pc1", "pc2", "pc3"]):
+        vector, value = expected[:, 2 - k], expected_values[2 - k]
+        scores = (table @ vector / np.sqrt(value)).reshape(SIZE, SIZE)
+        got = found[name][0]
+        np.testing.assert_allclose(got * np.sign((got * scores).sum()), scores, atol=1e-9)
+    np.testing.assert_allclose(np.ravel(world.info(values)), expected_values[::-1], rtol=1e-9)
+
+
+def test_regression_over_a_region(world: Earth) -> None:
+    "guides/reducers_regression: the coefficients of a region are an array to go on with."
+    scene = ee.Image("T/full/0")
+    image = scene.select("b").addBands(ee.Image(1)).addBands(scene.select("a"))
+    region = ee.Geometry.Rectangle([500000, 6699880, 500120, 6700000], "EPSG:32633", False)
+    for reducer in (ee.Reducer.linearRegression(2), ee.Reducer.robustLinearRegression(2, 1, 1e9)):
+        found = image.reduceRegion(reducer, region, 10)
+        coefficients = ee.Array(found.get("coefficients")).project([0])
+        x = np.stack([OTHER[0].ravel(), np.ones(SIZE**2)], axis=1)
+        expected = np.linalg.lstsq(x, STACK[0].ravel(), rcond=None)[0]
+        np.testing.assert_allclose(world.info(coefficients), expected, rtol=1e-8)
+        assert world.info(ee.List(found.get("coefficients")).get(0)) == pytest.approx([expected[0]])
+
+
 @pytest.mark.parametrize("sum_to_one", [False, True])
 @pytest.mark.parametrize("non_negative", [False, True])
 def test_unmix(world: Earth, sum_to_one: bool, non_negative: bool) -> None:
