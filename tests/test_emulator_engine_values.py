@@ -57,7 +57,7 @@ def test_date_parts_and_steps(world: Earth) -> None:
     assert world.info(date.update(year=2000, second=1).format("YYYY-ss")) == "2000-01"
     assert world.info(ee.Date.unitRatio("day", "minute")) == 1440
     assert world.info(ee.Date.fromYMD(2020, 5, 6)) == {"type": "Date", "value": 1588723200000}
-    with pytest.raises(EngineError, match=r"Date: Invalid date string 'yesterday'"):
+    with pytest.raises(EngineError, match=r"^Date: Bad date/time 'yesterday'\.$"):
         world.value(ee.Date("yesterday"))
     with pytest.raises(EngineError, match=r"Date.get: Unknown time unit 'fortnight'"):
         world.value(date.get("fortnight"))

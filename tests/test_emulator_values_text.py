@@ -314,7 +314,7 @@ def test_dates_updated_and_out_of_range(world: Earth) -> None:
     for wrong, words in (
         (date.update(hour=25), "Date.update: Value 25 for hourOfDay must be in the range [0,23]"),
         (ee.Date.fromYMD(2021, 2, 29), "Date.fromYMD: Value 29 for dayOfMonth must be in"),
-        (ee.Date("2021-366"), "Date: Invalid date string '2021-366'"),
+        (ee.Date("2021-366"), "Date: Bad date/time '2021-366'."),
         (ee.Date(1e18).format(), "Date.format: The date 1000000000000000000 is outside"),
         (date.advance(1e300, "year"), "Date.advance: A date cannot be advanced by 1e+300 year"),
         (date.advance(1e9, "year"), "Date.advance: The year"),

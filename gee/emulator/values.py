@@ -245,14 +245,12 @@ class Date:
         if ordinal:
             whole, nth = int(ordinal[1]), int(ordinal[2])
             if not 1 <= nth <= 365 + isleap(whole) or not whole:
-                raise EngineError(f"Invalid date string '{text}': the year has no day {nth}.")
+                raise EngineError(f"Bad date/time '{text}'.")
             start = datetime(whole, 1, 1, tzinfo=zone(time_zone))
             return Date.of(start + timedelta(days=nth - 1))
         found = _ISO.fullmatch(text.strip())
         if not found:
-            raise EngineError(
-                f"Invalid date string '{text}': expected ISO 8601, as 2020-01-31T10:00."
-            )
+            raise EngineError(f"Bad date/time '{text}'.")
         year, month, day, hour, minute, second, part, offset = found.groups()
         where = zone(offset if offset and offset != "Z" else None if offset else time_zone)
         try:
@@ -260,8 +258,8 @@ class Date:
                 int(year), int(month or 1), int(day or 1), int(hour or 0) % 24,
                 int(minute or 0), int(second or 0), tzinfo=where,
             )  # fmt: skip
-        except ValueError as problem:
-            raise EngineError(f"Invalid date string '{text}': {problem}.") from None
+        except ValueError:
+            raise EngineError(f"Bad date/time '{text}'.") from None
         if hour and int(hour) == 24:
             moment += timedelta(days=1)
         ms = round((moment - EPOCH) / timedelta(milliseconds=1))
