@@ -258,9 +258,20 @@ def agree(
     return compared
 
 
+PLAIN = grid_at(UTM, (10, 0, 0, -10), 0, 0)
+
+
 @given(recipe=RECIPES, grid=grids())
 @settings(max_examples=200, deadline=None, suppress_health_check=RELAXED)
-@example(("divide", ("load", "P/one"), ("band", "P/one", "a")), grid_at(UTM, (10, 0, 0, -10), 0, 0))
+@example(("divide", ("load", "P/one"), ("band", "P/one", "a")), PLAIN)
+@example(("add", ("fraction", ("load", "P/one"), 0.5), ("load", "P/two")), PLAIN)
+@example(
+    ("max", ("fraction", ("load", "P/one"), 0.5), ("fraction", ("load", "P/two"), 0.25)), PLAIN
+)
+@example(("mean of", ("fraction", ("load", "P/one"), 0.25), ("load", "P/two")), PLAIN)
+@example(("mosaic", ("load", "P/two"), ("fraction", ("load", "P/one"), 0.5)), PLAIN)
+@example(("unmask", ("fraction", ("load", "P/one"), 0.5), ("band", "P/two", "b")), PLAIN)
+@example(("where", ("load", "P/one"), ("load", "P/two"), ("band", "P/two", "b")), PLAIN)
 def test_random_graphs_equal_the_reference(world: World, recipe: Recipe, grid: PixelGrid) -> None:
     "Arithmetic, masks, casts, bands, reprojections and composites: values, masks and types."
     agree(world, build(recipe), grid)
