@@ -254,7 +254,8 @@ def _densified(made: BaseGeometry, geodesic: bool, degrees: bool) -> BaseGeometr
     # Edges that go to and fro are longer than their bounds tell.
     piece = max(piece, made.length / MOST_VERTICES)
     if not (geodesic and degrees):
-        return shapely.segmentize(made, piece)
+        with np.errstate(all="ignore"):  # corners at infinity
+            return shapely.segmentize(made, piece)
     return _map_lines(made, lambda xy: _great_circles(xy, piece))
 
 

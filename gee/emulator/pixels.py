@@ -32,6 +32,7 @@ __all__ = ["Band", "Context", "Limits", "Node", "Pixels", "compute_pixels", "ren
 Array = NDArray[Any]
 # About what the simplest image gives; what would take longer than the deadline is refused.
 PIXELS_PER_SECOND = 20e6
+TILES_PER_SECOND = 500.0
 # Depth of recursion at which a chain of pixelwise nodes is computed from its far end.
 _CHAIN = 400
 
@@ -407,7 +408,9 @@ def compute_pixels(
     )
     held = current()
     if held is not None:
-        held.expect(whole.height * whole.width / PIXELS_PER_SECOND)
+        tiles = -(-whole.height // side) * -(-whole.width // side)
+        pixels = whole.height * whole.width
+        held.expect(max(pixels / PIXELS_PER_SECOND, tiles / TILES_PER_SECOND))
 
     def one(place: tuple[int, int, int, int]) -> Tile:
         row0, row1, column0, column1 = place
