@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 import shapely
 from emulator_engine_world import Earth, band, earth, native
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
 from gee.emulator.errors import EngineError
@@ -408,6 +410,46 @@ def test_trees_in_the_text_of_r(world: World) -> None:
     table = ee.FeatureCollection([ee.Feature(None, {"B4": 10, "B5": 1}), ee.Feature(None, {})])
     found = world.info(table.classify(tree, "kind").aggregate_array("kind"))
     assert found == [7]
+
+
+TREES: st.SearchStrategy[Any] = st.recursive(
+    st.integers(-50, 50).map(float),
+    lambda inner: st.tuples(
+        st.sampled_from("xyz"), st.sampled_from(["<=", "<", ">", ">="]),
+        st.floats(-2, 2, width=16), inner, inner,
+    ),
+    max_leaves=12,
+)  # fmt: skip
+OPPOSITE = {"<=": ">", ">": "<=", "<": ">=", ">=": "<"}
+
+
+def written(node: Any, number: int = 1, split: str = "root") -> list[str]:
+    if isinstance(node, float):
+        return [f"{number}) {split} 5 1.5 {node} *"]
+    name, sign, at, left, right = node
+    return [
+        f"{number}) {split} 9 2.5 0",
+        *written(left, 2 * number, f"{name} {sign} {at}"),
+        *written(right, 2 * number + 1, f"{name}{OPPOSITE[sign]}{at}"),
+    ]
+
+
+def walked(node: Any, row: dict[str, float]) -> float:
+    "Branch by branch, as one reads a tree."
+    while not isinstance(node, float):
+        name, sign, at, left, right = node
+        value = row[name]
+        taken = {"<=": value <= at, "<": value < at, ">": value > at, ">=": value >= at}[sign]
+        node = left if taken else right
+    return float(node)
+
+
+@given(node=TREES, seed=st.integers(0, 99))
+def test_any_tree_is_read_as_it_is_walked(node: Any, seed: int) -> None:
+    rows = np.random.default_rng(seed).integers(-4, 5, (40, 3)) / 2
+    tree = parse_trees("\n".join(written(node)))[0]
+    expected = [walked(node, dict(zip("xyz", row, strict=True))) for row in rows.tolist()]
+    np.testing.assert_array_equal(tree.predict(rows, list("xyz")), expected)
 
 
 def test_an_ensemble_votes_and_its_least_class_wins_ties(world: World) -> None:
