@@ -87,13 +87,14 @@ def error_of(content: bytes) -> tuple[str, str]:
 
 
 def test_the_documented_example_is_a_faults_file(tmp_path: Path) -> None:
-    """The example in the module's description is read by the reader of such files."""
-    from gee.emulator import faults
-
-    text = (faults.__doc__ or "").split(".. code-block:: yaml\n\n")[1].split("\n\nCounts are")[0]
+    """What the command shows is read by the reader of such files, and by the command."""
+    shown = CliRunner().invoke(app, ["faults"])
     path = tmp_path / "faults.yaml"
-    path.write_text("\n".join(line[4:] for line in text.splitlines()))
+    path.write_text(shown.output)
     config = load_faults(path)
+    told = CliRunner().invoke(app, ["faults", str(path)]).output
+    assert "6 rules, seed 7" in told and "0: tiles are slow: {'latency'" in told
+    assert "requests at a time: 4" in told and "EECU-seconds a month: 3600" in told
     assert config.seed == 7 and len(config.rules) == 6
     assert config.rules[1].latency == Latency(
         distribution="lognormal", median=0.2, sigma=1.0, most=5

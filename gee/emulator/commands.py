@@ -11,7 +11,7 @@ import typer
 
 from .capture.command import capture
 
-__all__ = ["app", "capture", "ingest", "list_assets", "serve", "usage"]
+__all__ = ["app", "capture", "faults", "ingest", "list_assets", "serve", "usage"]
 
 app = typer.Typer(no_args_is_help=True, help="The local Earth Engine endpoint and its catalogue.")
 app.command()(capture)
@@ -254,6 +254,29 @@ class _Progress:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+@app.command()
+def faults(
+    file: Annotated[Path | None, typer.Argument(help="A faults file to check.")] = None,
+) -> None:
+    """Show an example of a faults file with every setting, or check one."""
+    from .faults import example, load_faults
+
+    if file is None:
+        typer.echo(example())
+        return
+    found = load_faults(file)
+    lines = [f"{file}: {len(found.rules)} rules, seed {found.seed}"]
+    for number, rule in enumerate(found.rules):
+        effect = rule.model_dump(exclude_none=True, exclude={"name", "match"})
+        on = rule.match.model_dump(exclude_none=True) or "every request"
+        lines.append(f"  {number}: {rule.name or 'rule'}: {effect} on {on}")
+    if found.concurrent_requests is not None:
+        lines.append(f"  requests at a time: {found.concurrent_requests.most}")
+    if found.eecu_budget is not None:
+        lines.append(f"  EECU-seconds a month: {found.eecu_budget.seconds_per_month:g}")
+    _say("\n".join(lines), **found.model_dump(exclude_none=True))
 
 
 @app.command()

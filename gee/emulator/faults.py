@@ -64,7 +64,7 @@ from .messages import Broken, Call
 if TYPE_CHECKING:
     from .store import Store
 
-__all__ = ["Faults", "FaultsConfig", "Latency", "Match", "Rule", "load_faults"]
+__all__ = ["Faults", "FaultsConfig", "Latency", "Match", "Rule", "example", "load_faults"]
 
 # As Earth Engine words them.
 WORDS = {
@@ -245,6 +245,18 @@ class FaultsConfig(_Strict):
     eecu_budget: Budget | None = None
 
 
+def example() -> str:
+    """Return a faults file with every setting, as this module's description has it.
+
+    Examples
+    --------
+    >>> example().splitlines()[1]
+    'rules:                       # every rule that matches takes part; the first refusal answers'
+    """
+    text = (__doc__ or "").partition(".. code-block:: yaml\n\n")[2].partition("\n\nCounts are")[0]
+    return "\n".join(line[4:] for line in text.splitlines())
+
+
 def load_faults(path: Path) -> FaultsConfig:
     """Read a faults file.
 
@@ -294,7 +306,7 @@ def load_faults(path: Path) -> FaultsConfig:
         lines = [_problem(detail) for detail in error.errors()]
         raise ConfigError(
             f"{path} cannot be used:\n  " + "\n  ".join(lines),
-            hint="Correct the file; the description of gee.emulator.faults shows every setting.",
+            hint="Correct it; every setting is shown by: thawslump emulator faults",
         ) from None
 
 
