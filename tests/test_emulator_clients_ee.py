@@ -357,6 +357,27 @@ def test_a_refusal_is_never_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     assert waits == [] and time.monotonic() - begun < 5
 
 
+def test_profiles_of_computations() -> None:
+    printed = io.StringIO()
+    with ee.profilePrinting(destination=printed):
+        ee.Number(1).add(1).getInfo()
+        with pytest.raises(ee.EEException):
+            ee.List([1]).get(5).getInfo()
+        ee.data.computePixels(
+            {"expression": ee.Image("users/me/dem"), "fileFormat": "NPY", "grid": grid(0, 0, 9, 9)}
+        )
+    lines = printed.getvalue().splitlines()
+    assert lines[0].split() == ["EECU·s", "PeakMem", "Count", "Description"]
+    rows = {line.split()[-1]: line.split() for line in lines[1:]}
+    assert {name: row[2] for name, row in rows.items()} == {
+        "value:compute": "2", "image:computePixels": "1",
+    }  # fmt: skip
+    assert all(0 <= float(row[0]) < 5 for row in rows.values())
+    unknown = ee.ApiFunction.lookup("Profile.getProfiles").call(ids=["nonesuch"])
+    with pytest.raises(ee.EEException, match="Profile 'nonesuch' not found"):
+        unknown.getInfo()
+
+
 def test_project_settings_and_roots() -> None:
     assert ee.data.getProjectConfig()["name"] == "projects/local-proj/config"
     assert len(set(ee.data.newTaskId(3))) == 3

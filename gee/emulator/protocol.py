@@ -33,6 +33,7 @@ from .limits import RequestLimits
 from .messages import CALL, Call, Request, Response
 from .methods import find
 from .methods.requests import expression_of, read_body, visualized
+from .profiles import ASKED, TOLD, profile_id
 
 if TYPE_CHECKING:
     from .catalog import Asset, Catalog
@@ -236,6 +237,15 @@ class Endpoint:
 
     def handle(self, request: Request) -> Response:
         """Answer a request. Never raises; safe to call from many threads."""
+        if ASKED not in request.headers:
+            return self._answered(request)
+        begun = time.perf_counter()
+        answer = self._answered(request)
+        what = request.path.rpartition("/")[2][:100]
+        told = {TOLD: profile_id(what, time.perf_counter() - begun)}
+        return replace(answer, headers={**answer.headers, **told})
+
+    def _answered(self, request: Request) -> Response:
         try:
             with limited(Budget(self.limits.deadline)):
                 return self._handle(request)

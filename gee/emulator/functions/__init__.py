@@ -106,6 +106,7 @@ _FAMILIES = (
     "matrices",
     "maxent",
     "numbers",
+    "profiles",
     "projections",
     "reducers",
     "regions",
