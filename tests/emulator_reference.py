@@ -723,8 +723,18 @@ class Reference:
         )  # fmt: skip
 
     def ImageCollection_mosaic(self, collection: list[Image]) -> Image:
-        # [D] guides/ic_composite_mosaic: the last on top, by mask; [?] the greatest of the masks.
-        return self._stack(collection, lambda k: k, lambda p: p[-1].value)
+        # [D] guides/ic_composite_mosaic: the last on top, by mask; [?] with its own mask.
+        out = self._stack(collection, lambda k: k, lambda p: p[-1].value)
+        for name, band in list(out.items()):
+            stack = [i[name] for i in collection if name in i]
+
+            def at(g: Grid, c: int, r: int, band: Band = band, stack: Any = stack) -> Value:
+                p = band.at(g, c, r)
+                good = [q.mask for b in stack if (q := b.at(g, c, r)).mask > 0]
+                return p._replace(mask=good[-1] if good else 0.0)
+
+            out[name] = Band(band.kind, WORLD, at)
+        return out
 
     def ImageCollection_qualityMosaic(self, collection: list[Image], qualityBand: str) -> Image:
         def at(g: Grid, c: int, r: int, name: str) -> Value:

@@ -242,6 +242,9 @@ class EndFold(_Base):
             self.data = chosen(take, np.broadcast_to(data, self.shape), self.data)
         else:
             np.copyto(self.data, data, where=take)
+        if self.mask is None and mask is not None and mask.dtype != bool:
+            # What lies on top is there in part, however whole it is below.
+            self.mask = np.ones(self.shape, np.float32)
         if self.mask is not None:
             fresh = np.float32(1) if mask is None else mask
             if self.mask.dtype == bool and (mask is None or mask.dtype == bool):
