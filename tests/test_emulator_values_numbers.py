@@ -90,6 +90,7 @@ def test_lanczos_has_poles_and_a_limit() -> None:
 
 
 @given(LONGS, st.integers(-130, 130))
+@settings(deadline=None)
 def test_shifts_are_those_of_java_longs(value: int, by: int) -> None:
     "Java Language Specification 15.19: the distance counts its lowest six bits."
     distance = by & 63
@@ -99,6 +100,7 @@ def test_shifts_are_those_of_java_longs(value: int, by: int) -> None:
 
 
 @given(LONGS, LONGS)
+@settings(deadline=None)
 def test_sums_and_remainders_are_those_of_java_longs(a: int, b: int) -> None:
     "Two's complement in 64 bits (JLS 15.18.2); the remainder has the dividend's sign (15.17.3)."
     assert number("add")(a, b) == (a + b + 2**63) % 2**64 - 2**63
@@ -111,6 +113,7 @@ def test_sums_and_remainders_are_those_of_java_longs(a: int, b: int) -> None:
     st.floats(allow_nan=True, allow_infinity=True) | LONGS,
     st.sampled_from(["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64"]),
 )
+@settings(deadline=None)
 def test_casts_truncate_and_stop_at_the_ends(value: float, name: str) -> None:
     "Towards zero; NaN is 0 (JLS 5.1.3); ends of the named range."
     kind = PixelType.named(name)

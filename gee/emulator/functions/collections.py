@@ -127,8 +127,10 @@ def size(items: Collection) -> int:
 @function("Collection.toList")
 def to_list(items: Collection, count: int, offset: int) -> list[Element]:
     """Return elements as a list."""
-    if count < 0 or offset < 0:
-        raise EngineError(f"Count and offset must not be negative. Found {count} and {offset}.")
+    if count <= 0:
+        raise EngineError("count must be positive.")
+    if offset < 0:
+        raise EngineError("offset must not be negative.")
     return list(itertools.islice(items, offset, offset + count))
 
 

@@ -87,7 +87,11 @@ def _in_range(container: Any, value: Any) -> bool:
     value = _plain(value)
     if isinstance(value, dict):
         value = value.get("value")
-    return isinstance(span, DateRange) and isinstance(value, (int, float)) and span.contains(value)
+    if not isinstance(span, DateRange):
+        return False
+    if span.start is not None and span.end is not None and span.start >= span.end:
+        raise EngineError("Empty date ranges not supported for the current operation.")
+    return isinstance(value, (int, float)) and span.contains(value)
 
 
 def _pair(
@@ -454,8 +458,8 @@ def parse_filter(text: str) -> Filter:
         The text is no comparison of properties with constants.
     """
     tokens: list[tuple[str, str]] = []
-    at = 0
-    while text[at:].strip():
+    at, end = 0, len(text.rstrip())
+    while at < end:
         found = _TOKEN.match(text, at)
         if not found:
             raise EngineError(f"Cannot parse filter '{text}' at '{text[at:]}'.")
