@@ -35,6 +35,9 @@ def _smoothed(values: Array, ok: Array | None, sigma: float) -> tuple[Array, Arr
     if ok is None:
         return blur(values), None
     weight = blur(ok.astype(float))
+    # Where no pixel is masked the weight is 1 but for rounding, which a tile without masked
+    # pixels would not see.
+    weight = np.where(np.abs(weight - 1) < 1e-9, 1.0, weight)
     return blur(np.where(ok, values, 0)) / np.where(weight > 0, weight, 1), weight > 1e-9
 
 

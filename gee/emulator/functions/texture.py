@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -70,9 +69,10 @@ def _runs(codes: Array, some: Array | None) -> tuple[Array, Array]:
     ordered = np.sort(codes, axis=1)
     repeats = _repeats(ordered)
     if some is None:
-        total: Any = np.float32(codes.shape[1])
-        square = repeats.sum(axis=1, dtype=float) / float(total) ** 2
-        return square, -np.log(repeats / total).sum(axis=1, dtype=float) / float(total)
+        # In the steps of rows with gaps, or a pixel would depend on the tile's other pixels.
+        whole = np.full((len(codes), 1), float(codes.shape[1]))
+        square = repeats.sum(axis=1, dtype=float) / whole[:, 0] ** 2
+        return square, -np.log(repeats / whole).sum(axis=1) / whole[:, 0]
     total = np.maximum(some.sum(axis=1), 1).astype(float)
     real = ordered != top
     square = np.where(real, repeats, 0).sum(axis=1, dtype=float) / total**2
