@@ -9,8 +9,10 @@ opened, each by its own reader.
 
 from __future__ import annotations
 
+import contextlib
 import urllib.parse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +34,7 @@ __all__ = [
 ]
 
 IMAGES = (".tif", ".tiff")
+SIDE = 1024  # of the windows by which files are read; a multiple of their usual blocks
 SIDECARS = (".prj", ".tfw", ".xml", ".dbf", ".shx", ".cpg", ".sbn", ".sbx", ".qix", ".qpj", ".fix")
 
 
@@ -242,37 +245,112 @@ def _times(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _run_image(endpoint: Endpoint, job: Job, manifest: Mapping[str, Any]) -> None:
-    from ..ingest_rasters import read_raster
+    """Make an image of GeoTIFFs, a window in memory at a time."""
+    import rasterio
 
-    read = {}
     tilesets = _sources(endpoint, manifest)
-    default = manifest.get("pyramidingPolicy")
-    missing = _missing(manifest)
-    for number, (name, paths) in enumerate(tilesets):
-        if len(paths) > 1:
-            raise EngineError(
-                f"Tileset '{name}' has {len(paths)} files: joining several files into one tileset "
-                "is not implemented in the emulator."
+    with contextlib.ExitStack() as stack:
+        sources = {}
+        for name, paths in tilesets:
+            if len(paths) > 1:
+                raise EngineError(
+                    f"Tileset '{name[:80]}' has {len(paths)} files: joining several files into "
+                    "one tileset is not implemented in the emulator."
+                )
+            try:
+                source = stack.enter_context(rasterio.open(paths[0], driver="GTiff"))
+            except rasterio.errors.RasterioIOError as error:
+                raise EngineError(
+                    f"{paths[0].name} cannot be read as a GeoTIFF: {error}."
+                ) from None
+            if source.crs is None:
+                raise EngineError(f"{paths[0].name} has no coordinate system.")
+            sources[name] = source
+        bands = _bands(manifest, sources)
+        try:
+            endpoint.catalog.put_streams(
+                manifest["name"],
+                _streams(job, bands),
+                manifest.get("properties") or {},
+                **_times(manifest),
+                check=lambda: job.progress(0.9),
             )
-        read[name] = read_raster(paths[0], driver="GTiff")
-        job.progress((number + 1) / (2 * len(tilesets)))
+        except rasterio.errors.RasterioError as error:
+            raise EngineError(f"A GeoTIFF cannot be read: {error}. Is it complete?") from None
+
+
+@dataclass(frozen=True)
+class _Band:
+    """A band of a manifest: where its values are, and what masks them."""
+
+    id: str
+    source: Any
+    index: int
+    policy: Any
+    missing: Sequence[float]
+    masks: list[Any] = field(default_factory=list)
+
+
+def _bands(manifest: Mapping[str, Any], sources: Mapping[str, Any]) -> list[_Band]:
+    """Return the bands that a manifest describes, in their order."""
+    from ..ingest_common import band_name
+
+    default, missing = manifest.get("pyramidingPolicy"), _missing(manifest)
     wanted = manifest.get("bands")
-    if not wanted:
-        bands = [band for name, _ in tilesets for band in read[name]]
-        if len({band.id for band in bands}) < len(bands):
-            for number, band in enumerate(bands, 1):
-                band.id = f"b{number}"
-        for band in bands:
-            _settle(band, _policy(default), missing)
+    if wanted:
+        if not isinstance(wanted, list):
+            raise EngineError("Invalid JSON payload received: 'bands' is no list.")
+        bands = [
+            _band(item, number, sources, default, missing) for number, item in enumerate(wanted)
+        ]
     else:
         bands = [
-            _band(item, number, tilesets, read, default, missing)
-            for number, item in enumerate(wanted)
+            _Band(band_name(text or f"b{number}"), source, number, _policy(default), missing)
+            for source in sources.values()
+            for number, text in enumerate(source.descriptions, 1)
         ]
-    _apply_masks(manifest, bands, read)
-    endpoint.catalog.put_image(
-        manifest["name"], bands, manifest.get("properties") or {}, **_times(manifest)
-    )
+        if len({band.id for band in bands}) < len(bands):
+            bands = [replace(band, id=f"b{number}") for number, band in enumerate(bands, 1)]
+    for item in manifest.get("maskBands") or []:
+        name = str(item.get("tilesetId")) if isinstance(item, dict) else ""
+        if name not in sources:
+            raise EngineError(f"maskBands names the unknown tileset '{name[:80]}'.")
+        chosen = item.get("bandIds") or [band.id for band in bands]
+        for band in bands:
+            if band.id in chosen:
+                if sources[name].shape != band.source.shape:
+                    raise EngineError(
+                        f"The mask of band '{band.id}' has another size than the band."
+                    )
+                band.masks.append(sources[name])
+    return bands
+
+
+def _band(
+    item: Any, number: int, sources: Mapping[str, Any], default: Any, missing: Sequence[float]
+) -> _Band:
+    if not isinstance(item, dict) or not isinstance(item.get("id"), str):
+        raise EngineError("Invalid JSON payload received: a band has no 'id'.")
+    names = list(sources)
+    tileset = item.get("tilesetId")
+    if tileset is None:
+        # One tileset: its bands in order. As many tilesets as bands: one each.
+        alone = len(names) == 1
+        name = names[0 if alone else min(number, len(names) - 1)]
+        index = item.get("tilesetBandIndex", number if alone else 0)
+    else:
+        name, index = str(tileset), item.get("tilesetBandIndex", 0)
+    if name not in sources:
+        raise EngineError(f"Band '{item['id'][:80]}' names the unknown tileset '{name[:80]}'.")
+    count = sources[name].count
+    if not isinstance(index, int) or not 0 <= index < count:
+        raise EngineError(
+            f"Band '{item['id'][:80]}' names band {str(index)[:20]} of tileset '{name[:80]}', "
+            f"which has {count}."
+        )
+    own = _missing(item) if item.get("missingData") else missing
+    policy = _policy(item.get("pyramidingPolicy") or default)
+    return _Band(item["id"], sources[name], index + 1, policy, own)
 
 
 def _missing(owner: Mapping[str, Any]) -> list[float]:
@@ -293,66 +371,60 @@ def _policy(given: Any) -> Any:
     return given
 
 
-def _settle(band: Any, policy: Any, missing: Sequence[float]) -> None:
+def _streams(job: Job, bands: Sequence[_Band]) -> list[Any]:
+    """Return bands as streams, one for each run of bands of one file, which keeps their order."""
     import numpy as np
 
-    band.pyramiding = policy
-    for value in missing:
-        good = band.array != value
-        band.mask = good if band.mask is None else np.where(good, band.mask, 0)
+    from ..catalog import BandStream, ImageStream
+    from ..ingest_rasters import crs_of, six
 
-
-def _band(
-    item: Any,
-    number: int,
-    tilesets: Sequence[tuple[str, list[Path]]],
-    read: Mapping[str, Sequence[Any]],
-    default: Any,
-    missing: Sequence[float],
-) -> Any:
-    import dataclasses
-
-    if not isinstance(item, dict) or not isinstance(item.get("id"), str):
-        raise EngineError("Invalid JSON payload received: a band has no 'id'.")
-    tileset = item.get("tilesetId")
-    if tileset is None:
-        # One tileset: its bands in order. As many tilesets as bands: one each.
-        alone = len(tilesets) == 1
-        name = tilesets[0 if alone else min(number, len(tilesets) - 1)][0]
-        index = item.get("tilesetBandIndex", number if alone else 0)
-    else:
-        name, index = str(tileset), item.get("tilesetBandIndex", 0)
-    if name not in read:
-        raise EngineError(f"Band '{item['id'][:80]}' names the unknown tileset '{name[:80]}'.")
-    if not isinstance(index, int) or not 0 <= index < len(read[name]):
-        raise EngineError(
-            f"Band '{item['id'][:80]}' names band {str(index)[:20]} of tileset '{name[:80]}', "
-            f"which has {len(read[name])}."
+    runs: list[list[_Band]] = []
+    for band in bands:
+        if runs and runs[-1][0].source is band.source:
+            runs[-1].append(band)
+        else:
+            runs.append([band])
+    made = []
+    for position, run in enumerate(runs):
+        source = run[0].source
+        types = [
+            np.dtype(np.float32 if dtype == "float16" else dtype)
+            for dtype in (source.dtypes[band.index - 1] for band in run)
+        ]
+        made.append(
+            ImageStream(
+                [
+                    BandStream(band.id, dtype, band.policy)
+                    for band, dtype in zip(run, types, strict=True)
+                ],
+                crs_of(source.crs),
+                six(source.transform),
+                source.shape,
+                _windows(job, run, position / len(runs), 1 / len(runs)),
+            )
         )
-    band = dataclasses.replace(read[name][index], id=item["id"])
-    own = _missing(item) if item.get("missingData") else missing
-    _settle(band, _policy(item.get("pyramidingPolicy") or default), own)
-    return band
+    return made
 
 
-def _apply_masks(
-    manifest: Mapping[str, Any], bands: Sequence[Any], read: Mapping[str, Sequence[Any]]
-) -> None:
-    """Mask bands by the last band of the tilesets that `maskBands` names."""
-    import numpy as np
+def _windows(job: Job, run: Sequence[_Band], start: float, share: float) -> Iterator[Any]:
+    """Yield the pixels of bands of one file, window by window."""
+    from rasterio.windows import Window
 
-    for item in manifest.get("maskBands") or []:
-        name = str(item.get("tilesetId")) if isinstance(item, dict) else ""
-        if name not in read:
-            raise EngineError(f"maskBands names the unknown tileset '{name[:80]}'.")
-        mask = np.asarray(read[name][-1].array) != 0
-        chosen = item.get("bandIds") or [band.id for band in bands]
-        for band in bands:
-            if band.id not in chosen:
-                continue
-            if mask.shape != band.array.shape:
-                raise EngineError(f"The mask of band '{band.id}' has another size than the band.")
-            band.mask = mask if band.mask is None else np.where(mask, band.mask, 0)
+    height, width = run[0].source.shape
+    for row in range(0, height, SIDE):
+        for col in range(0, width, SIDE):
+            place = Window(col, row, min(SIDE, width - col), min(SIDE, height - row))
+            pixels = {}
+            for band in run:
+                data = band.source.read(band.index, window=place)
+                mask = band.source.read_masks(band.index, window=place) > 0
+                for value in band.missing:
+                    mask &= data != value
+                for other in band.masks:
+                    mask &= other.read(other.count, window=place) != 0
+                pixels[band.id] = (data, mask)
+            yield row, row + int(place.height), col, col + int(place.width), pixels
+        job.progress(0.8 * (start + share * min(row + SIDE, height) / height))
 
 
 def _run_table(endpoint: Endpoint, manifest: Mapping[str, Any]) -> None:
