@@ -105,7 +105,7 @@ def client(url: str, bodies: list[Body], counted: Counted, timeout: float) -> No
         counted.add(body, status, content, time.perf_counter() - start)
 
 
-def send(url: str, bodies: list[Body], clients: int, timeout: float = 120.0) -> Counted:
+def send(url: str, bodies: list[Body], clients: int, timeout: float = 600.0) -> Counted:
     """Send requests from some threads and return what was answered."""
     counted, left = Counted(), list(reversed(bodies))
     threads = [

@@ -28,6 +28,7 @@ from gee.emulator.evaluate import Evaluator  # noqa: E402
 from gee.emulator.limits import RequestLimits  # noqa: E402
 from gee.emulator.patterns import most_steps, pattern  # noqa: E402
 from gee.emulator.payload import check_expression, parse_json  # noqa: E402
+from gee.emulator.projection import crs_of  # noqa: E402
 from gee.emulator.protocol import Endpoint, Request, Response  # noqa: E402
 
 VALUE = "/v1/projects/local/value:compute"
@@ -117,6 +118,10 @@ KINDS = (
     "arrayValue", "dictionaryValue", "functionDefinitionValue", "integerValue", "bytesValue",
 )  # fmt: skip
 PARTS = ("values", "functionName", "functionReference", "arguments", "argumentNames", "body")
+
+
+# Made once: it raises Python's recursion limit, which hypothesis would notice in a test.
+ENGINE = Evaluator(None)  # type: ignore[arg-type]
 
 
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
@@ -256,6 +261,26 @@ def test_foreign_ids(world: World, name: str) -> None:
     quoted = urllib.parse.quote(name, safe="")
     answer = world.ask(_bodies.Body("GET", f"/v1/projects/local/assets/{quoted}"))
     assert 400 <= answer.status < 500
+
+
+@pytest.mark.parametrize(
+    "text", ["+init=/etc/passwd:root", "+proj=longlat +nadgrids=/etc/passwd", "+init=a\\b:1",
+             'GEOGCS["a",EXTENSION["PROJ4","+proj=longlat +nadgrids=@../../x"]]', "x" * 50_000],
+)  # fmt: skip
+def test_coordinate_systems_name_no_files(text: str) -> None:
+    with pytest.raises(EngineError, match="CRS of a map projection could not be parsed"):
+        crs_of(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["1+" * 45_000 + "1", "(" * 20_000, "-" * 9000 + "1", "1" * 200_000]
+)
+def test_long_expressions_end(world: World, text: str) -> None:
+    node = {"functionInvocationValue": {"functionReference": "f", "arguments": {"a": DEM}}}
+    made = call("Image.parseExpression", {"expression": constant(text), "argName": constant("a")})
+    start = time.monotonic()
+    assert world.refused({"expression": {"result": "0", "values": {"0": node, "f": made}}})
+    assert time.monotonic() - start < 20
 
 
 # ---------------------------------------------------------------- sizes

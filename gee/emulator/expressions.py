@@ -39,6 +39,9 @@ _LEVELS: tuple[tuple[str, ...], ...] = (
 )  # fmt: skip
 
 
+LONGEST = 100_000
+
+
 @lru_cache(maxsize=256)
 def parse(text: str) -> Tree:
     """Return the tree of an expression.
@@ -48,9 +51,11 @@ def parse(text: str) -> Tree:
     >>> parse("1 + 2 * 3").value
     '+'
     """
+    if len(text) > LONGEST:
+        raise EngineError(f"Expression is too long ({len(text)} > {LONGEST} characters).")
     tokens: list[tuple[str, str]] = []
-    at = 0
-    while text[at:].strip():
+    at, end = 0, len(text.rstrip())
+    while at < end:
         found = _TOKENS.match(text, at)
         if not found or found.lastgroup is None:
             raise EngineError(f"Unable to parse expression '{text}' at '{text[at:].strip()}'.")

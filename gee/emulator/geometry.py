@@ -205,9 +205,12 @@ def parse_geojson(value: dict[str, Any]) -> Geometry:
     crs = "EPSG:4326"
     named = value.get("crs")
     if isinstance(named, dict):
-        crs = named.get("properties", {}).get("name", crs)
+        inner = named.get("properties")
+        crs = inner.get("name", crs) if isinstance(inner, dict) else crs
     elif isinstance(named, str):
         crs = named
+    if not isinstance(crs, str):
+        raise EngineError("Invalid GeoJSON geometry: the name of its crs is no string.")
     return Geometry(made, crs, value.get("geodesic"))
 
 

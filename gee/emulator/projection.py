@@ -9,6 +9,7 @@ an output was cut into tiles.
 from __future__ import annotations
 
 import math
+import re
 import reprlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -60,6 +61,11 @@ _ALIASES = {
 }
 
 
+# PROJ reads files that its text names: grids, old lists of definitions. Only its own are read.
+_FILES = re.compile(r"\b(?:init|\w*grids|file|model)\s*=\s*@?[^\s,\"]*[/\\]", re.IGNORECASE)
+_LONGEST = 20_000
+
+
 @lru_cache(maxsize=256)
 def crs_of(code: str) -> CRS:
     """Return the coordinate system that a code, WKT or PROJ text names.
@@ -72,10 +78,14 @@ def crs_of(code: str) -> CRS:
     from pyproj import CRS
     from pyproj.exceptions import CRSError
 
+    shown = code if len(code) <= 200 else f"{code[:200]}..."
+    problem = EngineError(f"The CRS of a map projection could not be parsed: '{shown}'.")
+    if len(code) > _LONGEST or _FILES.search(code):
+        raise problem
     try:
         return CRS.from_user_input(_ALIASES.get(code, code))
-    except CRSError:
-        raise EngineError(f"The CRS of a map projection could not be parsed: '{code}'.") from None
+    except (CRSError, UnicodeError):
+        raise problem from None
 
 
 @lru_cache(maxsize=256)
