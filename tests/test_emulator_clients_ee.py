@@ -4,6 +4,7 @@ tasks, tags, retries and tokens. Values and pixels: test_emulator_server_clients
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import time
@@ -29,6 +30,7 @@ from emulator_clients_world import (
     grid,
     make_world,
 )
+from google.auth.credentials import AnonymousCredentials
 from PIL import Image
 
 from gee.emulator.server import running
@@ -381,6 +383,44 @@ def test_profiles_of_computations() -> None:
 def test_project_settings_and_roots() -> None:
     assert ee.data.getProjectConfig()["name"] == "projects/local-proj/config"
     assert len(set(ee.data.newTaskId(3))) == 3
+
+
+# ---- the command line
+
+
+def test_the_earthengine_command(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`earthengine --ee_config FILE ...`: the file names the endpoint; credentials are none."""
+    from ee.cli import eecli, utils
+
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"url": url, "project": "local-proj"}))
+    anonymous = AnonymousCredentials()
+    monkeypatch.setattr(utils.CommandLineConfig, "_get_credentials", lambda self: anonymous)
+
+    def earthengine(*words: str) -> str:
+        monkeypatch.setattr("sys.argv", ["earthengine", "--ee_config", str(config), *words])
+        with contextlib.suppress(SystemExit):
+            eecli.main()
+        return capsys.readouterr().out
+
+    folder = f"{HOME}/cli-{time.time_ns()}"
+    assert "assets/users/me/dem" in earthengine("ls", "users/me")
+    earthengine("create", "folder", folder)
+    earthengine("cp", "users/me/dem", f"{folder}/one")
+    earthengine("mv", f"{folder}/one", f"{folder}/two")
+    earthengine("asset", "set", "-p", "made=up", f"{folder}/two")
+    assert json.loads(earthengine("asset", "info", f"{folder}/two"))["properties"] == {"made": "up"}
+    assert earthengine("ls", folder).split() == [f"{folder}/two"]
+    size, name = earthengine("du", folder).split()
+    assert int(size) > 1000 and name == f"{folder}/two"
+    assert "allUsers" in earthengine("acl", "get", f"{folder}/two")
+    earthengine("rm", "-r", folder)
+    assert folder not in earthengine("ls", HOME)
+    assert "does not exist or cannot be read" in earthengine(
+        "upload", "image", f"--asset_id={folder}", "gs://bucket/none.tif"
+    )
 
 
 # ---- callers that are no Python

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import importlib.util
+import json
 import re
 import urllib.error
 import warnings
@@ -112,6 +113,21 @@ def test_short_project_names() -> None:
     named = _cloud_api_utils.convert_asset_id_to_asset_name
     assert named("projects/p/assets/x") == "projects/earthengine-legacy/assets/projects/p/assets/x"
     assert named("projects/local-proj/assets/x") == "projects/local-proj/assets/x"
+
+
+def test_the_command_asks_for_stored_credentials(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed("ee-cli-credentials")
+    from ee.cli import utils
+
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"url": url, "project": "local-proj"}))
+    asked: list[dict] = []
+    monkeypatch.setattr(ee, "Initialize", lambda **options: asked.append(options))
+    utils.CommandLineConfig(str(path)).ee_init()
+    assert asked[0]["url"] == url and asked[0]["project"] == "local-proj"
+    assert asked[0]["credentials"] == "persistent"
 
 
 def test_proxies_are_asked_for_this_machine(client: str, monkeypatch: pytest.MonkeyPatch) -> None:
