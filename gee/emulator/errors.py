@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from thawslump.errors import BackendError
 
-__all__ = ["EngineError", "LimitError", "worded"]
+__all__ = ["EngineError", "LimitError", "MapError", "worded"]
 
 
 class EngineError(BackendError):
@@ -48,6 +48,18 @@ class EngineError(BackendError):
         return self.message
 
 
+class MapError(EngineError):
+    """What went wrong when a function was mapped over one element of a collection.
+
+    The function that asked for the elements is named before it, if one did, and not the one
+    that mapped (guides/debugging: "Error in map(ID=2):", then the message of the function).
+    """
+
+    def __init__(self, index: str | None, problem: EngineError) -> None:
+        shown = "null" if index is None else index
+        super().__init__(f"Error in map(ID={shown}):\n{problem}", problem.status)
+
+
 class LimitError(EngineError):
     """A request that took too long or too much memory, in Earth Engine's words alone.
 
@@ -87,4 +99,4 @@ def worded(problem: Exception) -> str:
         if kind.__name__ in _WORDS:
             said = (str(problem).strip().splitlines() or [""])[0][:200].rstrip(".")
             return _WORDS[kind.__name__].format(said)
-    return f"Internal error: {type(problem).__name__}: {str(problem)[:500]}"
+    return f"Internal error of the emulator: {type(problem).__name__}: {str(problem)[:500]}"

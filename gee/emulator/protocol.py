@@ -28,7 +28,7 @@ from thawslump.errors import DataError, ThawslumpError
 from . import memory
 from .budget import Budget, limited
 from .discovery import METHODS, Method, algorithms, document
-from .errors import EngineError
+from .errors import EngineError, worded
 from .limits import RequestLimits
 from .messages import CALL, Call, Request, Response
 from .methods import find
@@ -268,7 +268,7 @@ class Endpoint:
             log.exception("%s %s failed", request.method, request.path)
             return Response.error(
                 400,
-                f"Internal error of the emulator: {type(error).__name__}: {error}"[:LONGEST_TEXT],
+                worded(error)[:LONGEST_TEXT],
                 "INVALID_ARGUMENT",
             )
 

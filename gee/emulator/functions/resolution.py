@@ -264,6 +264,8 @@ def reduce_resolution(image: Image, reducer: Reducer, best: bool, most: int) -> 
     covers. Where the output is no coarser, each output pixel has the one input pixel at its
     centre.
     """
+    if most < 1:
+        raise EngineError(f"maxPixels must be positive, not {most}.")
     for b in image.bands:
         if b.projection.is_default:
             raise EngineError(
