@@ -200,6 +200,7 @@ def test_refusals_in_words(world: World) -> None:
     for name, arguments, words in (
         ("SNIC", {"size": 0}, "size must be between 1 and 1024"),
         ("SNIC", {"connectivity": 6}, "connectivity must be 4 or 8, not 6"),
+        ("SNIC", {"compactness": 1e300}, "compactness must be between 0 and 1e[+]09"),
         ("KMeans", {"numClusters": 0}, "numClusters must be between"),
         ("KMeans", {"neighborhoodSize": 3, "gridSize": 16}, "exclude each other"),
         ("GMeans", {"pValue": 120}, "pValue must be between 0 and 100"),

@@ -286,8 +286,8 @@ def _fill(name: str) -> None:
         pixel; beyond the rim lies ``borderValue`` where it is given. The neighbourhoods are
         those of the lattice's blocks, the same whatever tiles are asked for.
         """
-        if not 0 <= size <= 1024:
-            raise EngineError(f"neighborhood must be between 0 and 1024, not {size}.")
+        if not 0 <= size <= 512:
+            raise EngineError(f"neighborhood must be between 0 and 512, not {size}.")
 
         def compute(context: Context, block: Window, inputs: Sequence[Band]) -> Sequence[Pixels]:
             from skimage.morphology import reconstruction

@@ -26,6 +26,7 @@ __all__ = ["grown"]
 
 _LABELS = PixelType("int", 0, 2**31 - 1)
 _MOST_CLUSTERS = 4096
+_MOST_COMPACT = 1e9
 
 
 def _blocks(side: int) -> type[BlockNode]:
@@ -181,8 +182,10 @@ def snic(
     _spacing(size)
     if connectivity not in (4, 8):
         raise EngineError(f"connectivity must be 4 or 8, not {connectivity}.")
-    if not compactness >= 0:
-        raise EngineError(f"compactness must not be negative: {compactness:g}.")
+    if not 0 <= compactness <= _MOST_COMPACT:
+        raise EngineError(
+            f"compactness must be between 0 and {_MOST_COMPACT:g}, not {compactness:g}."
+        )
     border = 2 * size if neighbourhood is None else neighbourhood
     if not 0 <= border <= 512:
         raise EngineError(f"neighborhoodSize must be between 0 and 512, not {border}.")
