@@ -411,6 +411,7 @@ def cuts(world: World) -> dict[str, ee.Image]:
     source = k.eq(2)
     paths = ee.Image(1).add(k.unmask(9, False)).toFloat()
     point = ee.Geometry.Point([WEST + 703, NORTH - 611], UTM)
+    clipped = z.clip(point.buffer(290))
     return {
         "focalMean": holes.focalMean(3, "circle"),
         "focalMax, twice": holes.focalMax(2, "square", "pixels", 2),
@@ -476,6 +477,26 @@ def cuts(world: World) -> dict[str, ee.Image]:
         "reduceResolution, stdDev": holes.reduceResolution(ee.Reducer.stdDev(), True, 16),
         "translate": z.translate(33, -14),
         "clip": z.clip(point.buffer(310)),
+        # In some tiles every pixel is whole, in others some are there in part.
+        "mosaic": ee.ImageCollection([z, clipped.add(1)]).mosaic(),
+        "first of a stack": ee.ImageCollection([clipped, z]).reduce(ee.Reducer.firstNonNull()),
+        "mean of a stack": ee.ImageCollection([z, clipped.add(9), holes]).mean(),
+        "median of a stack": ee.ImageCollection([z, clipped.add(9), holes]).median(),
+        "minimum of a stack": ee.ImageCollection([holes, clipped.subtract(9)]).min(),
+        "qualityMosaic": ee.ImageCollection(
+            [i.addBands(i.multiply(m).rename("q")) for i, m in ((z, -1), (clipped, 1), (holes, -2))]
+        ).qualityMosaic("q"),
+        "masks": clipped.add(holes)
+        .addBands(clipped.mask())
+        .addBands(z.updateMask(clipped.mask()).unmask(clipped.add(5), False))
+        .addBands(z.where(clipped.gt(300), holes))
+        .addBands(z.blend(clipped)),
+        "neighbours in part": clipped.focalMean(2).addBands(
+            clipped.reduceNeighborhood(ee.Reducer.sum(), ee.Kernel.square(1), "mask", False)
+        ),
+        "reduceResolution in part": clipped.reduceResolution(ee.Reducer.mean(), False, 256)
+        .reproject(UTM, None, 70),
+        "bilinear in part": clipped.resample("bilinear").reproject(UTM, [9, 0, 3, 0, -9, 5]),
         "distance to features": ee.FeatureCollection([ee.Feature(point)]).distance(900),
         "random": ee.Image.random(7),
         "pixelArea": ee.Image.pixelArea(),
@@ -497,7 +518,9 @@ NAMES = (
     "reproject", "reproject, polar", "slope, reprojected", "bilinear", "bicubic",
     "bicubic, polar", "reduceResolution", "reduceResolution of degrees",
     "reduceResolution, stdDev", "translate", "clip", "distance to features", "random",
-    "pixelArea", "pixelLonLat", "powers",
+    "pixelArea", "pixelLonLat", "powers", "mosaic", "first of a stack", "mean of a stack",
+    "median of a stack", "minimum of a stack", "qualityMosaic", "masks", "neighbours in part",
+    "reduceResolution in part", "bilinear in part",
 )  # fmt: skip
 
 SPACES: dict[str, PixelGrid] = {

@@ -190,7 +190,8 @@ def _interpolate(
     shape = (len(rows), len(columns)) if separable else columns.shape
     out = np.zeros(shape, kind)
     lost = None if gaps is None else np.zeros(shape, bool)
-    part = None if soft is None else np.zeros(shape, np.float32)
+    # Counted from 1 down: rounded weights of whole pixels need not add up to 1.
+    part = None if soft is None else np.ones(shape, np.float32)
     for i in range(taps):
         for j in range(taps):
             index: Any = np.ix_(lines[i], cols[j]) if separable else (lines[i], cols[j])
@@ -202,7 +203,7 @@ def _interpolate(
             if lost is not None and gaps is not None:
                 lost |= gaps[index] & (w != 0)
             if part is not None and soft is not None:
-                part += soft[index] * w.astype(np.float32)
+                part -= (1 - soft[index]) * w.astype(np.float32)
     result: Mask = None
     if lost is not None:
         result = ~lost if part is None else np.where(lost, np.float32(0), np.clip(part, 0, 1))
