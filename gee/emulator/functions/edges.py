@@ -164,7 +164,7 @@ def parabolas(heights: Array, reach: int) -> tuple[Array, Array, Array]:
     -------
     best : (h, w) float64
         0 where no parabola is positive.
-    rows, columns : (h, w) int64
+    rows, columns : (h, w) int32
         Steps to the pixel whose parabola it is; 0 where there is none.
 
     Examples
@@ -175,8 +175,8 @@ def parabolas(heights: Array, reach: int) -> tuple[Array, Array, Array]:
     top = float(heights.max(initial=0))
     far = min(reach, math.isqrt(max(int(top), 0)) + 1)
     best = np.where(heights > 0, heights, -np.inf)
-    rows = np.zeros(heights.shape, np.int64)
-    columns = np.zeros(heights.shape, np.int64)
+    rows = np.zeros(heights.shape, np.int32)
+    columns = np.zeros(heights.shape, np.int32)
     source = best.copy()
     for axis, steps in ((0, rows), (1, columns)):
         found = source.copy()
@@ -191,8 +191,8 @@ def parabolas(heights: Array, reach: int) -> tuple[Array, Array, Array]:
                 here, there = tuple(into), tuple(out)
                 offer = source[there] - k * k
                 better = offer > found[here]
-                found[here] = np.where(better, offer, found[here])
-                steps[here] = np.where(better, step, steps[here])
+                np.copyto(found[here], offer, where=better)
+                np.copyto(steps[here], step, where=better)
         if axis == 0:
             source = found
         else:
