@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .budget import reserve
-from .errors import EngineError
+from .budget import MOST_AT_ONCE, reserve
+from .errors import EngineError, LimitError
 from .pixels import Pixels
 from .types import PixelType
 
@@ -66,9 +66,22 @@ def axis_of(stack: Stack, axis: int, name: str = "Axis") -> int:
     return axis + 1
 
 
-def check_size(lengths: Sequence[int]) -> None:
-    """Refuse arrays that take more memory than a request may have."""
-    reserve(math.prod(max(int(n), 0) for n in lengths))
+def check_size(count: int, lengths: Sequence[int]) -> None:
+    """Refuse arrays that take more memory than a request may have.
+
+    Parameters
+    ----------
+    count : int
+        Arrays of the stack.
+    lengths : sequence of int
+        Of each of them.
+    """
+    size = count * math.prod(max(int(n), 0) for n in lengths)
+    if count == 1:
+        reserve(size)
+    elif size * 8 > MOST_AT_ONCE:
+        # Pixels come and go with their tiles, so they do not add up.
+        raise LimitError("User memory limit exceeded.")
 
 
 def _widened(stack: Stack, axis: int) -> Stack:
@@ -158,7 +171,7 @@ def repeat(stack: Stack, axis: int, copies: int) -> Stack:
     if axis >= _MOST_AXES:
         raise EngineError(f"Axis {axis} is out of range.")
     wide = _widened(stack, axis)
-    check_size([*wide.shape[1:], copies])
+    check_size(len(wide), [*wide.shape[1:], copies])
     times = [1] * wide.ndim
     times[axis + 1] = copies
     return np.tile(wide, times)
@@ -220,7 +233,7 @@ def pad(stack: Stack, lengths: Sequence[int], value: Any, dtype: Any) -> Stack:
         raise EngineError("Too many dimensions.")
     wide = _widened(stack, len(lengths) - 1)
     sizes = [max(int(n), size) for n, size in zip(lengths, wide.shape[1:], strict=True)]
-    check_size(sizes)
+    check_size(len(wide), sizes)
     out = np.full((len(wide), *sizes), value, dtype)
     out[tuple(slice(n) for n in wide.shape)] = wide
     return out

@@ -125,6 +125,8 @@ class Node:
     """Pixels that it reads beyond a window, on each side, where that is known."""
     pixelwise = False
     """Whether it reads its inputs on the very window that it is asked for."""
+    pixel_bytes = 0
+    """What a pixel of its results takes, where that is an array and much."""
 
     def border(self, projection: Projection) -> int:
         """Return the pixels that it reads beyond a window of a projection, on each side."""
@@ -309,6 +311,7 @@ def _bytes(results: Sequence[Pixels]) -> int:
 class _Plan:
     shared: set[int] = field(default_factory=set)
     halo: int = 0
+    pixel_bytes: int = 0
 
 
 def plan(bands: Sequence[Band], projection: Projection) -> _Plan:
@@ -316,6 +319,7 @@ def plan(bands: Sequence[Band], projection: Projection) -> _Plan:
     readers: dict[int, int] = {}
     halos: dict[int, int] = {}
     shared: set[int] = set()
+    heavy = 0
     # Depth first without recursion: graphs of iterate() are thousands of nodes deep.
     stack: list[tuple[Node, bool]] = [(band.node, False) for band in bands]
     for band in bands:
@@ -333,13 +337,14 @@ def plan(bands: Sequence[Band], projection: Projection) -> _Plan:
         if key in halos:
             continue
         halos[key] = 0
+        heavy = max(heavy, node.pixel_bytes)
         stack.append((node, True))
         for band in node.inputs:
             readers[id(band.node)] = readers.get(id(band.node), 0) + 1
             if id(band.node) not in halos:
                 stack.append((band.node, False))
     shared |= {key for key, count in readers.items() if count > 1}
-    return _Plan(shared, max((halos[id(b.node)] for b in bands), default=0))
+    return _Plan(shared, max((halos[id(b.node)] for b in bands), default=0), heavy)
 
 
 def finish(pixels: Pixels, kind: PixelType, shape: tuple[int, int]) -> tuple[Array, Array]:
@@ -398,6 +403,8 @@ def compute_pixels(
     if found.halo > side // 8:
         side *= 2
     bytes_of_pixel = sum(b.type.dtype.itemsize + 1 for b in chosen)
+    # Functions of arrays hold several times as much: what they read, what they make, copies.
+    bytes_of_pixel = max(bytes_of_pixel, found.pixel_bytes)
     while side > 64 and side * side * bytes_of_pixel > limits.tile_bytes:
         side //= 2
     # Made as they are needed: a region at a scale that no one meant has any number of tiles.

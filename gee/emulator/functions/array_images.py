@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from .. import arraykernels as kernels
 from ..arraypixels import ArrayNode, Ragged, apply, array_function
-from ..budget import reserve
 from ..cells import chosen, packed, ragged
 from ..errors import EngineError
 from ..image import ConstantNode, Image
@@ -25,6 +24,8 @@ from ..types import INT64, UNIT, PixelType
 from ..values import Array, Collection
 from ._maths import cast_values
 from .arrays import joined_type
+from .focal import KernelNode
+from .kernels import Kernel
 
 __all__ = ["check_join", "constant_array", "element_type", "join"]
 
@@ -83,10 +84,11 @@ def to_array(image: Image, axis: int) -> Image:
 class _SeriesNode(Node):
     """The valid images of a collection along axis 0, their bands along axis 1."""
 
-    __slots__ = ("kind", "width")
+    __slots__ = ("kind", "pixel_bytes", "width")
 
     def __init__(self, layers: Sequence[Sequence[Band]], kind: PixelType) -> None:
         super().__init__([b for layer in layers for b in layer])
+        self.pixel_bytes = len(self.inputs) * kind.dtype.itemsize
         self.width = len(layers[0])
         self.kind = kind
 
@@ -173,10 +175,11 @@ class _DroppingNode(Node):
     """The arrays of the valid layers of every pixel, one after another along an axis."""
 
     pixelwise = True
-    __slots__ = ("axis", "kind")
+    __slots__ = ("axis", "kind", "pixel_bytes")
 
     def __init__(self, layers: Sequence[Band], axis: int, kind: PixelType) -> None:
         super().__init__(layers)
+        self.pixel_bytes = len(layers) * kind.dtype.itemsize
         self.axis = axis
         self.kind = kind
 
@@ -230,11 +233,22 @@ def bits_to_array(image: Image) -> Image:
     return image.derived(bands)
 
 
+class _NeighbourhoodNode(KernelNode):
+    """The neighbourhoods of pixels."""
+
+    __slots__ = ("pixel_bytes",)
+
+    def __init__(self, inputs: Sequence[Band], kernel: Kernel, function_: Any) -> None:
+        super().__init__(inputs, kernel, function_)
+        # In metres the number of cells follows the scale, which is not known yet.
+        cells = kernel.built()[0].size if kernel.units == "pixels" else 0
+        self.pixel_bytes = cells * inputs[0].type.dtype.itemsize
+
+
 @array_function("Image.neighborhoodToArray")
 def neighbourhood(image: Image, kernel: Any, default: float) -> Image:
     """Turn the neighbourhood of every pixel into a 2-D array of rows and columns."""
-    from .focal import KernelNode, inner
-    from .kernels import Kernel
+    from .focal import inner
 
     if kernel.name not in ("fixed", "square", "rectangle"):
         raise EngineError(
@@ -261,7 +275,7 @@ def neighbourhood(image: Image, kernel: Any, default: float) -> Image:
                 data = np.where(ok, data, filling.astype(data.dtype))
             h, w = data.shape[0] - 2 * reach, data.shape[1] - 2 * reach
             rows, columns = weights.shape
-            reserve(float(h) * w * rows * columns)
+            kernels.check_size(h * w, (rows, columns))
             views = np.lib.stride_tricks.sliding_window_view(data, (rows, columns))
             top, left = reach - centre[0], reach - centre[1]
             table = views[top : top + h, left : left + w].reshape(h * w, rows, columns)
@@ -273,7 +287,7 @@ def neighbourhood(image: Image, kernel: Any, default: float) -> Image:
     for band in image.bands:
         if band.type.dimensions:
             raise EngineError(f"Band '{band.id}' must hold numbers, not arrays.")
-        node = KernelNode([band], shape, maker(band))
+        node = _NeighbourhoodNode([band], shape, maker(band))
         bands.append(band.computed(band.type.with_dimensions(2), node))
     return image.with_bands(bands)
 

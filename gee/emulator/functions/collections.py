@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import kernels
 from ..cells import concatenated
-from ..errors import EngineError
+from ..errors import EngineError, LimitError, MapError
 from ..geometry import Geometry, union_of
 from ..image import Element, Image, masked_band, unique_names
 from ..jsonvalues import text_key
@@ -252,7 +252,12 @@ def mapped(items: Collection, algorithm: Function, drop_nulls: bool) -> Collecti
 
     def source() -> Iterator[Element]:
         for number, item in enumerate(items):
-            made = algorithm(item)
+            try:
+                made = algorithm(item)
+            except LimitError:
+                raise
+            except EngineError as problem:
+                raise MapError(item.properties.get("system:index"), problem) from problem
             if made is None:
                 if drop_nulls:
                     continue
@@ -365,7 +370,7 @@ def _union_type(bands: Sequence[Band]) -> PixelType:
 class ReduceNode(Node):
     """A reducer over a stack of layers; layer k gives ``inputs[k * width : ...]``."""
 
-    __slots__ = ("reducer", "types", "width")
+    __slots__ = ("pixel_bytes", "reducer", "types", "width")
 
     def __init__(self, reducer: Reducer, layers: Sequence[Sequence[Band]]) -> None:
         super().__init__([b for layer in layers for b in layer])
@@ -373,10 +378,12 @@ class ReduceNode(Node):
         self.width = len(layers[0])
         self.types = [_union_type([layer[i] for layer in layers]) for i in range(self.width)]
         reducer.check(self.types)
+        arrays = any(kind.dimensions for kind in reducer.types(self.types))
+        self.pixel_bytes = 8 * len(self.inputs) if arrays else 0
 
     def compute(self, context: Context, window: Window) -> Sequence[Pixels]:
         count = len(self.inputs) // self.width
-        need = count * window.width * window.height * 10
+        need = len(self.inputs) * window.width * window.height * 10
         if need > context.limits.stack_bytes and window.height > 1:
             # Too many layers to hold at once: strips of the window, one after another.
             half = window.height // 2
