@@ -372,7 +372,7 @@ class Reference:
 
     def Image_sqrt(self, value: Image) -> Image:
         def kind(k: Kind) -> Kind:
-            return Kind("float" if k.precision == "float" else "double")
+            return Kind("double" if k.precision == "int" else k.precision)
 
         return self._unary(value, kind, lambda v, k: np.sqrt(k.number(v)))
 
@@ -407,7 +407,8 @@ class Reference:
     def Image_normalizedDifference(self, input: Image, bandNames: list[str] | None = None) -> Image:
         names = bandNames or list(input)[:2]
         first, second = input[names[0]], input[names[1]]
-        made = Kind("double" if "double" in (first.kind[0], second.kind[0]) else "float", -1, 1)
+        wide = wider(first.kind, second.kind).precision
+        made = Kind("float" if wide == "int" else wide, -1, 1)
 
         def at(g: Grid, c: int, r: int) -> Value:
             p, q = first.at(g, c, r), second.at(g, c, r)
@@ -1026,7 +1027,7 @@ def moved(grid: Grid, column: float, row: float, target: Grid) -> tuple[float, f
 
 def wider(a: Kind, b: Kind) -> Kind:
     """[A] Image.add: the union of the input types, as far as precision goes."""
-    for name in ("double", "float"):
+    for name in ("?", "double", "float"):
         if name in (a.precision, b.precision):
             return Kind(name)
     return Kind("int")
@@ -1042,7 +1043,7 @@ def union(a: Kind, b: Kind) -> Kind:
 
 def mean_kind(kind: Kind) -> Kind:
     """[?]: means and medians of integers are double."""
-    return Kind("float" if kind.precision == "float" else "double")
+    return Kind("double" if kind.precision == "int" else kind.precision)
 
 
 def as_mask(p: Value) -> float:
