@@ -256,7 +256,8 @@ def test_waits_of_all_matching_rules_add_up(tmp_path: Path) -> None:
 # Over HTTP --------------------------------------------------------------------------------------
 
 
-def test_refusals_and_breaks_over_http(root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_refusals_and_breaks_over_http(root: Path, tmp_path: Path, workers: int) -> None:
     rules = [
         {"match": {"workload_tag": "busy"}, "status": 429},
         {"match": {"workload_tag": "bug"}, "status": 500},
@@ -267,7 +268,8 @@ def test_refusals_and_breaks_over_http(root: Path, tmp_path: Path) -> None:
         {"match": {"workload_tag": "slow"}, "latency": 0.3},
         {"match": {"handler": "image:computePixels"}, "memory_above_pixels": 1024},
     ]
-    with running(root, state=tmp_path / "state", faults=faulty(tmp_path, rules=rules)) as url:
+    path = faulty(tmp_path, rules=rules)
+    with running(root, state=tmp_path / "state", faults=path, workers=workers) as url:
 
         def ask(tag: str) -> tuple[int, bytes]:
             return post(url, COMPUTE, {**TWO, "workloadTag": tag})

@@ -202,6 +202,32 @@ def _answers(url: str) -> bool:
         return False
 
 
+def test_a_worker_that_dies_hands_its_exports_on(place: Path, tmp_path: Path) -> None:
+    """One of two processes is killed; the server answers on, and both exports end whole."""
+    import psutil
+
+    with group(place, tmp_path / "state", 2) as (process, url):
+        wait_for(lambda: _answers(url))
+        bodies = [export(f"w{n}", asset="large", heavy=1) for n in range(2)]
+        for body in bodies:
+            size = {"width": 512, "height": 512}
+            body["fileExportOptions"]["geoTiffOptions"]["tileDimensions"] = size
+        names = [request(url, f"{P}/image:export", body)["name"] for body in bodies]
+        wait_for(lambda: all(request(url, n)["metadata"]["state"] == "RUNNING" for n in names))
+        store = Store(tmp_path / "state")
+        rows = store.query("SELECT owner FROM operations WHERE state='RUNNING'")
+        victim = int(str(rows[0]["owner"]).partition("-")[0])
+        assert victim != process.pid
+        psutil.Process(victim).kill()
+        operations = [ended(url, name) for name in names]
+        store.close()
+    assert [o["metadata"]["state"] for o in operations] == ["SUCCEEDED"] * 2
+    assert max(o["metadata"]["attempt"] for o in operations) == 2
+    for prefix in ("w0", "w1"):
+        files = sorted((tmp_path / "state" / "exports" / "out").glob(f"{prefix}*"))
+        assert len(files) == 9 and all(path.suffix == ".tif" for path in files)
+
+
 def test_shards_lie_where_their_names_say(place: Path, tmp_path: Path) -> None:
     """<prefix>-<first row>-<first column>.tif, as the guide on exporting images has it."""
     with running(place / "catalog", state=tmp_path / "state") as url:
