@@ -170,3 +170,23 @@ def test_a_blob_cannot_be_read(world: Earth) -> None:
     assert world.info(blob.url()) == "gs://bucket/file.txt"
     with pytest.raises(EngineError, match=r"^Blob.string: Unable to read 'gs://bucket/file.txt'"):
         world.info(blob.string())
+
+
+def test_errors_of_mapped_functions_name_the_element(world: Earth) -> None:
+    """guides/debugging: "Error in map(ID=2):" and the function that failed, in a line of its own.
+
+    The function that asks for the elements stands before it, where one does.
+    """
+    rows = ee.FeatureCollection([ee.Feature(None, {"a": 1}), ee.Feature(None, {})])
+    summed = rows.map(lambda f: f.set("b", ee.Number(f.get("a")).add(1)))
+    words = r"Error in map\(ID=1\):\nNumber.add: Parameter 'left' is required and may not be null"
+    with pytest.raises(EngineError, match=f"^{words}"):
+        world.info(summed)
+    with pytest.raises(EngineError, match=f"^Collection.toList: {words}"):
+        world.info(summed.toList(5))
+    with pytest.raises(EngineError, match=f"^Collection.toList: {words}"):
+        world.info(summed.filter(ee.Filter.notNull(["b"])).limit(9).toList(5))
+    joined = ee.Join.inner().apply(rows, rows, ee.Filter.equals(leftField="a", rightField="a"))
+    nameless = joined.map(lambda f: f.set("b", ee.Number(f.get("c")).add(1)))
+    with pytest.raises(EngineError, match=r"Error in map\(ID=0_0\):\nNumber.add: "):
+        world.info(nameless)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .budget import count, tick
-from .errors import EngineError, LimitError, worded
+from .errors import EngineError, LimitError, MapError, worded
 from .geometry import Geometry, union_of
 from .image import Element, Image
 from .types import PixelType
@@ -139,7 +139,7 @@ class Collection(Element):
                     self._items, self._iterator = [], None
                 raise
             except EngineError as problem:
-                if self.origin is not None:
+                if self.origin is not None and not isinstance(problem, MapError):
                     problem.locate(self.origin)
                 self._error = problem
                 raise
