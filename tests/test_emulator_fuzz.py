@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(FOLDER))
 import _bodies  # noqa: E402
-from _spoiler import Spoiler, call, constant  # noqa: E402
+from _arguments import call, constant  # noqa: E402
+from _spoiler import Spoiler  # noqa: E402
 
 from gee.emulator import budget  # noqa: E402
 from gee.emulator.budget import Budget, limited, reserve, steps, tick  # noqa: E402
