@@ -76,7 +76,9 @@ def test_dates_in_names(name: str, pattern: str, date: dt.datetime) -> None:
     assert dated(name, pattern) == date
 
 
-@given(st.datetimes(dt.datetime(1970, 1, 1), dt.datetime(2068, 12, 31)), st.text("ab_-", max_size=5))
+@given(
+    st.datetimes(dt.datetime(1970, 1, 1), dt.datetime(2068, 12, 31)), st.text("ab_-", max_size=5)
+)
 def test_dates_are_read_as_they_were_written(moment: dt.datetime, around: str) -> None:
     moment = moment.replace(microsecond=0)
     for pattern in ("%Y%m%dT%H%M%S", "%y-%j %H:%M:%S", "%d.%m.%Y %H %M %S"):
@@ -363,6 +365,17 @@ def test_variables_are_named_with_the_nearest(catalog: Catalog) -> None:
     assert catalog.get("c").type == "IMAGE"  # type: ignore[union-attr]
 
 
+def test_without_a_reader_of_zarr_it_says_so(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import importlib.util
+
+    (tmp_path / "a.zarr").mkdir()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, package=None: None)
+    with pytest.raises(DataError, match=r"No reader of Zarr is installed.\npip install zarr"):
+        ingest(catalog, [tmp_path / "a.zarr"], "z")
+
+
 def test_times_within_a_day_have_names_of_their_own(catalog: Catalog) -> None:
     cube = a_cube().assign_coords(
         time=np.array(["2023-05-16T00", "2023-05-16T12"], "datetime64[ns]")
@@ -598,6 +611,34 @@ def test_a_geopackage_with_layers_asks_which(catalog: Catalog, tmp_path: Path) -
     rows = catalog.features("g")
     assert rows[0]["properties"] == {"n": 1.0, "when": "2023-05-16T00:00:00"}
     assert rows[1] == {"type": "Feature", "id": "00000001", "geometry": None, "properties": {}}
+
+
+def test_a_zipped_shapefile(tmp_path: Path) -> None:
+    import zipfile
+
+    import geopandas
+    from shapely.geometry import Point
+
+    frame = geopandas.GeoDataFrame(
+        {"n": [1, 2], "word": ["é", "b"]}, geometry=[Point(5e5, 0), Point(5e5, 10)], crs=UTM
+    )
+    frame.to_file(tmp_path / "p.shp", engine="pyogrio")
+    with zipfile.ZipFile(tmp_path / "p.zip", "w") as archive:
+        for path in tmp_path.glob("p.*"):
+            if path.suffix != ".zip":
+                archive.write(path, f"folder/{path.name}")
+        archive.writestr("folder/readme.txt", "not read")
+    rows = read_table(tmp_path / "p.zip", safe=True)
+    assert [row["properties"] for row in rows] == [{"n": 1, "word": "é"}, {"n": 2, "word": "b"}]
+    assert rows[0]["geometry"]["coordinates"] == pytest.approx([15, 0], abs=1e-9)
+    with zipfile.ZipFile(tmp_path / "two.zip", "w") as archive:
+        archive.writestr("a.shp", b"")
+        archive.writestr("b.shp", b"")
+    with pytest.raises(DataError, match=r"two.zip holds 2 shapefiles, expected one"):
+        read_table(tmp_path / "two.zip")
+    (tmp_path / "bad.zip").write_bytes(b"PK no")
+    with pytest.raises(DataError, match=r"bad.zip cannot be read as an archive"):
+        read_table(tmp_path / "bad.zip")
 
 
 def test_mixed_real_tables(catalog: Catalog, data_dir: Path) -> None:
