@@ -19,6 +19,7 @@ import tempfile
 import threading
 import time
 import urllib.parse
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,15 +80,15 @@ class Counted:
                 self.broken.append(f"{status} {said[:300]} | {shown}")
 
 
-def client(url: str, bodies: list[Body], counted: Counted, timeout: float) -> None:
+def client(url: str, bodies: Iterator[Body], counted: Counted, timeout: float) -> None:
     """Send requests one after another and note the answers."""
     parts = urllib.parse.urlsplit(url)
     link = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
     while True:
         with counted.lock:
-            if not bodies:
-                return
-            body = bodies.pop()
+            body = next(bodies, None)
+        if body is None:
+            return
         start = time.perf_counter()
         try:
             link.request(
@@ -105,9 +106,9 @@ def client(url: str, bodies: list[Body], counted: Counted, timeout: float) -> No
         counted.add(body, status, content, time.perf_counter() - start)
 
 
-def send(url: str, bodies: list[Body], clients: int, timeout: float = 600.0) -> Counted:
+def send(url: str, bodies: Iterable[Body], clients: int, timeout: float = 600.0) -> Counted:
     """Send requests from some threads and return what was answered."""
-    counted, left = Counted(), list(reversed(bodies))
+    counted, left = Counted(), iter(bodies)  # made one by one: some are megabytes
     threads = [
         threading.Thread(target=client, args=(url, left, counted, timeout)) for _ in range(clients)
     ]
@@ -128,12 +129,12 @@ def run(count: int, seed: int, workers: int, clients: int) -> dict[str, Any]:
         spoiler = Spoiler(known, seed)
         with running(root / "catalog", state=root / "state", workers=workers) as url:
             # Warm: what is right, and as many wrong ones as make every cache known.
-            warm = [spoiler.one() for _ in range(max(count // 10, 200))]
-            send(url, [*known, *warm], clients)
+            send(url, known, clients)
+            send(url, (spoiler.one() for _ in range(max(count // 10, 500))), clients)
             time.sleep(2)
             before = memory()
             start = time.perf_counter()
-            counted = send(url, [spoiler.one() for _ in range(count)], clients)
+            counted = send(url, (spoiler.one() for _ in range(count)), clients)
             took = time.perf_counter() - start
             time.sleep(2)
             after = memory()
