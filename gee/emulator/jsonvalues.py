@@ -62,7 +62,8 @@ def to_json(value: Any) -> Any:
     if isinstance(value, ConfusionMatrix):
         return to_json(value.values.tolist())
     if isinstance(value, ErrorMargin):
-        return {"type": "ErrorMargin", "unit": value.unit, "value": to_json(value.value)}
+        shown = {} if value.value is None else {"value": to_json(value.value)}
+        return {"type": "ErrorMargin", "unit": value.unit, **shown}
     if isinstance(value, Filter):
         return {"type": value.name, **to_json(value.shown)}
     if isinstance(value, bytes):
