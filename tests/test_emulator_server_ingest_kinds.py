@@ -371,7 +371,12 @@ def test_without_a_reader_of_zarr_it_says_so(
     import importlib.util
 
     (tmp_path / "a.zarr").mkdir()
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, package=None: None)
+    real = importlib.util.find_spec
+
+    def without(name: str, package: str | None = None) -> Any:
+        return None if name == "zarr" else real(name, package)
+
+    monkeypatch.setattr(importlib.util, "find_spec", without)
     with pytest.raises(DataError, match=r"No reader of Zarr is installed.\npip install zarr"):
         ingest(catalog, [tmp_path / "a.zarr"], "z")
 
