@@ -62,8 +62,8 @@ def to_json(value: Any) -> Any:
     if isinstance(value, ConfusionMatrix):
         return to_json(value.values.tolist())
     if isinstance(value, ErrorMargin):
-        shown = {} if value.value is None else {"value": to_json(value.value)}
-        return {"type": "ErrorMargin", "unit": value.unit, **shown}
+        most = {} if value.value is None else {"value": to_json(value.value)}
+        return {"type": "ErrorMargin", "unit": value.unit, **most}
     if isinstance(value, Filter):
         return {"type": value.name, **to_json(value.shown)}
     if isinstance(value, bytes):
