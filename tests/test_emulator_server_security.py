@@ -459,6 +459,13 @@ def test_tokens_are_told_nowhere(world: Path, tmp_path: Path) -> None:
         assert not path.is_file() or token.encode() not in path.read_bytes()
 
 
+@pytest.mark.skipif(os.name != "posix", reason="modes of POSIX")
+def test_other_users_cannot_read_the_secret_of_the_state(endpoint: Endpoint) -> None:
+    endpoint.store.remember("maps", {"a": 1})
+    for path in endpoint.state.glob("state.sqlite*"):
+        assert path.stat().st_mode & 0o077 == 0, path.name
+
+
 def test_a_bug_is_logged_without_the_query(
     endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

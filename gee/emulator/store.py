@@ -121,6 +121,9 @@ class Store:
                     isolation_level=None,
                     check_same_thread=False,
                 )
+                # It holds the secret by which names of pictures cannot be guessed.
+                with contextlib.suppress(OSError):
+                    (self.folder / "state.sqlite").chmod(0o600)
                 connection.row_factory = sqlite3.Row
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute("PRAGMA synchronous=NORMAL")
