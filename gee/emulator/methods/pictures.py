@@ -173,7 +173,7 @@ def _frames(endpoint: Endpoint, body: dict[str, Any]) -> Iterator[Any]:
     for number, image in enumerate(itertools.chain((first,), images), 1):
         bands = band_infos(image, None)
         bands = bands[:3] if len(bands) >= 3 else bands[:1]
-        # The limit on the pixels of an answer counts all its frames.
+        # That the limit on the pixels of an answer counts all its frames is an assumption.
         endpoint.limits.check_pixels(
             grid.width, grid.height, [(f"frame {n}", 3) for n in range(min(number, 1000))]
         )
