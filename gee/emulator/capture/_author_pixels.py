@@ -71,6 +71,23 @@ def _masks(book: Book) -> None:
     book.pixels("clip-fractions", "masks of cut pixels", cut, grid(5, 5), kind="pixels", atol=0.01)
 
 
+def _mask_values(book: Book) -> None:
+    book.rule(
+        "mask-values",
+        "What do masks make of numbers below 0 and above 1?",
+        "A negative number counts as 0, a number above 1 as 1.",
+        f"{A}, Image.updateMask, Image.mask",
+    )
+    image = ee.Image(5).toFloat()
+    made = [image.updateMask(ee.Image(n)).mask() for n in (-1, -0.5, 0.2, 1, 1.7, 300)] + [
+        image.mask(ee.Image(n)).mask() for n in (-1, 0.2, 1.7)
+    ]
+    book.pixels(
+        "mask-values", "masks by numbers outside of 0 to 1", ee.Image.cat(made), grid(1, 1),
+        kind="pixels", atol=5e-3,
+    )  # fmt: skip
+
+
 def _grids(book: Book) -> None:
     book.rule(
         "nearest-ties",
@@ -93,6 +110,16 @@ def _grids(book: Book) -> None:
     book.pixels(
         "rotated", "a pattern and coordinates on a rotated grid",
         pattern().addBands(ee.Image.pixelLonLat()), turned, kind="pixels", rtol=1e-7,
+    )  # fmt: skip
+    book.rule(
+        "longitudes",
+        "Do the pixels of a grid in degrees come again after 360 degrees?",
+        "Stored images do; pixelLonLat counts on beyond 180.",
+        "guides/projections is silent",
+    )
+    book.pixels(
+        "longitudes", "coordinates across 180 and 360 degrees",
+        ee.Image.pixelLonLat(), grid(6, 1, 40, 150, 60, LONLAT), kind="pixels", rtol=1e-9,
     )  # fmt: skip
     book.rule(
         "pixel-area",
@@ -331,6 +358,39 @@ def _textures(book: Book) -> None:
     )  # fmt: skip
 
 
+def _spectra(book: Book) -> None:
+    book.rule(
+        "spectra",
+        "Which spectrum do spectral erosion and dilation take, and what is the spectral gradient?",
+        "That of the least and the greatest summed distance; the distance between the two.",
+        f"{A}, Image.spectralErosion, Image.spectralGradient",
+    )
+    bands = ee.Image.cat([pattern(), pattern().add(3).mod(7), pattern().multiply(5).mod(9)])
+    bands = bands.rename(["a", "b", "c"])
+    book.pixels(
+        "spectra", "erosion, dilation and gradient of three bands",
+        bands.spectralErosion().rename(["ea", "eb", "ec"]).addBands(
+            bands.spectralDilation().rename(["da", "db", "dc"])).addBands(
+            bands.spectralGradient().rename("gradient")),
+        grid(5, 5), kind="pixels", rtol=1e-4,
+    )  # fmt: skip
+    book.rule(
+        "edges",
+        "Which differences and thresholds has the Canny detector, and where does zeroCrossing "
+        "mark the change of sign?",
+        "Central differences and one threshold.",
+        f"{A}, CannyEdgeDetector, Image.zeroCrossing",
+    )
+    x, y = _columns()
+    step = x.gt(4).multiply(10).add(y.gt(5).multiply(4)).toFloat().reproject(projection())
+    book.pixels(
+        "edges", "a step and a corner, smoothed by 1 pixel",
+        ee.Algorithms.CannyEdgeDetector(step, 0.5, 1).rename("canny").addBands(
+            step.subtract(5).zeroCrossing().rename("crossing")),
+        grid(10, 10), kind="pixels", atol=1e-3,
+    )  # fmt: skip
+
+
 def _random(book: Book) -> None:
     book.rule(
         "random-images",
@@ -388,11 +448,13 @@ def _stored(book: Book) -> None:
 def write(book: Book) -> None:
     """Write down the requests of this module."""
     _masks(book)
+    _mask_values(book)
     _grids(book)
     _neighbourhoods(book)
     _terrain(book)
     _limits(book)
     _textures(book)
+    _spectra(book)
     _pictures(book)
     _random(book)
     _stored(book)

@@ -262,6 +262,40 @@ def _samples(book: Book) -> None:
     )  # fmt: skip
 
 
+def _interpolation(book: Book) -> None:
+    book.rule(
+        "interpolation",
+        "How do the mean and the range weigh in inverseDistance, and what do kriging's shapes "
+        "reach at their range?",
+        "The mean weighs like a point at range / gamma; kriging is ordinary, its exponential and "
+        "Gaussian shapes are at 95 % of their way at the range.",
+        f"{A}, FeatureCollection.inverseDistance, FeatureCollection.kriging",
+    )
+    known = [(0, 0, 1), (4, 0, 5), (0, 4, 3), (5, 5, 9)]
+    table = ee.FeatureCollection(
+        [ee.Feature(square(c, r, c, r).centroid(1), {"v": v}) for c, r, v in known]
+    )
+    point = square(2, 2, 2, 2).centroid(1)
+    weighted = table.inverseDistance(
+        range=100, propertyName="v", mean=4, stdDev=3, gamma=0.5, reducer=ee.Reducer.mean()
+    )
+    kriged = table.kriging(
+        propertyName="v",
+        shape="exponential",
+        range=100,
+        sill=4,
+        nugget=0.1,
+        maxDistance=1000,
+        reducer=ee.Reducer.mean(),
+    )
+    book.value(
+        "interpolation", "inverse distances and kriging between four points",
+        ee.List([weighted.reduceRegion(ee.Reducer.first(), point, 10),
+                 kriged.reduceRegion(ee.Reducer.first(), point, 10)]),
+        kind="equal", rtol=1e-3,
+    )  # fmt: skip
+
+
 def _learners(book: Book) -> None:
     book.rule(
         "trees",
@@ -278,6 +312,17 @@ def _learners(book: Book) -> None:
     book.value("cart-explain", "the tree of eight samples", cart.explain(), kind="report")
     book.value("cart-classes", "classes between the samples",
                wanted.classify(cart).aggregate_array("classification"), kind="report")  # fmt: skip
+    forest = ee.Classifier.smileRandomForest(5).train(table, "c", ["a", "b"])
+    near = ee.Classifier.minimumDistance("mahalanobis").train(table, "c", ["a", "b"])
+    book.value(
+        "other-classes", "a forest's votes, classes by Mahalanobis distance",
+        ee.List([
+            wanted.classify(forest.setOutputMode("MULTIPROBABILITY"))
+            .aggregate_array("classification"),
+            wanted.classify(near).aggregate_array("classification"),
+        ]),
+        kind="report",
+    )  # fmt: skip
     truth = cart.confusionMatrix()
     book.value(
         "matrix-measures", "accuracies and their axes",
@@ -304,4 +349,5 @@ def write(book: Book) -> None:
     _statistics(book)
     _vectors(book)
     _samples(book)
+    _interpolation(book)
     _learners(book)

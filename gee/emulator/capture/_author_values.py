@@ -325,8 +325,8 @@ def _dates(book: Book) -> None:
     book.rule(
         "dates",
         "How are zones written in dates, and how are differences in months counted?",
-        "As the time classes of Java that the patterns come from; a month is 1/12 of a "
-        "365.2425-day year.",
+        "As Joda-Time's; a fraction of a month or year is that part of the one it falls in; "
+        "differences count months of 1/12 of 365.2425 days.",
         f"{A}, Date.format, Date.difference",
     )
     day = ee.Date("2020-02-29T12:34:56.789")
@@ -395,10 +395,61 @@ def _texts(book: Book) -> None:
                 "g": ee.Number(0.00001234).format("%.3g"), "width": ee.Number(7).format("%05d"),
                 "hex": ee.Number(255).format("%x"), "third": ee.Number(1).divide(3).format(),
                 "large": ee.Number(1e10).format(), "small": ee.Number(1e-5).format(),
+                "cut": ee.Number(2.7).format("%d"),
                 "list": ee.List([1, 2.5, "a"]).join(","), "cat": ee.String("a").cat(ee.String("b")),
             }
         ),
     )  # fmt: skip
+
+
+def _lists(book: Book) -> None:
+    book.rule(
+        "strings",
+        "Which expressions do strings take, and what does split leave out?",
+        "Java's expressions; empty text at the end is left out.",
+        f"{A}, String.split, String.match",
+    )
+    text = ee.String("a,b,,c,,")
+    book.value(
+        "string-functions",
+        "split, match, replace and slices",
+        ee.Dictionary(
+            {
+                "split": text.split(","), "flags": ee.String("aXbxc").split("x", "i"),
+                "letters": ee.String("abc").split(""), "match": text.match("(b),(,)"),
+                "all": text.match("[a-c]", "g"), "replace": text.replace("(a),(b)", "$2$1"),
+                "slice": text.slice(-3), "none": text.match("z"), "index": text.rindex(","),
+            }
+        ),
+    )  # fmt: skip
+    book.rule(
+        "sequences",
+        "Where does List.sequence end when its step is no binary fraction?",
+        "Ten steps of 0.1 reach 1; a count of 1 gives the start.",
+        f"{A}, List.sequence",
+    )
+    book.value(
+        "sequences",
+        "ends of sequences",
+        ee.List([ee.List.sequence(0, 1, 0.1), ee.List.sequence(1, 2, 0.3),
+                 ee.List.sequence(3, None, 2, 4), ee.List.sequence(5, 9, None, 3)]),
+        kind="equal", rtol=1e-12,
+    )  # fmt: skip
+    book.rule(
+        "filters-of-nothing",
+        "Which filters pass a feature that lacks the property?",
+        "Those that pass unless their opposite does.",
+        f"{A}, Filter.equals is silent",
+    )
+    table = ee.FeatureCollection([ee.Feature(None, {"a": 1}), ee.Feature(None, {"b": 1})])
+    filters = {
+        "eq": ee.Filter.eq("a", 1), "neq": ee.Filter.neq("a", 2), "lt": ee.Filter.lt("a", 5),
+        "gte": ee.Filter.gte("a", 0), "not": ee.Filter.eq("a", 1).Not(),
+        "inList": ee.Filter.inList("a", [1]), "notNull": ee.Filter.notNull(["a"]),
+        "text": ee.Filter.stringContains("a", "x"), "range": ee.Filter.rangeContains("a", 0, 2),
+    }  # fmt: skip
+    sizes = {name: table.filter(which).size() for name, which in filters.items()}
+    book.value("filters-of-nothing", "how many of two features pass", ee.Dictionary(sizes))
 
 
 def write(book: Book) -> None:
@@ -409,4 +460,5 @@ def write(book: Book) -> None:
     _descriptions(book)
     _dates(book)
     _texts(book)
+    _lists(book)
     _errors(book)

@@ -39,7 +39,7 @@ def capture(
 ) -> None:
     """Record what Earth Engine answers to the questions that its documentation leaves open.
 
-    Sends some ninety small requests that come with this program, one after the other, and no
+    Sends about a hundred small requests that come with this program, one after the other, and no
     others. They store and export nothing, and use a few seconds of the project's quota.
     """
     from thawslump.errors import ConfigError
