@@ -538,6 +538,8 @@ def test_minimum_distances(world: World, metric: str) -> None:
         np.testing.assert_allclose(world.answers(made.setOutputMode(mode), rows), expected)
     two = trained(world, ee.Classifier.minimumDistance(metric, 2))
     np.testing.assert_array_equal(world.answers(two, rows), far.argsort(axis=1)[:, :2])
+    matrices = world.info([two.confusionMatrix(), made.confusionMatrix()])
+    assert matrices[0] == matrices[1]
     all_ = trained(world, ee.Classifier.minimumDistance(metric, 9)).setOutputMode("REGRESSION")
     np.testing.assert_allclose(world.answers(all_, rows), np.sort(far, axis=1))
 

@@ -369,7 +369,9 @@ def training_matrix(classifier: Classifier) -> ConfusionMatrix:
     asked = replace(classifier, mode="CLASSIFICATION")
     if classifier.learner is None or "CLASSIFICATION" not in classifier.learner.modes:
         raise EngineError(f"The classifier '{classifier.name}' gives no classes.")
-    return confusion(classifier.training.labels, asked.predict(classifier.training.table))
+    found = asked.predict(classifier.training.table)
+    # Of several nearest classes the nearest is the answer.
+    return confusion(classifier.training.labels, found if found.ndim == 1 else found[:, 0])
 
 
 @function("Classifier.explain")
