@@ -107,6 +107,7 @@ _FAMILIES = (
     "maxent",
     "numbers",
     "profiles",
+    "periods",
     "projections",
     "reducers",
     "regions",
