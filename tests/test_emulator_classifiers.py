@@ -31,8 +31,8 @@ from gee.emulator.functions import maxent as maxent_module  # noqa: E402
 from gee.emulator.functions.trees import (  # noqa: E402
     classifier_from_json,
     classifier_to_json,
-    parse_trees,
 )
+from gee.emulator.functions.treetext import parse_trees  # noqa: E402
 
 SIZE = 48
 NAMES = ["x", "y", "z"]

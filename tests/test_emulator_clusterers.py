@@ -20,7 +20,7 @@ from gee.emulator.pixels import Limits
 
 load_all()
 
-from gee.emulator.functions import clusterers  # noqa: E402
+from gee.emulator.functions import clusterers, cobweb  # noqa: E402
 
 SIZE = 40
 CENTRES = np.array([[0.0, 0.0], [10.0, 0.0], [0.0, 200.0], [10.0, 200.0]])
@@ -148,12 +148,12 @@ def test_the_information_of_pelleg_and_moore() -> None:
 
 def test_category_utility_by_hand() -> None:
     "Two parts of one input: the mean gain of reciprocal deviations over 2 sqrt(pi), halved."
-    whole = clusterers._Concept(4.0, np.array([24.0]), np.array([0.0 + 4 + 100 + 144]))
-    low = clusterers._Concept(2.0, np.array([2.0]), np.array([4.0]))
-    high = clusterers._Concept(2.0, np.array([22.0]), np.array([244.0]))
+    whole = cobweb.Concept(4.0, np.array([24.0]), np.array([0.0 + 4 + 100 + 144]))
+    low = cobweb.Concept(2.0, np.array([2.0]), np.array([4.0]))
+    high = cobweb.Concept(2.0, np.array([22.0]), np.array([244.0]))
     spread = np.sqrt(248 / 4 - 36)
     expected = (1 - 1 / spread) / 2 / (2 * np.sqrt(np.pi))
-    assert clusterers.utility(whole, [low, high], 0.1) == pytest.approx(expected)
+    assert cobweb.utility(whole, [low, high], 0.1) == pytest.approx(expected)
 
 
 def test_cobweb_keeps_apart_what_is_apart(world: World) -> None:
