@@ -144,6 +144,8 @@ def consumers(matrix: ConfusionMatrix) -> Array:
 @function("ConfusionMatrix.fscore")
 def fscore(matrix: ConfusionMatrix, beta: float) -> Array:
     """Return the F score of each class."""
+    if not abs(beta) < 1e100:
+        raise EngineError(f"Beta must be a finite number. Found {beta:g}.")
     p, r = _shares(matrix.values, 0), _shares(matrix.values, 1)
     square = beta**2
     low = square * p + r
