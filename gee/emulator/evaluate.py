@@ -159,6 +159,8 @@ class Evaluator:
         features : list of GeoJSON dict
         token : str or None
         """
+        if value is None:
+            raise EngineError("Expression does not evaluate to a collection: it is null.")
         collection = coerce("FeatureCollection", "", value, self)
         try:
             start = int(token or 0)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import shapely
+from shapely.affinity import translate
 
 from .. import kernels
 from ..errors import EngineError
@@ -42,11 +43,19 @@ class _Index:
             made = [g.in_pixels(window.projection) for g in self.shapes]
             known = (window.projection, made, shapely.STRtree(made))
             self._known = known
-        box = shapely.box(
-            window.column - margin, window.row - margin,
-            window.column + window.width + margin, window.row + window.height + margin,
-        )  # fmt: skip
-        return [(int(k), known[1][int(k)]) for k in np.sort(known[2].query(box))]
+        turn = window.projection.turn
+        found = []
+        # Longitudes repeat: a shape may come again a turn away.
+        for away in (0.0,) if turn is None else (0.0, -turn, turn):
+            left = window.column - margin - away
+            box = shapely.box(
+                left, window.row - margin,
+                left + window.width + 2 * margin, window.row + window.height + margin,
+            )  # fmt: skip
+            for number in known[2].query(box):
+                shape = known[1][int(number)]
+                found.append((int(number), translate(shape, away) if away else shape))
+        return sorted(found, key=lambda pair: pair[0])
 
 
 def _per_feature(value: Any, items: Sequence[Element]) -> list[float | None]:
@@ -154,6 +163,8 @@ def reduce_to_image(items: Collection, properties: list[str], reducer: Reducer) 
 @function("Collection.distance")
 def distance(items: Collection, radius: float, margin: float) -> Image:
     """Return metres to the nearest point, line or boundary; masked beyond the radius ([A])."""
+    if not radius > 0:
+        raise EngineError(f"searchRadius must be positive, not {radius:g}.")
     pairs = _shapes(items)
     parts: list[Geometry] = []
     for shape, _ in pairs:

@@ -82,6 +82,9 @@ def parse_expression(
         return entry.call(*images)
 
     def call(given: dict[str, Any]) -> Image:
+        for name, value in given.items():
+            if value is None:
+                raise EngineError(f"Variable '{name}' of the expression is null.")
         images = {k: coerce("Image", "", v, evaluator) for k, v in given.items()}
         made: Image = coerce(
             "Image", "", apply(tree, images, default, operate, free_bands), evaluator
@@ -224,6 +227,8 @@ def visualize(
 @function("Image.randomVisualizer")
 def random_visualizer(image: Image) -> Image:
     """Give every value of the first band a colour of its own."""
+    if not image.bands:
+        raise EngineError("The image has no bands.")
     first = image.bands[0]
 
     def channel(shift: int) -> MapNode:
