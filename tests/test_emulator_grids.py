@@ -92,6 +92,28 @@ def test_degrees_may_be_counted_either_way(world: Earth) -> None:
     ]
 
 
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:3857", "EPSG:32601", "EPSG:3413"])
+@pytest.mark.parametrize("corners", [(178, 60, 182, 62), (178, 60, -178, 62)])
+@pytest.mark.parametrize("how", ["clip", "paint"])
+def test_shapes_go_on_beyond_the_180th_meridian(
+    world: Earth, crs: str, corners: tuple[float, ...], how: str
+) -> None:
+    "Geodesic edges take the shorter way (guides/geometries); degrees may be counted either way."
+    shape = ee.Geometry.Rectangle(list(corners), None, True)
+    features = ee.FeatureCollection([ee.Feature(shape)])
+    image = ee.Image(1).clip(shape) if how == "clip" else ee.Image(0).paint(features, 1).selfMask()
+    change = Transformer.from_crs("EPSG:4326", crs, always_xy=True)
+    around = {"EPSG:4326": 360.0, "EPSG:3857": 2 * math.pi * 6378137}.get(crs, 0.0)
+    for lap in (0, 1) if around else (0,):
+        for lon in (178.5, 179.9, -179.9, -178.5, 177.5, -177.5):
+            x, y = change.transform(lon, 61.0)
+            x += lap * around * (1 if lon < 0 else -1)
+            step = 0.001 if crs == "EPSG:4326" else 100.0
+            grid = PixelGrid(crs, (step, 0.0, x, 0.0, -step, y), 1, 1)
+            _, mask = next(iter(world.pixels(image, grid).values()))
+            assert bool(mask[0, 0]) == (abs(lon) > 178), (lon, lap)
+
+
 def test_tiles_do_not_show_at_the_180th_meridian(world: Earth) -> None:
     image = world.value(ee.Terrain.slope(ee.Image("G/pacific").select("lat").multiply(1e5)))
     grid = PixelGrid("EPSG:32601", (800.0, 0.0, 210_000.0, 0.0, -800.0, 7_600_000.0), 90, 70)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .errors import EngineError
 from .later import later
-from .projection import Projection, Window, crs_of, plain, transformer
+from .projection import Projection, Window, circumference, crs_of, plain, transformer
 
 if TYPE_CHECKING:
     import shapely
@@ -245,7 +245,28 @@ def _flat(made: BaseGeometry) -> BaseGeometry:
 
 def _reprojected(made: BaseGeometry, source: str, target: str) -> BaseGeometry:
     change = transformer(source, target)
-    return shapely.transform(made, lambda xy: np.column_stack(change.transform(xy[:, 0], xy[:, 1])))
+    moved = shapely.transform(
+        made, lambda xy: np.column_stack(change.transform(xy[:, 0], xy[:, 1]))
+    )
+    around = circumference(target)
+    if around is None or moved.is_empty:
+        return moved
+    left, _, right, _ = moved.bounds
+    return _continuous(moved, around) if right - left > around / 2 else moved
+
+
+def _continuous(made: BaseGeometry, around: float) -> BaseGeometry:
+    """Lead lines that jump from one edge of a map to the other on beyond the edge."""
+    return _map_lines(made, lambda xy: _unwrapped(xy, around))
+
+
+def _unwrapped(xy: Floats, around: float) -> Floats:
+    if not np.isfinite(xy).all() or (np.abs(np.diff(xy[:, 0])) <= around / 2).all():
+        return xy
+    x = np.unwrap(xy[:, 0], period=around)
+    if abs((x[-1] - x[0]) - (xy[-1, 0] - xy[0, 0])) > around / 2:
+        return xy  # once around a pole
+    return np.column_stack([x, xy[:, 1]])
 
 
 def _densified(made: BaseGeometry, geodesic: bool, degrees: bool) -> BaseGeometry:
@@ -279,6 +300,8 @@ def _map_lines(made: BaseGeometry, change: Callable[[Floats], Floats]) -> BaseGe
 
 def _great_circles(xy: Floats, piece: float) -> Floats:
     """Put points on the great circles between vertices, at most ``piece`` degrees apart."""
+    # The shortest way between two places may cross the 180th meridian.
+    xy = _unwrapped(xy, 360.0)
     start, end = xy[:-1], xy[1:]
     counts = np.maximum(np.ceil(np.abs(end - start).max(axis=1) / piece), 1).astype(int)
     if (counts == 1).all():

@@ -20,7 +20,7 @@ from .projection import Projection, Window, locate
 if TYPE_CHECKING:
     from .catalog import BandAsset
 
-__all__ = ["AssetNode", "ClipNode", "ReprojectNode", "ResampleNode", "geometry_mask"]
+__all__ = ["AssetNode", "ClipNode", "ReprojectNode", "ResampleNode", "geometry_mask", "near_window"]
 
 # Pixels that one reprojection reads at a time.
 _MOST_AT_ONCE = 4 * 2**20
@@ -293,18 +293,33 @@ def geometry_mask(geometry: Geometry, window: Window, weighted: bool) -> Array |
     made = geometry.in_pixels(window.projection)
     if made.is_empty:
         return np.zeros(window.shape, bool)
-    left, top, right, bottom = made.bounds
-    if (
-        right < window.column
-        or left > window.column + window.width
-        or bottom < window.row
-        or top > window.row + window.height
-    ):
+    shapes = near_window(made, window)
+    if not shapes:
         return np.zeros((1, 1), bool)
-    share = fractions(made, window) if weighted else covered(made, window)
+    share = None
+    for shape in shapes:
+        part = fractions(shape, window) if weighted else covered(shape, window)
+        share = part if share is None else np.maximum(share, part)
+    assert share is not None
     low = share.min()
     if low >= 1:
         return None
     if weighted and bool(((share == 0) | (share == 1)).all()):
         return share > 0
     return share
+
+
+def near_window(shape: Any, window: Window) -> list[Any]:
+    """Return a shape in pixels, as often as it touches a window on its way around the Earth."""
+    left, top, right, bottom = shape.bounds
+    end_column, end_row = window.column + window.width, window.row + window.height
+    if bottom < window.row or top > end_row:
+        return []
+    turn = window.projection.turn
+    if turn is None or not (math.isfinite(left) and math.isfinite(right)):
+        return [] if right < window.column or left > end_column else [shape]
+    first, last = math.ceil((window.column - right) / turn), math.floor((end_column - left) / turn)
+    laps = range(first, min(last, first + 3) + 1)
+    from shapely.affinity import translate
+
+    return [shape if k == 0 else translate(shape, k * turn) for k in laps]

@@ -30,6 +30,7 @@ __all__ = [
     "PixelGrid",
     "Projection",
     "Window",
+    "circumference",
     "crs_of",
     "locate",
     "transformer",
@@ -105,6 +106,28 @@ def _metres_per_unit(code: str) -> float:
     return float(axes[0].unit_conversion_factor) if axes else 1.0
 
 
+_CYLINDRICAL = {
+    "Popular Visualisation Pseudo Mercator",
+    "Mercator (variant A)",
+    "Mercator (variant B)",
+    "Equidistant Cylindrical",
+}
+
+
+@lru_cache(maxsize=256)
+def circumference(code: str) -> float | None:
+    """Return the length of the x axis once around the Earth, where x is a longitude."""
+    crs = crs_of(code)
+    if crs.is_geographic:
+        return 360.0
+    operation = crs.coordinate_operation
+    if operation is None or operation.method_name not in _CYLINDRICAL:
+        return None
+    # One of these degrees is not where the map is cut.
+    x, _ = transformer("EPSG:4326", code).transform([0.0, 1.0, 2.0], [0.0, 0.0, 0.0])
+    return 360.0 * min(abs(x[1] - x[0]), abs(x[2] - x[1]))
+
+
 @lru_cache(maxsize=1024)
 def _same_crs(a: str, b: str) -> bool:
     return a == b or crs_of(a) == crs_of(b)
@@ -163,9 +186,10 @@ class Projection:
     @property
     def turn(self) -> float | None:
         """Pixels once around the Earth, where columns are longitudes; else ``None``."""
-        if not self.is_square or not crs_of(self.crs).is_geographic:
+        around = circumference(self.crs)
+        if around is None or not self.is_square:
             return None
-        return 360.0 / abs(self.transform[0])
+        return around / abs(self.transform[0])
 
     @property
     def is_square(self) -> bool:

@@ -15,7 +15,7 @@ compared with Earth Engine:
 - ``updateMask``: a negative number counts as 0, whatever its type.
 - ``reduceResolution``: pixels have straight edges between their corners; an overlap of less than
   1e-4 of an input pixel is none; an output that is no coarser than the input reads single pixels.
-- Columns of an image in degrees are longitudes: they come again after 360.
+- Columns of degrees and of Mercator maps are longitudes: images and shapes come again a turn away.
 - ``cumulativeCost``: masked where the nearest source is farther than ``maxDistance``, paths sought
   within that of an aligned block of 512 x 512 pixels; bands beyond the first are numbered.
 - ``directionalDistanceTransform``: the angle counts counter-clockwise from the right; a pixel that
