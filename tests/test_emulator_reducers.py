@@ -411,6 +411,20 @@ def test_robust_regression(world: Earth) -> None:
     assert found["residuals"] == pytest.approx([0], abs=1e-9)
 
 
+def test_robust_regression_per_pixel(world: Earth) -> None:
+    "All pixels at once give what each gives alone."
+    reducer = ee.Reducer.robustLinearRegression(1, 1, 0.5)
+    image = ee.ImageCollection("T/holes").select(["x", "y"]).reduce(reducer)
+    found = world.pixels(image, native(SIDE, SIDE))
+    for r, c in np.ndindex(SIDE, SIDE):
+        on = VALID[:, r, c]
+        rows = np.stack([X[on, r, c], Y[on, r, c]], axis=1).tolist()
+        alone = world.info(ee.List(rows).reduce(reducer))
+        for name, (data, mask) in found.items():
+            assert mask[r, c]
+            np.testing.assert_allclose(data[r, c][0], alone[name], atol=1e-9)
+
+
 def test_ridge_regression(world: Earth) -> None:
     "[A]: numX + 1 coefficients, the intercept last and without penalty; sklearn's Ridge."
     from sklearn.linear_model import Ridge

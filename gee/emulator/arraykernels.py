@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .budget import MOST_AT_ONCE, reserve
+from .budget import MOST_AT_ONCE, reserve, steps
 from .errors import EngineError, LimitError
 from .pixels import Pixels
 from .types import PixelType
@@ -354,7 +354,7 @@ def reduce_rows(reducer: Reducer, kinds: Sequence[PixelType], columns: Sequence[
         return out, None if ok is None or ok.all() else ok
     out = [np.zeros(n, t.dtype) for t in types]
     ok = np.ones(n, bool)
-    for row in range(n):
+    for row in steps(range(n)):
         for k, value in enumerate(reducer.reduce([c[row] for c in columns])):
             if value is None:
                 ok[row] = False

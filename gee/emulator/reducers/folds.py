@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import arraykernels, kernels
+from ..budget import steps
 from ..cells import cell, chosen, gathered, is_cells, packed, ragged
 from ..errors import EngineError
 from ..pixels import Array, Pixels
@@ -473,7 +474,7 @@ class EachPixelFold(_Base):
         n = self.shape[0] * self.shape[1]
         out = [np.empty(n, object) for _ in self.types]
         good = np.zeros(n, bool)
-        for place in range(n):
+        for place in steps(range(n)):
             rows = []
             for layer, masks in zip(data, valid, strict=True):
                 row = [

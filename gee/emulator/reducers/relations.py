@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import kernels, matrices
+from ..budget import tick
 from ..errors import EngineError
 from ..pixels import Array, Pixels
 from ..types import DOUBLE, PixelType
@@ -395,36 +396,33 @@ def robust_regression(x_count: int, y_count: int = 1, beta: float | None = None)
     """
     _check_counts(x_count, y_count)
 
-    def one(x: Array, y: Array, weights: Array) -> tuple[Array, Array]:
+    def solve(full: Array, weights: Array, count: Array) -> tuple[list[Array], Array]:
+        x, y = full[..., :x_count], full[..., x_count:]
         inside = weights > 0
         kept = inside.copy()
+        # Rounding must not make outliers of tuples on one plane.
+        least = 1e-12 * np.abs(y).max(axis=(1, 2), initial=0.0)
+        found = np.zeros((len(full), x_count, y_count))
+        open_ = np.arange(len(full))
         for _ in range(_ROUNDS):
-            w = np.where(kept, weights, 0)[None]
-            root = np.sqrt(w)[..., None]
-            found = matrices.least_squares(x[None] * root, y[None] * root)[0]
-            off = np.sqrt(np.mean((y - x @ found) ** 2, axis=1))
-            margin = beta
-            if margin is None:
-                margin = _TALWAR * float(np.median(off[inside])) / 0.6745
-            # Rounding must not make outliers of tuples on one plane.
-            margin = max(margin, 1e-12 * float(np.abs(y).max(initial=0.0)))
-            fresh = inside & (off <= margin)
-            if fresh.sum() < x_count or (fresh == kept).all():
+            tick()
+            root = np.sqrt(np.where(kept[open_], weights[open_], 0))[..., None]
+            found[open_] = matrices.least_squares(x[open_] * root, y[open_] * root)
+            off = np.sqrt(np.mean((y[open_] - x[open_] @ found[open_]) ** 2, axis=2))
+            if beta is None:
+                middle = _middle(np.where(inside[open_], off, np.inf), count[open_])
+                margin = _TALWAR / 0.6745 * np.where(count[open_] > 0, middle, 0)
+            else:
+                margin = np.full(len(open_), beta)
+            fresh = inside[open_] & (off <= np.maximum(margin, least[open_])[:, None])
+            # Too few left to solve, or the same as before: that is the answer.
+            moves = (fresh.sum(axis=1) >= x_count) & (fresh != kept[open_]).any(axis=1)
+            open_ = open_[moves]
+            if not len(open_):
                 break
-            kept = fresh
-        w = np.where(kept, weights, 0)[None]
-        return found, _root_mean_square((y - x @ found)[None], w)[0]
-
-    def solve(full: Array, weights: Array, count: Array) -> tuple[list[Array], Array]:
-        n = len(full)
-        valid = count >= x_count
-        coefficients = np.zeros((n, x_count, y_count))
-        residuals = np.zeros((n, y_count))
-        for k in np.nonzero(valid)[0]:
-            coefficients[k], residuals[k] = one(
-                full[k, :, :x_count], full[k, :, x_count:], weights[k]
-            )
-        return [coefficients, residuals], valid
+            kept[open_] = fresh[moves]
+        residuals = _root_mean_square(y - x @ found, np.where(kept, weights, 0))
+        return [found, residuals], count >= x_count
 
     return _regression(
         "robustLinearRegression", x_count + y_count, ("coefficients", "residuals"), solve,
