@@ -1,12 +1,13 @@
-"""Libraries that are imported when they are first used."""
+"""What is imported, or made, when it is first used."""
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-__all__ = ["later"]
+__all__ = ["deferred", "later"]
 
 
 class _Later(ModuleType):
@@ -29,3 +30,26 @@ def later(name: str) -> ModuleType:
     2.0
     """
     return _Later(name)
+
+
+class _Deferred:
+    """An object that is made when one of its attributes is first needed."""
+
+    __slots__ = ("_make",)
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._make(), name)
+
+
+def deferred(make: Callable[[], Any]) -> Any:
+    """Return a stand-in for what a function returns, called at every attribute.
+
+    Examples
+    --------
+    >>> deferred(lambda: "thaw").upper()
+    'THAW'
+    """
+    return _Deferred(make)

@@ -29,6 +29,7 @@ from . import memory
 from .budget import Budget, limited
 from .discovery import METHODS, Method, algorithms, document
 from .errors import EngineError, worded
+from .later import deferred
 from .limits import RequestLimits
 from .messages import CALL, Call, Request, Response
 from .methods import find
@@ -178,7 +179,8 @@ class Endpoint:
             if self._evaluator is None:
                 from .evaluate import Evaluator
 
-                self._evaluator = Evaluator(self.catalog)
+                # Many values read no asset: the catalogue waits for the first that does.
+                self._evaluator = Evaluator(deferred(lambda: self.catalog))
             return self._evaluator
 
     @property
@@ -220,7 +222,8 @@ class Endpoint:
 
         self.operations.resume()
         algorithms()
-        self.evaluator  # noqa: B018 (its import is the work)
+        self.catalog  # noqa: B018 (its import is the work)
+        self.evaluator  # noqa: B018
         load_all()
 
     def close(self) -> None:
