@@ -252,6 +252,16 @@ def test_cart_takes_the_best_gini_split(world: World) -> None:
     assert written.nodes[2].at[0] == pytest.approx((best[2] + above) / 2, rel=1e-6)
 
 
+def test_an_enormous_bound_on_leaves_is_none(world: World) -> None:
+    "scikit-learn would make room for all of them."
+    bounded = trained(world, ee.Classifier.smileCart(2**31 - 1))
+    free = trained(world, ee.Classifier.smileCart())
+    rows = np.random.default_rng(3).normal(1, 1.5, (200, 3))
+    np.testing.assert_array_equal(world.answers(bounded, rows), world.answers(free, rows))
+    boost = ee.Classifier.smileGradientTreeBoost(2, maxNodes=2**31 - 1)
+    assert len(world.answers(trained(world, boost), rows)) == 200
+
+
 def test_leaves_hold_at_least_so_many(world: World) -> None:
     tree = trained(world, ee.Classifier.smileCart(None, 11))
     written = parse_trees(world.info(tree.explain())["tree"])[0]

@@ -212,7 +212,12 @@ class _Grown(Model):
         return {**out, "trees": self.texts(names)}
 
 
-def _bounds(options: dict[str, Any]) -> dict[str, Any]:
+def _leaves(nodes: int | None, rows: int) -> int | None:
+    """Return the bound on leaves, none where there cannot be so many: room is made for all."""
+    return None if nodes is None or nodes >= rows else nodes
+
+
+def _bounds(options: dict[str, Any], rows: int) -> dict[str, Any]:
     nodes = options["maxNodes"]
     if nodes is not None and nodes < 2:
         raise EngineError(f"maxNodes must be at least 2, not {nodes}.")
@@ -220,7 +225,10 @@ def _bounds(options: dict[str, Any]) -> dict[str, Any]:
         raise EngineError(
             f"minLeafPopulation must be at least 1, not {options['minLeafPopulation']}."
         )
-    return {"max_leaf_nodes": nodes, "min_samples_leaf": options["minLeafPopulation"]}
+    return {
+        "max_leaf_nodes": _leaves(nodes, rows),
+        "min_samples_leaf": options["minLeafPopulation"],
+    }
 
 
 class _Cart(Learner):
@@ -231,9 +239,13 @@ class _Cart(Learner):
         from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
         if mode in ("REGRESSION", "RAW_REGRESSION"):
-            tree = DecisionTreeRegressor(random_state=0, **_bounds(options)).fit(table, labels)
+            tree = DecisionTreeRegressor(random_state=0, **_bounds(options, len(table))).fit(
+                table, labels
+            )
             return _Grown([tree], (), [np.zeros(1, int)], False)
-        tree = DecisionTreeClassifier(random_state=0, **_bounds(options)).fit(table, labels)
+        tree = DecisionTreeClassifier(random_state=0, **_bounds(options, len(table))).fit(
+            table, labels
+        )
         return _Grown([tree], tree.classes_, [np.arange(len(tree.classes_))], False)
 
 
@@ -273,7 +285,7 @@ class _Forest(Learner):
             tree = kind(
                 max_features=min(wide, table.shape[1]),
                 random_state=int(random.integers(2**31)),
-                **_bounds(options),
+                **_bounds(options, n),
             ).fit(single[take], codes[take])
             trees.append(tree)
             known.append(np.zeros(1, int) if regression else tree.classes_)
@@ -347,9 +359,10 @@ class _Boost(Learner):
         """Grow the trees."""
         from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
 
+        leaves = _leaves(options["maxNodes"], len(table))
         shared = {
             "n_estimators": options["numberOfTrees"], "learning_rate": options["shrinkage"],
-            "subsample": options["samplingRate"], "max_leaf_nodes": options["maxNodes"],
+            "subsample": options["samplingRate"], "max_leaf_nodes": leaves,
             "max_depth": None, "random_state": options["seed"] % 2**32,
         }  # fmt: skip
         _affordable(
