@@ -22,7 +22,7 @@ from thawslump.errors import ThawslumpError
 
 from ..budget import tick
 from ..cells import packed
-from ..errors import EngineError
+from ..errors import EngineError, LimitError
 from ..image import Element, Image, PixelsNode
 from ..kernels import both, valid
 from ..pixels import Pixels
@@ -148,6 +148,8 @@ class _Training:
         except ValueError as problem:
             # What scikit-learn says of too little or of hopeless data.
             raise EngineError(f"The training failed: {str(problem).splitlines()[0]}") from None
+        except MemoryError:
+            raise LimitError("User memory limit exceeded.") from None
 
 
 @dataclass(frozen=True, eq=False)
