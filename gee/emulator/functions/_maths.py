@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Decimal, localcontext
-from fractions import Fraction
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..types import DOUBLE, FLOAT, INT64, NAMED, UNIT, PixelType, interval
+
+if TYPE_CHECKING:
+    from decimal import Decimal
 
 __all__ = ["BINARY", "CASTS", "UNARY", "Binary", "Unary", "cast_values"]
 
@@ -285,7 +286,7 @@ def _trigamma(a: Values) -> Values:
     return found.astype(a.dtype)
 
 
-_LANCZOS_G = Fraction(607, 128)
+_LANCZOS_G = (607, 128)  # a quotient
 _LANCZOS_TERMS = 15
 
 
@@ -296,9 +297,11 @@ def _lanczos_coefficients() -> tuple[float, ...]:
     Lanczos's series, cut after n terms, has no error at 0, 1, ..., n - 1 (C. Lanczos, 1964,
     SIAM J. Numer. Anal. B 1, 86): these n equations are solved, in 80 digits.
     """
+    from decimal import Decimal, localcontext
+
     with localcontext() as context:
         context.prec = 80
-        g = Decimal(_LANCZOS_G.numerator) / _LANCZOS_G.denominator
+        g = Decimal(_LANCZOS_G[0]) / _LANCZOS_G[1]
         root = (2 * _pi(context.prec)).sqrt()
         rows = []
         for k in range(_LANCZOS_TERMS):
@@ -319,6 +322,7 @@ def _lanczos_coefficients() -> tuple[float, ...]:
 
 def _pi(digits: int) -> Decimal:
     """Return pi by Machin's formula."""
+    from decimal import Decimal
 
     def arctan(inverse: int) -> Decimal:
         total, term, n = Decimal(0), Decimal(1) / inverse, 1

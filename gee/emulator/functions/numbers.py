@@ -11,7 +11,6 @@ import numpy as np
 
 from ..errors import EngineError
 from ..types import PixelType
-from ._java import formatted
 from ._maths import ALIASES, BINARY, CASTS, UNARY, Binary, Unary, cast_values
 from .registry import function
 
@@ -178,6 +177,8 @@ _CONTROL = "".join(map(chr, range(0x21)))
 @function("Number.format")
 def format_number(value: Number, pattern: str) -> str:
     """Write a number with a format of Java's formatter (``%d``, ``%.2f``, ``%s``)."""
+    from ._java import formatted
+
     return formatted(value, pattern)
 
 
