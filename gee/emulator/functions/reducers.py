@@ -209,3 +209,9 @@ def fixed_2d(
 ) -> Reducer:
     """Counts in bins of two inputs."""
     return reducers.fixed_2d_histogram((x_min, x_max, x_steps), (y_min, y_max, y_steps))
+
+
+@function("Reducer.histogramCombiner")
+def combiner(most: int | None, width: float | None) -> Reducer:
+    """One histogram of several."""
+    return reducers.histogram_combiner(most, width)

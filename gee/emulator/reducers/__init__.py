@@ -37,6 +37,7 @@ from .histograms import (
     fixed_histogram,
     frequencies,
     histogram,
+    histogram_combiner,
 )
 from .multivariate import covariance, geometric_median
 from .ordered import interval_mean, median, mode, percentile, quantiles
@@ -69,6 +70,7 @@ __all__ = [
     "geometric_median",
     "grouped",
     "histogram",
+    "histogram_combiner",
     "interval_mean",
     "kendalls",
     "linear_regression",

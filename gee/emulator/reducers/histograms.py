@@ -14,7 +14,14 @@ from ..types import DOUBLE, INT32, PixelType
 from .base import Reducer, array_value, real, widen
 from .folds import tabled
 
-__all__ = ["auto_histogram", "fixed_2d_histogram", "fixed_histogram", "frequencies", "histogram"]
+__all__ = [
+    "auto_histogram",
+    "fixed_2d_histogram",
+    "fixed_histogram",
+    "frequencies",
+    "histogram",
+    "histogram_combiner",
+]
 
 _MOST_BINS = 2**20
 _DEFAULT_BUCKETS = 256
@@ -196,6 +203,33 @@ def histogram(most: int | None = None, width: float | None = None) -> Reducer:
         }]  # fmt: skip
 
     return Reducer("histogram", 1, ("histogram",), compute, weighted=True, plain=False)
+
+
+def histogram_combiner(most: int | None = None, width: float | None = None) -> Reducer:
+    """Return one histogram of several that :func:`histogram` made.
+
+    The list does not describe it; here the values of a bucket are taken at their mean, and no
+    bucket is narrower than the widest of those given.
+    """
+    _check_buckets(most, width)
+
+    def compute(columns: list[Any], weights: Array) -> list[Any]:
+        values, counts, step = [], [], width or 0.0
+        for item, weight in zip(columns[0], weights, strict=True):
+            try:
+                values.append(real(item["bucketMeans"]))
+                counts.append(real(item["histogram"]) * weight)
+                step = max(step, float(item["bucketWidth"]))
+            except (TypeError, KeyError):
+                raise EngineError("The inputs must be histograms of Reducer.histogram.") from None
+            if len(values[-1]) != len(counts[-1]):
+                raise EngineError("The inputs must be histograms of Reducer.histogram.")
+        if not values:
+            return [None]
+        joined, sums = np.concatenate(values), np.concatenate(counts)
+        return histogram(most, step or None).compute([joined[sums > 0]], sums[sums > 0])
+
+    return Reducer("histogramCombiner", 1, ("histogram",), compute, weighted=True, plain=False)
 
 
 def auto_histogram(
