@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from . import kernels
+from .budget import tick
 from .errors import EngineError
 from .pixels import Array, Band, Context, Node, Pixels
 from .projection import Projection, Window
@@ -176,6 +177,7 @@ class BlockNode(Node):
         with self._lock:
             found = self._kept.get(block)
             if found is None:
+                tick()
                 made = self.function(context, block, self.inputs)
                 found = self._kept[block] = [full(p, block) for p in made]
                 while len(self._kept) > 16:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
+from ..budget import tick
 from ..errors import EngineError
 from ..image import Image, full
 from ..nodes import only_numbers
@@ -192,6 +193,7 @@ def _strips(height: int, width: int, layers: int) -> Iterator[slice]:
     """Yield rows to compute at a time, so that all neighbours can be held at once."""
     step = max(_STACK // (8 * max(width * layers, 1)), 1)
     for row in range(0, height, step):
+        tick()
         yield slice(row, min(row + step, height))
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..budget import tick
 from ..errors import EngineError
 from ..image import Image, full
 from ..kernels import weights_of
@@ -193,6 +194,7 @@ class _ResolutionNode(Node):
         strengths = [weights_of(p.mask, source.shape) for p in got]
         fold = self.reducer.fold([b.type for b in self.inputs], window.shape)
         for rows, columns, share in _cells(place):
+            tick()
             ri = np.clip(rows - r0, 0, source.height - 1)
             ci = np.clip(columns - c0, 0, source.width - 1)
             fold.add(
