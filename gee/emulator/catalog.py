@@ -27,8 +27,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from thawslump.errors import DataError, StorageError
 from thawslump.files import atomic, storage_errors
 
@@ -40,15 +38,22 @@ from .assets import (
     BandAsset,
     BandData,
     DataType,
-    Group,
     Policy,
     Transform,
     asset_name,
     is_name,
     normalize_id,
-    six,
 )
 from .blocks import BLOCK, Blocks
+from .manifests import (
+    bands_of,
+    dumps,
+    files_named_at,
+    files_of,
+    identity_of,
+    image_manifest,
+    not_an_asset,
+)
 from .rasters import FORMAT, checked, downsample, outline, pyramid, write_group
 from .streams import BandStream, ImageStream, write_stream
 
@@ -101,7 +106,7 @@ class Catalog:
 
     Examples
     --------
-    >>> import tempfile
+    >>> import tempfile, numpy as np
     >>> catalog = Catalog(Path(tempfile.mkdtemp()), writable=True)
     >>> band = BandData("B4", np.array([[7]], "uint16"), "EPSG:32633", (10, 0, 0, 0, -10, 0))
     >>> catalog.put_image("users/a/one", [band], {"cloud": 3}, start_ms=0)
@@ -222,7 +227,7 @@ class Catalog:
             raise DataError(f"Table asset '{asset_id}' is {kind}.")
         path = f"{asset._folder}/{asset._table}"
         try:
-            identity = _identity(path)
+            identity = identity_of(path)
             with self._lock:
                 known = self._tables.get(path)
                 if known is not None and known[0] == identity:
@@ -313,7 +318,7 @@ class Catalog:
             "end_ms": end_ms,
             "footprint": footprint,
         }
-        self._commit(asset_id, folder, _image(facts, manifest_groups, bands, places))
+        self._commit(asset_id, folder, image_manifest(facts, manifest_groups, bands, places))
 
     def put_streams(
         self,
@@ -364,7 +369,7 @@ class Catalog:
             "end_ms": end_ms,
             "footprint": footprint,
         }
-        self._commit(asset_id, folder, _image(facts, groups, bands, places))
+        self._commit(asset_id, folder, image_manifest(facts, groups, bands, places))
 
     def put_manifest(self, asset_id: str, manifest: Mapping[str, Any]) -> None:
         """Write an asset whose description was made elsewhere; see `references.describe`."""
@@ -406,7 +411,7 @@ class Catalog:
                     "properties": dict(feature.get("properties") or {}),
                 }
             )
-        text = _dumps(asset_id, {"type": "FeatureCollection", "features": kept})
+        text = dumps(asset_id, {"type": "FeatureCollection", "features": kept})
         folder = self._make(asset_id)
         name = f"{hashlib.sha256(text.encode()).hexdigest()[:12]}_0.geojson"
         with atomic(Path(folder) / name) as temporary:
@@ -534,7 +539,7 @@ class Catalog:
             manifest = json.loads(path.read_text(encoding="utf-8"))
         folder = self._make(target_id)
         with storage_errors(Path(folder)):
-            for name in _files(manifest):
+            for name in files_of(manifest):
                 with atomic(Path(folder, name)) as temporary:
                     shutil.copyfile(Path(source._folder, name), temporary)
         self._commit(target_id, folder, manifest)
@@ -573,11 +578,11 @@ class Catalog:
 
     def _commit(self, asset_id: str, folder: str, manifest: dict[str, Any]) -> None:
         path = Path(folder, MANIFEST)
-        text = _dumps(asset_id, {"format": FORMAT, **manifest})
+        text = dumps(asset_id, {"format": FORMAT, **manifest})
         with self._writing():
             with atomic(path) as temporary:
                 temporary.write_text(text, encoding="utf-8")
-            keep = _files(manifest)
+            keep = files_of(manifest)
             names = sorted(e.name for e in os.scandir(folder) if _FILE.fullmatch(e.name))
             self._sweep(f"{asset_id}/{name}" for name in names if name not in keep)
         self._touched(asset_id, folder)
@@ -622,7 +627,7 @@ class Catalog:
             # The same content may have been put again since.
             if folder and _FILE.fullmatch(name):
                 place = Path(folder, name)
-                if name not in _named_files(Path(folder, MANIFEST)):
+                if name not in files_named_at(Path(folder, MANIFEST)):
                     place.unlink(missing_ok=True)
         if not kept:
             note.unlink(missing_ok=True)
@@ -645,7 +650,7 @@ class Catalog:
     def _load(self, asset_id: str, folder: str) -> Asset | None:
         path = f"{folder}/{MANIFEST}"
         try:
-            identity = _identity(path)
+            identity = identity_of(path)
         except OSError:
             return None
         with self._lock:
@@ -657,7 +662,7 @@ class Catalog:
                 manifest = json.load(stream)
             asset = self._parse(asset_id, folder, manifest, identity)
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-            raise _not_an_asset(path, error) from error
+            raise not_an_asset(path, error) from error
         with self._lock:
             self._assets[asset_id] = (identity, asset)
         return asset
@@ -667,16 +672,16 @@ class Catalog:
     ) -> Asset:
         if manifest["format"] != FORMAT:
             raise ValueError(f"format {manifest['format']}, expected {FORMAT}")
-        for name in _files(manifest):
+        for name in files_of(manifest):
             if not _FILE.fullmatch(name):
                 raise ValueError(f"{name!r} is not the name of a data file")
         kind = manifest["type"]
 
         def bands() -> tuple[BandAsset, ...]:
             try:
-                return tuple(_bands(manifest, folder, self._blocks))
+                return tuple(bands_of(manifest, folder, self._blocks))
             except (ValueError, KeyError, TypeError, IndexError) as error:
-                raise _not_an_asset(f"{folder}/{MANIFEST}", error) from error
+                raise not_an_asset(f"{folder}/{MANIFEST}", error) from error
 
         return Asset(
             id=asset_id,
@@ -702,106 +707,6 @@ def _leads_on(folder: str) -> bool:
         return False
 
 
-def _image(
-    facts: dict[str, Any],
-    groups: list[dict[str, Any]],
-    bands: Sequence[BandData] | Sequence[BandStream],
-    places: Mapping[str, tuple[int, int]],
-) -> dict[str, Any]:
-    """Return the manifest of an image."""
-    shown = [
-        {
-            "id": band.id,
-            "group": places[band.id][0],
-            "index": places[band.id][1],
-            "min": band.min,
-            "max": band.max,
-        }
-        for band in bands
-    ]
-    return {"type": "IMAGE", **facts, "groups": groups, "bands": shown}
-
-
-def _not_an_asset(path: str, error: Exception) -> DataError:
-    return DataError(
-        f"{path} is not the description of an asset ({type(error).__name__}: {error}).",
-        hint="Ingest the asset again.",
-    )
-
-
-def _bands(manifest: Mapping[str, Any], folder: str, blocks: Blocks) -> Iterator[BandAsset]:
-    groups = [
-        Group(
-            crs=g["crs"],
-            transform=six(g["transform"]),
-            shape=(int(g["shape"][0]), int(g["shape"][1])),
-            dtype=g["dtype"],
-            policy=g["policy"],
-            data=tuple(g["data"]),
-            masks=tuple(g["masks"]),
-            shared=tuple(g["shared"]),
-            source=g.get("source"),
-        )
-        for g in manifest.get("groups", ())
-    ]
-    for item in manifest.get("bands", ()):
-        group = groups[item["group"]]
-        dtype = np.dtype(group.dtype)
-        yield BandAsset(
-            id=item["id"],
-            data_type=DataType.of(dtype, item["min"], item["max"]),
-            crs=group.crs,
-            transform=group.transform,
-            shape=group.shape,
-            levels=len(group.data) if group.source is None else int(group.source["levels"]),
-            policy=group.policy,
-            dtype=dtype,
-            _folder=folder,
-            _group=group,
-            _index=int(item["index"]),
-            _blocks=blocks,
-        )
-
-
-def _identity(path: str) -> tuple[int, ...]:
-    status = os.stat(path)  # noqa: PTH116 (a hot path)
-    return status.st_mtime_ns, status.st_size, status.st_ino
-
-
-def _files(manifest: Mapping[str, Any]) -> list[str]:
-    names = [name for g in manifest.get("groups", ()) for name in (*g["data"], *g["masks"]) if name]
-    return [*names, manifest["table"]] if manifest.get("table") else names
-
-
-def _named_files(path: Path) -> set[str]:
-    """Return the files that the description at a path names; none where there is none."""
-    try:
-        return set(_files(json.loads(path.read_text(encoding="utf-8"))))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return set()
-
-
 def _noted(line: str) -> float:
     time_noted = line.partition(" ")[0]
     return float(time_noted) if time_noted.isdigit() else 0.0
-
-
-def _plain(value: Any) -> Any:
-    """Turn numpy scalars and arrays into what JSON can hold."""
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} {value!r} is no JSON value")
-
-
-def _dumps(asset_id: str, value: Any) -> str:
-    try:
-        return json.dumps(
-            value, sort_keys=True, ensure_ascii=False, allow_nan=False, default=_plain
-        )
-    except (TypeError, ValueError) as error:
-        raise DataError(
-            f"Asset {asset_id}: its properties cannot be written as JSON ({error}).",
-            hint="Properties are strings, finite numbers, booleans, lists and objects of those.",
-        ) from error
