@@ -81,6 +81,8 @@ def test_masks_and_words_of_displacing(world: World) -> None:
     hole = ee.Image("T/holes").mask()
     found = world.all(ee.Image("T/ref").displace(shifts(0, 0).updateMask(hole), "bilinear"))["v"]
     np.testing.assert_array_equal(np.isfinite(found)[2:-2, 2:-2], world.mask[2:-2, 2:-2])
+    nowhere = world.all(ee.Image("T/ref").displace(shifts(1e25, 0)))["v"]
+    assert np.isnan(nowhere).all()
     limited = world.all(ee.Image("T/ref").displace(shifts(500, 0), "nearest_neighbor", 20))["v"]
     np.testing.assert_allclose(limited[:, :-2], world.part(0, 0)[:, 2:], rtol=1e-6)
     with pytest.raises(EngineError, match="Unknown mode 'cubic': nearest_neighbor, bilinear"):

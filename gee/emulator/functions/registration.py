@@ -21,6 +21,7 @@ __all__ = ["correlation"]
 
 _MODES = ("nearest_neighbor", "bilinear", "bicubic")
 _MOST_SHIFT = 4096
+_FARTHEST = 2.0**40
 
 
 def _metre(projection: Projection) -> float:
@@ -61,7 +62,8 @@ class _DisplaceNode(Node):
             u, v = transformer(own, other).transform(x, y)
             x, y = transformer(other, own).transform(u + dx, v + dy)
         columns, rows = window.projection.to_pixels(x, y)
-        good = np.isfinite(columns) & np.isfinite(rows)
+        # What lies beyond every lattice is nowhere.
+        good = (np.abs(columns) < _FARTHEST) & (np.abs(rows) < _FARTHEST)
         if ok is not None:
             good &= ok
         if not good.any():
