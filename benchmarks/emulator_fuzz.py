@@ -55,6 +55,7 @@ class Counted:
         self.taken: list[str] = []
         self.broken: list[str] = []
         self.slow: list[tuple[float, str]] = []
+        self.resident: list[int] = []
         self.ways: dict[str, collections.Counter[str]] = collections.defaultdict(
             collections.Counter
         )
@@ -65,6 +66,8 @@ class Counted:
         shown = f"{body.how} {body.method} {body.path[:80]} {body.encoded()[:600]!r}"
         with self.lock:
             self.statuses[str(status)] += 1
+            if not self.statuses.total() % 500:
+                self.resident.append(memory())
             self.ways[body.how][str(status)] += 1
             self.slow = sorted([*self.slow, (round(seconds, 2), shown)], reverse=True)[:10]
             if body.malformed and not 400 <= status < 500:
@@ -150,6 +153,7 @@ def run(count: int, seed: int, workers: int, clients: int) -> dict[str, Any]:
             "broken": counted.broken,
             "slowest": counted.slow,
             "resident_before": before,
+            "resident_every_500": counted.resident,
             "resident_after": after,
             "alive_afterwards": dict(alive),
         }

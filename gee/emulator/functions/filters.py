@@ -83,7 +83,10 @@ def _holds(container: Any, value: Any) -> bool:
 def _in_range(container: Any, value: Any) -> bool:
     span = container
     if isinstance(span, dict):
-        span = DateRange(*(Date.coerce(d).ms for d in span["dates"]))
+        dates = span.get("dates")
+        if not isinstance(dates, list) or len(dates) != 2:
+            return False
+        span = DateRange(*(Date.coerce(d).ms for d in dates))
     value = _plain(value)
     if isinstance(value, dict):
         value = value.get("value")
