@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .budget import tick
+
 __all__ = [
     "bicubic",
     "bilinear",
@@ -473,6 +475,7 @@ def correlate(padded: Array, weights: Array, centre: tuple[int, int], reach: int
     if runs is not None:
         doubled = _Doubled(padded, np.add)
         for length, starts in runs.items():
+            tick()
             lines = doubled.run(length)
             for row, column in starts:
                 top, left = reach + row - centre[0], reach + column - centre[1]
@@ -482,6 +485,7 @@ def correlate(padded: Array, weights: Array, centre: tuple[int, int], reach: int
             out *= padded.dtype.type(weight)
         return out
     for row, column, weight in _shifts(weights, centre):
+        tick()
         part = padded[reach + row : reach + row + h, reach + column : reach + column + w]
         if weight == 1:
             out += part
@@ -530,6 +534,7 @@ def extreme(
     if runs is not None:
         doubled = _Doubled(padded, pick)
         for length, starts in runs.items():
+            tick()
             lines = doubled.run(length)
             for row, column in starts:
                 top, left = reach + row - centre[0], reach + column - centre[1]
@@ -538,6 +543,7 @@ def extreme(
         assert out is not None
         return out
     for row, column, _ in _shifts(on.astype(float), centre):
+        tick()
         part = shifted(padded, row, column, reach)
         out = part.copy() if out is None else pick(out, part, out=out)
     return np.zeros((h, w), padded.dtype) if out is None else out

@@ -157,6 +157,7 @@ def _spread(
     out = np.zeros((h, w))
     rows, columns = np.nonzero(cells)
     for r, c in zip(rows, columns, strict=True):
+        tick()
         dr, dc = int(r) - centre[0], int(c) - centre[1]
         part = kernels.shifted(filled, dr, dc, reach)
         strong = kernels.shifted(strength, dr, dc, reach)
