@@ -28,6 +28,9 @@ compared with Earth Engine:
 - ``fastDistanceTransform`` beyond its neighbourhood: the distance of its rim.
 - ``qualityMosaic``: the first of equal images.
 - Percentiles interpolate linearly between values; no histogram stands in for many values.
+- A region or a sample whose reducer must hold every value is refused above 2^21 pixels, and a
+  tile over more than 2^27 pixels of a ``reproject``; Earth Engine refuses in the same words, where
+  is not documented.
 - ``default projection`` of a constant with an image: that of the image.
 - Random numbers (``random``, ``randomColumn``, samples): repeatable by seed, place and index,
   equal to Earth Engine's in distribution only.
