@@ -49,8 +49,7 @@ def labelled(data: Array, ok: Array | None, steps: Steps) -> tuple[Array, int]:
     >>> labelled(np.array([[5, 5, 7], [7, 7, 5]]), None, EIGHT)[0].tolist()
     [[1, 1, 2], [2, 2, 1]]
     """
-    valid = np.ones(data.shape, bool) if ok is None else ok
-    if not valid.any():
+    if ok is not None and not ok.any():
         return np.zeros(data.shape, np.int64), 0
     if steps in (EIGHT, FOUR):
         from skimage.measure import label
@@ -59,12 +58,13 @@ def labelled(data: Array, ok: Array | None, steps: Steps) -> tuple[Array, int]:
             codes = data.astype(np.int32) + (1 - int(np.iinfo(data.dtype).min))
         else:
             codes = np.unique(data, return_inverse=True)[1].reshape(data.shape).astype(np.int32) + 1
-        codes[~valid] = 0
+        if ok is not None:
+            codes[~ok] = 0
         found, count = label(
             codes, background=0, return_num=True, connectivity=1 if steps == FOUR else 2
         )
         return found, int(count)
-    return _by_graph(data, valid, steps)
+    return _by_graph(data, np.ones(data.shape, bool) if ok is None else ok, steps)
 
 
 def _by_graph(data: Array, valid: Array, steps: Steps) -> tuple[Array, int]:
