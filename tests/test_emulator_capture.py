@@ -113,6 +113,7 @@ ASSUMPTIONS = {
     "directionalDistanceTransform": ("distance-transforms",),
     "hillShadow": ("hill-shadow",),
     "What a neighbourhood": ("size-limits",),
+    "A region or a sample": ("size-limits",),
     "Terrain": ("terrain-differences",),
     "fastDistanceTransform": ("distance-transforms",),
     "qualityMosaic": ("quality-ties",),

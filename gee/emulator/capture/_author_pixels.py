@@ -332,7 +332,8 @@ def _limits(book: Book) -> None:
     book.rule(
         "size-limits",
         "In which words is a request refused that is too large?",
-        "48 MiB an answer, 32,768 pixels a side; in the words that forum answers quote.",
+        "48 MiB an answer, 32,768 pixels a side; what needs a whole region at once has limits of "
+        "its own; in the words that forum answers quote.",
         "reference/rest/v1/projects.image/computePixels names the limits, not the words",
     )
     wide = grid(40_000, 1)
