@@ -24,7 +24,7 @@ from thawslump.workspace import Workspace
 FILES = ("stack.tif", "context.tif", "factors.tif")
 PIXELS = {"handler": "image:computePixels"}
 # Quick waits, small tiles: the ways are those of a large export.
-SETTINGS = {"tile": 32, "smallest_tile": 8, "workers": 3, "retries": 6, "backoff": 0.01}
+SETTINGS = {"tile": 32, "smallest_tile": 8, "workers": 3, "retries": 12, "backoff": 0.01}
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +32,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> World:
     return make_world(tmp_path_factory.mktemp("faulty") / "catalog")
 
 
-def exported(folder: Path, url: str | None, made: World, **changes: Any) -> dict[str, Any]:
+def exported(
+    folder: Path, url: str | None, made: World, project: str | None = None, **changes: Any
+) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
-    backend = {} if url is None else {"backend": {"url": url}}
+    backend = {} if url is None else {"backend": {"url": url, "project": project}}
     content = {"name": "test", "export": {**SETTINGS, **changes}, **backend}
     (folder / "thawslump.yaml").write_text(json.dumps(content))
     save_yaml(folder / "areas" / "place.yaml", a_site())
@@ -71,45 +73,58 @@ def serving(made: World, tmp_path: Path) -> Iterator[Any]:
     yield start
 
 
-@pytest.mark.parametrize(
-    ("rule", "retries"),
-    [
-        ({"every": 3, "status": 429}, 3),
-        ({"every": 3, "status": 500}, 3),
-        ({"first": 3, "status": 503}, 3),
-        ({"count": 3, "connection": "dropped"}, 3),
-        ({"count": 3, "connection": "cut"}, 3),
-        ({"count": 3, "connection": "half_body"}, 3),
-        ({"probability": 0.5, "status": 429}, 4),
-        ({"probability": 0.5, "latency": {"distribution": "exponential", "mean": 0.02}}, 0),
-    ],
-    ids=["429", "500", "503", "dropped", "cut", "half-body", "429-at-random", "slow"],
-)
+# Of one server: each fault is met by exports of the project that is named after it.
+FAULTS: dict[str, tuple[dict[str, Any], int]] = {
+    "state-429": ({"every": 3, "status": 429}, 3),
+    "state-500": ({"every": 3, "status": 500}, 3),
+    "state-503": ({"first": 3, "status": 503}, 3),
+    "dropped": ({"count": 3, "connection": "dropped"}, 3),
+    "cut-off": ({"count": 3, "connection": "cut"}, 3),
+    "half-body": ({"count": 3, "connection": "half_body"}, 3),
+    "at-random": ({"probability": 0.3, "status": 429}, 1),
+    "slow-one": (
+        {"probability": 0.5, "latency": {"distribution": "exponential", "mean": 0.02}}, 0
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def faulty(made: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("server")
+    rules: list[dict[str, Any]] = [
+        {"match": {**PIXELS, "project": name}, **rule} for name, (rule, _) in FAULTS.items()
+    ]
+    asking = {"handler": "value:compute", "project": "asking"}
+    rules.append({"match": asking, "every": 2, "status": 503})
+    rules.append({"match": {**PIXELS, "project": "memory"}, "memory_above_pixels": 300})
+    path = folder / "faults.yaml"
+    path.write_text(json.dumps({"seed": 3, "rules": rules}))
+    with running(made.folder, state=folder / "state", faults=path) as url:
+        yield url
+
+
+@pytest.mark.parametrize("name", FAULTS)
 def test_an_export_survives(
-    serving: Any, made: World, whole: Any, tmp_path: Path, rule: dict[str, Any], retries: int
+    faulty: str, made: World, whole: Any, tmp_path: Path, name: str
 ) -> None:
-    with serving(seed=3, rules=[{"match": PIXELS, **rule}]) as url:
-        facts = exported(tmp_path / "work", url, made)
-    assert sums(tmp_path / "work") == whole[0]
-    assert facts["retries"] >= retries and facts["splits"] == 0
+    facts = exported(tmp_path, faulty, made, project=name)
+    assert sums(tmp_path) == whole[0]
+    assert facts["retries"] >= FAULTS[name][1] and facts["splits"] == 0
     assert facts["requests"] == whole[1] + facts["retries"]
 
 
 def test_faults_while_it_asks_which_images_there_are(
-    serving: Any, made: World, whole: Any, tmp_path: Path
+    faulty: str, made: World, whole: Any, tmp_path: Path
 ) -> None:
-    rules = [{"match": {"handler": "value:compute"}, "every": 2, "status": 503}]
-    with serving(rules=rules) as url:
-        exported(tmp_path / "work", url, made)
-    assert sums(tmp_path / "work") == whole[0]
+    exported(tmp_path, faulty, made, project="asking")
+    assert sums(tmp_path) == whole[0]
 
 
 def test_memory_errors_halve_tiles_and_leave_no_seam(
-    serving: Any, made: World, whole: Any, tmp_path: Path
+    faulty: str, made: World, whole: Any, tmp_path: Path
 ) -> None:
-    with serving(rules=[{"match": PIXELS, "memory_above_pixels": 300}]) as url:
-        facts = exported(tmp_path / "work", url, made)
-    assert sums(tmp_path / "work") == whole[0]
+    facts = exported(tmp_path, faulty, made, project="memory")
+    assert sums(tmp_path) == whole[0]
     assert facts["splits"] > 0 and facts["retries"] == 0
 
 
