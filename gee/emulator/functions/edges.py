@@ -150,15 +150,17 @@ def hough(image: Image, side: int, active: float, threshold: float, smooth: bool
 # ------------------------------------------------------------------ parabolas
 
 
-def parabolas(heights: Array, reach: int) -> tuple[Array, Array, Array]:
+def parabolas(heights: Array, reach: int, margin: int = 0) -> tuple[Array, Array, Array]:
     """Return the upper envelope of parabolas ``height - distance squared``, and whose it is.
 
     Parameters
     ----------
-    heights : (h, w) float64
+    heights : (h + 2 margin, w + 2 margin) float64
         A parabola stands over every pixel whose height is positive.
     reach : int
         Parabolas farther away, by rows or columns, do not count.
+    margin : int
+        Pixels around what is asked for.
 
     Returns
     -------
@@ -175,33 +177,34 @@ def parabolas(heights: Array, reach: int) -> tuple[Array, Array, Array]:
     top = float(heights.max(initial=0))
     far = min(reach, math.isqrt(max(int(top), 0)) + 1)
     best = np.where(heights > 0, heights, -np.inf)
-    rows = np.zeros(heights.shape, np.int32)
-    columns = np.zeros(heights.shape, np.int32)
-    source = best.copy()
-    for axis, steps in ((0, rows), (1, columns)):
-        found = source.copy()
-        length = heights.shape[axis]
-        for k in range(1, min(far, length - 1) + 1):
-            tick()
-            for step in (k, -k):
-                into = [slice(None)] * 2
-                out = [slice(None)] * 2
-                into[axis] = slice(0, length - k) if step > 0 else slice(k, length)
-                out[axis] = slice(k, length) if step > 0 else slice(0, length - k)
-                here, there = tuple(into), tuple(out)
-                offer = source[there] - k * k
-                better = offer > found[here]
-                np.copyto(found[here], offer, where=better)
-                np.copyto(steps[here], step, where=better)
-        if axis == 0:
-            source = found
-        else:
-            # The way down belongs to the column that the second pass came from.
-            place = np.arange(length)[None, :] + columns
-            rows = np.take_along_axis(rows, place, axis=1)
-            best = found
+    # Down the columns first, then along the rows of what that leaves.
+    best, rows = _enveloped(best, far, margin)
+    along, columns = _enveloped(np.ascontiguousarray(best.T), far, margin)
+    best, columns = along.T, columns.T
+    # The way down belongs to the column that the second pass came from.
+    place = np.arange(margin, margin + best.shape[1])[None, :] + columns
+    rows = np.take_along_axis(rows, place, axis=1)
     some = best > 0
     return np.where(some, best, 0), np.where(some, rows, 0), np.where(some, columns, 0)
+
+
+def _enveloped(source: Array, far: int, margin: int) -> tuple[Array, Array]:
+    """Return the best of parabolas up or down, without the rows of a margin, and the steps."""
+    length = source.shape[0]
+    found = source[margin : length - margin].copy()
+    steps = np.zeros(found.shape, np.int32)
+    for k in range(1, min(far, length - 1) + 1):
+        tick()
+        for step in (k, -k):
+            low, high = max(margin, -step), min(length - margin, length - step)
+            if low >= high:
+                continue
+            offer = source[low + step : high + step] - k * k
+            here = np.s_[low - margin : high - margin]
+            better = offer > found[here]
+            np.copyto(found[here], offer, where=better)
+            np.copyto(steps[here], step, where=better)
+    return found, steps
 
 
 def _near(size: int, units: str, most: int) -> int:
@@ -225,8 +228,8 @@ def rsed(image: Image, size: int, units: str) -> Image:
         ok = kernels.valid(pixels.mask)
         if ok is not None:
             heights = np.where(ok, heights, 0)
-        best, _, _ = parabolas(heights, reach)
-        return [Pixels(best[reach:-reach, reach:-reach], None)]
+        best, _, _ = parabolas(heights, reach, reach)
+        return [Pixels(best, None)]
 
     source = image.bands[0]
     return image.derived([source.computed(FLOAT, HaloNode(compute, [source], reach))])
@@ -256,15 +259,19 @@ def medial_axis(image: Image, size: int, units: str) -> Image:
         far = np.full(on.shape, float(reach) ** 2)
         if on.any():
             np.minimum(far, np.rint(ndimage.distance_transform_edt(~on) ** 2), out=far)
-        _, rows, columns = parabolas(far, reach)
+        # Distances are right a reach from the rim, envelopes two.
+        cut = np.s_[reach:-reach, reach:-reach]
+        on, far = on[cut], far[cut]
+        _, rows, columns = parabolas(far, reach, reach)
         height, width = far.shape
-        y, x = np.nonzero(~on)
-        owner = (y + rows[y, x]) * width + x + columns[y, x]
+        y, x = np.nonzero(~on[cut])
+        owner = (y + reach + rows[y, x]) * width + x + reach + columns[y, x]
         count = np.bincount(owner, minlength=height * width).reshape(height, width)
-        inside = np.s_[halo:-halo, halo:-halo]
-        own = None if ok is None else ok[inside]
-        medial = np.where(count > 0, np.sqrt(far), 0)
-        return [Pixels(a[inside], own) for a in (medial, count, columns, rows)]
+        middle = np.s_[2 * reach : -2 * reach, 2 * reach : -2 * reach]
+        medial = np.where(count > 0, np.sqrt(far), 0)[middle]
+        near = rows[cut], columns[cut]
+        own = None if ok is None else ok[halo:-halo, halo:-halo]
+        return [Pixels(a, own) for a in (medial, count[middle], near[1], near[0])]
 
     source = image.bands[0]
     node = HaloNode(compute, [source], halo)
