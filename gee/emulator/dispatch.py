@@ -116,14 +116,19 @@ class Dispatcher:
 
     def handle(self, request: Request) -> Response:
         """Answer a request. Never raises; safe to call from many threads."""
-        taken = self._take()
-        if taken is None:
-            return Response.error(
-                400, "Too many concurrent requests: no process had room.", "INVALID_ARGUMENT"
-            )
-        worker, connection = taken
+        while True:
+            taken = self._take()
+            if taken is None:
+                return Response.error(
+                    400, "Too many concurrent requests: no process had room.", "INVALID_ARGUMENT"
+                )
+            worker, connection = taken
+            try:
+                _send(connection, _request_head(request), request.body)
+                break
+            except OSError:
+                connection.close()  # its worker is gone and has not seen the request: another one
         try:
-            _send(connection, _request_head(request), request.body)
             if not connection.poll(self.limits.deadline + GRACE):
                 return self._ended(worker, connection, request)
             head, body = _receive(connection)
