@@ -292,6 +292,9 @@ def blend(bottom: Image, top: Image) -> Image:
     for low, high in zip(below, above, strict=True):
         kind = low.type.union(high.type)
         bands.append(low.computed(kind, PixelsNode(mixer(kind.dtype), (low, high))))
+    if len(bottom.bands) == 1 and many > 1:
+        # One band under several: each needs a name of its own.
+        bands = [b.renamed(a.id) for b, a in zip(bands, above, strict=True)]
     return bottom.with_bands(bands)
 
 
