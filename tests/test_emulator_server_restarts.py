@@ -162,7 +162,7 @@ def test_exports_survive_the_death_of_all_processes(
 
 
 def to_asset(name: str) -> dict[str, Any]:
-    body = export("asset", heavy=1, asset="large")
+    body = export("asset", heavy=2, asset="large")
     del body["fileExportOptions"]
     body["assetExportOptions"] = {"earthEngineDestination": {"name": f"{P}/assets/{name}"}}
     return body
