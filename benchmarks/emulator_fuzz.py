@@ -142,7 +142,7 @@ def run(count: int, seed: int, workers: int, clients: int) -> dict[str, Any]:
         with running(root / "catalog", state=root / "state", workers=workers) as url:
             # Warm: what is right, and as many wrong ones as make every cache known.
             send(url, known, clients)
-            send(url, (spoiler.one() for _ in range(max(count // 10, 500))), clients)
+            send(url, (spoiler.one() for _ in range(max(count // 10, 1000))), clients)
             before = settled(url, known[0])
             start = time.perf_counter()
             counted = send(url, (spoiler.one() for _ in range(count)), clients)

@@ -406,6 +406,8 @@ def closest_points(
         return {"left": spot, "right": spot}
     crs = plane_of([left]) if projection is None else projection.crs
     line = shapely.shortest_line(left.in_crs(crs), right.in_crs(crs))
+    if line is None or line.is_empty:
+        raise EngineError(f"The geometries cannot be expressed in the projection {crs}.")
     near, far = (Geometry(shapely.Point(c), crs, False) for c in (line.coords[0], line.coords[-1]))
     return {"left": _back_to(near, left), "right": _back_to(far, right)}
 
