@@ -140,9 +140,9 @@ def run(count: int, seed: int, workers: int, clients: int) -> dict[str, Any]:
         known = recorded(root / "catalog", root / "recorded")
         spoiler = Spoiler(known, seed)
         with running(root / "catalog", state=root / "state", workers=workers) as url:
-            # Warm: what is right, and as many wrong ones as make every cache known.
+            # Warm: caches of positions and coordinate systems fill up to their bounds first.
             send(url, known, clients)
-            send(url, (spoiler.one() for _ in range(max(count // 10, 1000))), clients)
+            send(url, (spoiler.one() for _ in range(max(count * 3 // 10, 1000))), clients)
             before = settled(url, known[0])
             start = time.perf_counter()
             counted = send(url, (spoiler.one() for _ in range(count)), clients)

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["Band", "Context", "Limits", "Node", "Pixels", "compute_pixels", "render"]
 
 Array = NDArray[Any]
-# About what the simplest image gives; what would take longer than the deadline is refused.
-PIXELS_PER_SECOND = 20e6
+# What costly images give; more than they could have by the deadline is refused at once.
+PIXELS_PER_SECOND = 5e6
 TILES_PER_SECOND = 500.0
 # Depth of recursion at which a chain of pixelwise nodes is computed from its far end.
 _CHAIN = 400

@@ -49,6 +49,8 @@ class Kernel:
 
     def built(self, pixel: float = 1.0) -> tuple[Array, tuple[int, int]]:
         """Return weights and centre for pixels of a size."""
+        if not (np.isfinite(self.x) and np.isfinite(self.y)):
+            raise EngineError(f"Kernel radius must be a finite number, not {self.x}.")
         weights, centre = self.make(self.x / pixel, self.y / pixel)
         weights = np.asarray(weights, float)
         if self.normalize:
