@@ -100,7 +100,7 @@ def created(url: str) -> str:
         good = image.select(large.QA).bitwiseAnd(large.CLOUDS).eq(0)
         return image.updateMask(good).normalizedDifference(["B8", "B4"])
 
-    ndvi = ee.ImageCollection(large.COLLECTION).map(greenness).median().focalMedian(1, "square")
+    ndvi = ee.ImageCollection(large.COLLECTION).map(greenness).median().focalMedian(2, "square")
     made = ndvi.getMapId({"min": 0, "max": 1, "palette": ["brown", "yellow", "green"]})
     return urlsplit(made["tile_fetcher"].url_format).path.split("/tiles/")[0]
 
