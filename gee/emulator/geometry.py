@@ -389,7 +389,8 @@ def covered(made: BaseGeometry, window: Window) -> NDArray[np.bool_]:
         row = first[edge] + place
         x0, y0, x1, y1 = edges[edge].T
         x = x0 + (row + window.row + 0.5 - y0) * ((x1 - x0) / (y1 - y0))
-        column = np.clip(np.ceil(x - 0.5) - window.column, 0, w).astype(np.int64)
+        # Corners at infinity cross rows nowhere.
+        column = np.clip(np.nan_to_num(np.ceil(x - 0.5) - window.column), 0, w).astype(np.int64)
         toggles = np.bincount(row * (w + 1) + column, minlength=h * (w + 1))
         out = (np.cumsum(toggles.reshape(h, w + 1), axis=1)[:, :w] & 1).astype(bool)
     cells = _thin_cells(made, window)
@@ -429,7 +430,7 @@ def fractions(made: BaseGeometry, window: Window) -> NDArray[np.float32]:
         column = np.floor(middle)
         # What lies left of the window covers all of its columns, right of it none.
         share = np.where(column < 0, 1.0, 1.0 - (middle - column))
-        column = np.clip(column, 0, w).astype(np.int64)
+        column = np.clip(np.nan_to_num(column), 0, w).astype(np.int64)
         flat = row * (w + 2) + column
         gain = np.bincount(flat, rise * share, minlength=h * (w + 2))
         gain += np.bincount(flat + 1, rise * (1 - share), minlength=h * (w + 2))
