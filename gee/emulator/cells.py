@@ -157,15 +157,11 @@ def alike(parts: Sequence[Array]) -> list[Array]:
     """
     if all(p.dtype == parts[0].dtype for p in parts[1:]) or not any(map(is_cells, parts)):
         return list(parts)
-    parts = [
-        gathered(list(p.ravel())).reshape(p.shape) if p.dtype == object else p for p in parts
-    ]
+    parts = [gathered(list(p.ravel())).reshape(p.shape) if p.dtype == object else p for p in parts]
     held = [p for p in parts if is_cells(p)]
     rooms = {len(p[FIELD].shape) - p.ndim for p in held}
     if len(rooms) > 1:
-        raise EngineError(
-            f"Arrays of {sorted(rooms)} dimensions cannot be pixels of one band."
-        )
+        raise EngineError(f"Arrays of {sorted(rooms)} dimensions cannot be pixels of one band.")
     most = np.max([p[FIELD].shape[p.ndim :] for p in held], axis=0)
     kind = _kind(np.result_type(*(p[FIELD] for p in held)), most)
     out = []

@@ -7,6 +7,7 @@ this after a change to a rule or a request; a test compares the stored kit with 
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,7 +76,7 @@ def main() -> None:
     docs = Path(__file__).parents[3] / "docs"
     if docs.is_dir():
         write_text(docs / "emulator-undetermined.md", page(Kit.of(made)))
-    print(f"{len(made['requests'])} requests for {len(made['rules'])} rules: {PATH}")
+    sys.stdout.write(f"{len(made['requests'])} requests for {len(made['rules'])} rules: {PATH}\n")
 
 
 if __name__ == "__main__":
