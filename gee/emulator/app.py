@@ -115,6 +115,11 @@ def _application(endpoint: Endpoint | Dispatcher) -> Starlette:
             media_type=response.content_type,
         )
 
+    def handled(request: Request) -> Response:
+        response = endpoint.handle(request)
+        memory.release_stack()  # a thread of the pool is as shallow here as between two requests
+        return response
+
     async def handle(request: WebRequest) -> WebResponse:
         body = bytearray()
         async for chunk in request.stream():
@@ -132,7 +137,7 @@ def _application(endpoint: Endpoint | Dispatcher) -> Starlette:
         # A HEAD is a GET whose body the server leaves away.
         verb = "GET" if request.method == "HEAD" else request.method
         plain = Request(verb, request.scope["path"], query, dict(request.headers), bytes(body))
-        response = await run_in_threadpool(endpoint.handle, plain)
+        response = await run_in_threadpool(handled, plain)
         wanted = request.headers.get("range")
         return answer(_part(response, wanted) if verb == "GET" and wanted else response)
 

@@ -26,6 +26,7 @@ from typing import Any
 
 from thawslump.errors import BackendError
 
+from . import memory
 from .limits import RequestLimits
 from .messages import Request, Response
 
@@ -223,7 +224,9 @@ class Dispatcher:
         facts = {"address": self._listener.address, "key": self._key.hex(), "worker": worker}
         return subprocess.Popen(
             [sys.executable, "-m", __name__],
-            env={**self._environment, VARIABLE: json.dumps(facts)},
+            # Python's own pools keep a megabyte for one small object that stays; what the C
+            # library holds can be given back page by page (`memory.give_back`).
+            env={"PYTHONMALLOC": "malloc", **self._environment, VARIABLE: json.dumps(facts)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
         )
@@ -255,6 +258,7 @@ def _serve(connection: Connection[Any, Any], handle: Callable[[Request], Respons
         while True:
             head, body = _receive(connection)
             answer = handle(Request(**head, body=body))
+            memory.release_stack()
             facts = {
                 "status": answer.status,
                 "content_type": answer.content_type,
@@ -266,7 +270,6 @@ def _serve(connection: Connection[Any, Any], handle: Callable[[Request], Respons
 
 def _work() -> None:
     """Be a worker until the process in front ends."""
-    from . import memory
     from .app import endpoint_of
 
     # Ctrl-C reaches the whole group; the process in front decides.
@@ -290,7 +293,9 @@ def _work() -> None:
         threads.append(thread)
     try:
         for thread in threads:
-            thread.join()
+            while thread.is_alive():
+                thread.join(2.0)
+                memory.give_back(idle=True)  # what the last requests held, when none follows
     finally:
         endpoint.close()
 

@@ -254,6 +254,7 @@ def running(
     root = str(Path(__file__).parents[2])
     known = environment.get("PYTHONPATH")
     environment["PYTHONPATH"] = root if not known else os.pathsep.join((root, known))
+    environment.setdefault("PYTHONMALLOC", "malloc")  # see Dispatcher._spawn
     if token is not None:
         environment["THAWSLUMP_EMULATOR_TOKEN"] = token
     with tempfile.TemporaryFile() as words:
