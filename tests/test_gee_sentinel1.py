@@ -119,6 +119,6 @@ def test_speckle_goes_and_edges_stay(cover: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("window", [1, 4, 0])
-def test_windows_without_a_middle_are_refused(window: int) -> None:
+def test_windows_without_a_middle_are_refused(cover: np.ndarray, window: int) -> None:
     with pytest.raises(ConfigError, match=f"speckle filter of {window} pixels"):
         sentinel1.despeckled(ee.ImageCollection([]), window)
