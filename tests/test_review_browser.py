@@ -187,7 +187,8 @@ def test_what_another_reviewer_decides_shows(page: Any, world: Workspace) -> Non
         inventory.decide(names[0], "reject", "Ben")
         inventory.decide(names[1], "accept", "Ben")
         page.wait_for_selector("#queue li:nth-child(2).accepted")
-        assert page.locator("#state").inner_text() == "rejected"
+        # The list and the words beside the picture are drawn one after the other.
+        page.wait_for_function("document.querySelector('#state').innerText === 'rejected'")
         press(page, "n")
         assert page.evaluate("document.body.dataset.painted") == names[2]
         page.route("**/api/changes*", lambda route: route.abort())
