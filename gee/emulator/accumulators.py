@@ -16,6 +16,7 @@ What needs every value (`toList`, rank correlations) is refused as Earth Engine 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -43,9 +44,10 @@ def memory_exceeded() -> LimitError:
     return LimitError("User memory limit exceeded.")
 
 
-class Accumulator:
+class Accumulator(ABC):
     """Takes the values of a region in parts, in one or more passes over it."""
 
+    @abstractmethod
     def add(self, columns: Sequence[Array], weights: Array, inside: Array) -> None:
         """Take some pixels.
 
@@ -58,15 +60,14 @@ class Accumulator:
         inside : ndarray of bool, (n,)
             Whether the centre counts, for unweighted reducers.
         """
-        raise NotImplementedError
 
     def again(self) -> bool:
         """End a pass; return whether all pixels have to be added once more."""
         return False
 
+    @abstractmethod
     def result(self) -> list[Any]:
         """Return the reducer's outputs."""
-        raise NotImplementedError
 
 
 def accumulator(reducer: Reducer, rows: int) -> Accumulator:
@@ -165,9 +166,9 @@ class _Once(Accumulator):
         if len(weights):
             self.take(columns, weights.astype(float, copy=False))
 
+    @abstractmethod
     def take(self, columns: Sequence[Array], weights: Array) -> None:
         """Take pixels that count."""
-        raise NotImplementedError
 
     def again(self) -> bool:
         self._passed = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -15,7 +16,7 @@ __all__ = ["FactorCnn", "Mlp"]
 _AT_ONCE = 65536
 
 
-class _Network(ClassifierMixin, BaseEstimator):
+class _Network(ClassifierMixin, BaseEstimator, ABC):
     """Adam on binary cross-entropy; subclasses say what the network is.
 
     The rate falls along half a cosine to 1e-6. Equal seeds give equal networks on the CPU.
@@ -28,8 +29,9 @@ class _Network(ClassifierMixin, BaseEstimator):
     seed: int
     device: str
 
+    @abstractmethod
     def _network(self, features: int) -> Any:
-        raise NotImplementedError
+        """Return the network: (n, features) to (n, 1), the logit of the second class."""
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Learn from samples.

@@ -12,6 +12,7 @@ decides what is fitted.
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -71,15 +72,15 @@ class Model:
 
     def chances(self, table: Table) -> Table:
         """Return the probability of every class: (n, classes)."""
-        raise NotImplementedError
+        raise EngineError("This classifier has no probabilities.")
 
     def values(self, table: Table) -> Table:
         """Return the regression of every row."""
-        raise NotImplementedError
+        raise EngineError("This classifier has no regression.")
 
     def raw(self, table: Table) -> Table:
         """Return what stands behind the answer: votes, margins, distances; (n, k)."""
-        raise NotImplementedError
+        raise EngineError("This classifier has no raw answer.")
 
     def outputs(self, table: Table, mode: str) -> Table:
         """Return the answers of a mode: (n,), or (n, k) where they are arrays."""
@@ -100,7 +101,7 @@ class Model:
         return {}
 
 
-class Learner:
+class Learner(ABC):
     """A way of learning: what a classifier holds until it is trained.
 
     Attributes
@@ -111,12 +112,12 @@ class Learner:
 
     modes: tuple[str, ...] = MODES
 
+    @abstractmethod
     def fit(self, options: dict[str, Any], table: Table, labels: Table, mode: str) -> Model:
         """Return the model of a (n, inputs) table and its (n,) labels.
 
         The options also hold the names of the inputs, as ``inputs``.
         """
-        raise NotImplementedError
 
 
 class _Training:
