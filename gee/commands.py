@@ -96,12 +96,16 @@ def fetch(
     for name in _chosen(site):
         if site is None and batch.record(workspace, name) is None:
             continue
-        found = batch.collect(workspace, name, folder, lambda share, words: None)
+        found = batch.collect(workspace, name, folder, _told)
         typer.echo(
             json.dumps({"site": name, **found}, sort_keys=True)
             if options.current.json
             else f"{name}: {found['files']} files, {found['pixels']} pixels"
         )
+
+
+def _told(share: float, words: str) -> None:
+    typer.echo(f"{share:.0%} {words}", err=True)
 
 
 def _chosen(site: str | None) -> list[str]:
