@@ -36,6 +36,7 @@ from gee.exports.step import run
 from gee.exports.survey import survey
 from gee.session import connect
 from gee.steps import catalog_digest, plan_export, plan_valley
+from gee.valley.write import VERSION
 from thawslump.cli import main
 from thawslump.config import save_yaml
 from thawslump.errors import BackendError, ConfigError, DataError
@@ -750,3 +751,4 @@ def test_valley_is_planned_only_where_asked_for(tmp_path: Path) -> None:
     (item,) = plan_valley(a_workspace(tmp_path, None, valley=valley), 0)
     assert item.settings == valley
     assert item.target == "gee.valley.step:run"
+    assert item.version == VERSION, "a ledger knows an older valley by its item's version"

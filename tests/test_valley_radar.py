@@ -137,7 +137,7 @@ def test_speckle_is_as_wide_as_the_resolution() -> None:
 
 
 def test_scenes_have_their_looks(land: Landscape) -> None:
-    "Two scenes of one summer and pass: the variance of their dB difference is that of two looks"
+    "Two scenes of one summer and pass: with the noise put back, their ratio has two scenes' looks"
     scenes = Scenes(land)
     taken = [
         bands["VV"]
@@ -148,9 +148,43 @@ def test_scenes_have_their_looks(land: Landscape) -> None:
     plain = ndimage.binary_erosion(
         ~(land.river | land.lake) & ~light.layover & ~light.shadow & (land.pre.melt < 175)
     )[land.inner]
-    difference = (taken[0] - taken[1])[plain] * np.log(10) / 10
+    noise = 10 ** (radar.NOISE_FLOOR / 10)
+    whole = [np.log(10 ** (each[plain] / 10) + noise) for each in taken[:2]]
+    difference = whole[0] - whole[1]
     expected = 2 * special.polygamma(1, radar.LOOKS)
     assert difference.var() == pytest.approx(expected, rel=0.07)
+
+
+def flat(power: float, size: int = 600) -> tuple[np.ndarray, radar.Illumination]:
+    """Return ground of one gamma nought and light that changes nothing."""
+    even = np.ones((size, size), np.float32)
+    no = np.zeros((size, size), bool)
+    return even * np.float32(power), radar.Illumination(even, even, no, no, even * 39)
+
+
+@pytest.mark.parametrize("db", [-12.0, -20.0])
+def test_thermal_noise_is_subtracted_and_speckles_on(db: float) -> None:
+    "The mean is the ground's own; the variance is that of ground and noise together"
+    power = 10 ** (db / 10)
+    noise = 10 ** (radar.NOISE_FLOOR / 10)
+    ground, light = flat(power)
+    nothing = np.zeros_like(ground)
+    grains = radar.speckle(ground.shape, np.random.default_rng(3))
+    seen = 10 ** (radar.observe(ground, nothing, light, grains, nothing, 0.0) / 10.0)
+    assert seen.mean() == pytest.approx(power, rel=0.02)
+    assert seen.var() == pytest.approx((power + noise) ** 2 / radar.LOOKS, rel=0.05)
+    assert seen.var() > 1.1 * power**2 / radar.LOOKS
+
+
+def test_darker_than_the_noise_is_very_dark_and_not_missing() -> None:
+    "Half of what has no echo is below the noise's mean: the floor, finite, never masked"
+    ground, light = flat(0.0)
+    grains = radar.speckle(ground.shape, np.random.default_rng(4))
+    seen = radar.observe(ground, ground, light, grains, ground, 0.0)
+    assert np.isfinite(seen).all()
+    assert seen.min() == pytest.approx(radar.DENOISED_FLOOR, abs=1e-4)
+    below = special.gammainc(radar.LOOKS, radar.LOOKS * (1 + 10 ** (-2.5)))
+    assert (seen == seen.min()).mean() == pytest.approx(below, abs=0.03)
 
 
 def test_levels_are_those_of_tundra_and_water(land: Landscape) -> None:

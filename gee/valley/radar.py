@@ -13,6 +13,7 @@ from gee.valley.terrain import gradient
 
 __all__ = [
     "BACKSCATTER",
+    "DENOISED_FLOOR",
     "LOOKS",
     "NOISE_FLOOR",
     "Geometry",
@@ -35,7 +36,15 @@ LOOKS = 4.4
 """Equivalent number of looks of the IW GRD high-resolution product."""
 
 NOISE_FLOOR = -25.0
-"""Noise-equivalent sigma nought, dB; added in power."""
+"""Noise-equivalent sigma nought, dB. Its mean is subtracted in power, its speckle stays."""
+
+DENOISED_FLOOR = -50.0
+"""Sigma nought, dB, of pixels that are darker than the noise's mean.
+
+The real collection subtracts the noise and calibrates by SNAP's operators, which put a small
+positive number where the difference is negative, doubled until it calibrates to at least 1e-5:
+such pixels are very dark, neither masked nor infinite (docs/earth-engine.md).
+"""
 
 BACKSCATTER: dict[str, tuple[float, float, float]] = {
     "tundra": (-11.4, -18.4, 0.8),
@@ -363,7 +372,11 @@ def equivalent_looks(power: Array) -> float:
 def observe(
     volume: Array, surface: Array, light: Illumination, grains: Array, wet: Array, weather: float
 ) -> Array:
-    """Return sigma nought in dB of one polarisation of one scene.
+    """Return sigma nought in dB of one polarisation of one scene, thermal noise removed.
+
+    The receiver's noise adds to the echo's power and speckles with it; the processor knows the
+    noise's mean only and subtracts that. What is left is right on average and noisier than its
+    looks where the ground is dark.
 
     Parameters
     ----------
@@ -380,9 +393,11 @@ def observe(
     Returns
     -------
     float32 array
-        dB; never below the noise floor's own speckle.
+        dB, at least `DENOISED_FLOOR`.
     """
     power = volume * light.volume + surface * light.surface
     power = power * np.float32(10.0 ** (weather / 10.0)) * (1.0 - 0.85 * wet)
-    power = (power + np.float32(10.0 ** (NOISE_FLOOR / 10.0))) * grains
+    noise = np.float32(10.0 ** (NOISE_FLOOR / 10.0))
+    power = (power + noise) * grains - noise
+    power = np.maximum(power, np.float32(10.0 ** (DENOISED_FLOOR / 10.0)))
     return np.asarray(10.0 * np.log10(power), np.float32)

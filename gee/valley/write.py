@@ -42,7 +42,7 @@ __all__ = ["OWN", "VERSION", "build"]
 Progress = Callable[[float, str], None]
 Six = tuple[float, float, float, float, float, float]
 
-VERSION = 1
+VERSION = 2
 """Raised when equal seeds give another valley than before."""
 
 OWN = "projects/thawslump-made-up/assets"
