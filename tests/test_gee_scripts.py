@@ -352,7 +352,7 @@ def test_unknown_names_are_refused_with_the_nearest() -> None:
         factors.factors(a_site(), ("aspekt",))
     with pytest.raises(ConfigError, match='has the key "s3"; it may have s1, s2, dem'):
         source(a_site(sources={"s3": "x"}), "s1")
-    with pytest.raises(ConfigError, match="only s1 can be left out"):
+    with pytest.raises(ConfigError, match="only s1 and landcover can be left out"):
         source(a_site(sources={"s2": "none"}), "s2")
 
 

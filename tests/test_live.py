@@ -71,7 +71,7 @@ def test_the_survey_finds_images_of_both_summers() -> None:
 
 def test_the_stack_has_its_bands_and_plausible_values() -> None:
     found = survey(SITE)
-    image = stack.stack(SITE, orbits=found.orbits)
+    image = stack.stack(SITE, settled=found.settled)
     assert image.bandNames().getInfo() == list(SITE.bands)
     values = pixels(image, SITE.grid())
     for name, low, high in (

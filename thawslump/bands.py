@@ -86,8 +86,24 @@ BANDS: dict[str, Band] = {
     )
 }
 
-CHANGE_STACK = ("preVV", "postVV", "dVV", "preVH", "postVH", "dVH", "slope", "dNDVI")
-"""Bands that an export asks for; one that a site's sources cannot give is absent."""
+CHANGE_STACK = (
+    "preVV",
+    "postVV",
+    "dVV",
+    "preVH",
+    "postVH",
+    "dVH",
+    "layover",
+    "shadow",
+    "liaDeg",
+    "elevation",
+    "slope",
+    "KG_climate",
+    "Popatpv_treeheight",
+    "CART_LC_classified",
+    "dNDVI",
+)
+"""The 15 bands of Ganerod et al. (2024), Table 2; one that the sources cannot give is absent."""
 
 FACTORS = ("elevation", "slope", "aspect", "NDVI")
 """Conditioning factors at 30 m."""
@@ -105,8 +121,10 @@ CONTEXT = (
     "post_blue",
     "post_nir",
     "hillshade",
+    "pre_observations",
+    "post_observations",
 )
-"""What reviewers look at: reflectance * 10000, hillshade 0..255."""
+"""What reviewers look at: reflectance * 10000, hillshade 0..255, counts of clear images."""
 
 _S1 = ("preVV", "postVV", "dVV", "preVH", "postVH", "dVH", "layover", "shadow", "liaDeg")
 _S2 = ("CART_LC_classified", "dNDVI")

@@ -6,9 +6,10 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from thawslump.bands import CHANGE_STACK, CONTEXT, FACTORS
+from thawslump.errors import nearest
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -64,6 +65,16 @@ class Site(BaseModel):
     resolution: float = Field(10.0, gt=0, le=1000, description="pixel size, units of the CRS")
     pre: Window | None = Field(None, description="window before the change")
     post: Window | None = Field(None, description="window after the change, same season")
+    event: date | None = Field(
+        None, description="day of the change; with months and season it gives both windows"
+    )
+    months: int | None = Field(
+        None, ge=1, le=60, description="length of the windows that an event gives; 1, 2, 12 usual"
+    )
+    season: Literal["same", "around"] = Field(
+        "same",
+        description="windows of an event: same months of two years, or around the event",
+    )
     outlines: Path | None = Field(
         None, description="polygons of known slumps; the whole site then counts as looked at"
     )
@@ -74,11 +85,37 @@ class Site(BaseModel):
         default_factory=dict,
         description="asset ids in place of the defaults, keys s1, s2, dem and those of the factors",
     )
+    bands: tuple[str, ...] = Field(
+        CHANGE_STACK,
+        min_length=1,
+        description="bands of the change stack; one that the sources cannot give is left out",
+    )
     factors: tuple[str, ...] = Field(
         FACTORS, min_length=1, description="conditioning factors; docs/susceptibility.md lists them"
     )
-    slope_correction: Literal["volume", "surface", "none"] = Field(
-        "volume", description="Sentinel-1 slope correction (Vollrath et al. 2020), or none"
+    slope_correction: Literal["auto", "per_pixel", "volume", "surface", "none"] = Field(
+        "auto",
+        description="model of the Sentinel-1 slope correction (Vollrath et al. 2020): auto takes "
+        "the one of most of the site's land cover, per_pixel that of each pixel of ESA WorldCover",
+    )
+    speckle_filter: int | None = Field(
+        None,
+        ge=3,
+        le=31,
+        description="side of the multi-temporal speckle filter's window in pixels, odd; none: off",
+    )
+    cloud_mask: Literal["auto", "cloud_score", "scl"] = Field(
+        "auto",
+        description="clouds of Sentinel-2 by Cloud Score+, by the scene classification (scl), or "
+        "auto: the first where it exists",
+    )
+    cloud_score_threshold: float = Field(
+        0.6, ge=0, le=1, description="Cloud Score+ from which ground counts as seen"
+    )
+    landcover_points: Path | None = Field(
+        None,
+        description="vector file with a column `landcover` (classes 1 to 8) to train the land "
+        "cover on; none draws points from ESA WorldCover",
     )
     orbit_pass: Literal["ASCENDING", "DESCENDING"] | None = Field(
         "DESCENDING", description="Sentinel-1 pass; none takes both"
@@ -105,16 +142,31 @@ class Site(BaseModel):
             )
         return self
 
+    @field_validator("bands")
+    @classmethod
+    def _known_bands(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in CHANGE_STACK:
+                raise ValueError(
+                    f'the change stack has no band "{name}"; it has {", ".join(CHANGE_STACK)}.'
+                    + nearest(name, CHANGE_STACK)
+                )
+        if len(set(names)) < len(names):
+            raise ValueError("a band is named twice")
+        return names
+
+    @field_validator("speckle_filter")
+    @classmethod
+    def _odd(cls, side: int | None) -> int | None:
+        if side is not None and side % 2 == 0:
+            raise ValueError(f"a window of {side} pixels has no middle; give an odd number")
+        return side
+
     def grid(self) -> GeoBox:
         """Return the pinned grid of the site's tile."""
         from thawslump.grid import grid_over
 
         return grid_over(self.bounds, self.resolution, self.crs)
-
-    @property
-    def bands(self) -> tuple[str, ...]:
-        """Names of the bands that an export asks for."""
-        return CHANGE_STACK
 
     @property
     def context(self) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from gee.grids import factor_grid
 from gee.scripts.context import context
 from gee.scripts.factors import factors
 from gee.scripts.place import source
-from gee.scripts.sources import FACTOR_SOURCES
+from gee.scripts.sources import FACTOR_SOURCES, STACK_SOURCES
 from gee.scripts.stack import available, stack
 from thawslump.bands import BANDS, EMBEDDING
 
@@ -77,43 +76,44 @@ def _origin(site: Site, key: str) -> str:
     return source(site, "upslope" if key == "rivers" and key not in site.sources else key)
 
 
+def _context_unit(name: str) -> str:
+    if name == "hillshade":
+        return "1"
+    return "images" if name.endswith("_observations") else "reflectance * 10000"
+
+
 def products(site: Site, survey: Survey) -> list[Product]:
     """Return the files of a site: change stack, context for reviewers, conditioning factors."""
-    bands = available(site)
-    s1, s2, dem = source(site, "s1"), source(site, "s2"), source(site, "dem")
-    origin = {"S1": s1, "S2": s2, "terrain": dem}
-
-    def described(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        known = [BANDS[name] for name in names]
-        return tuple(b.unit for b in known), tuple(origin[b.origin] for b in known)
-
+    settled = survey.settled
+    bands = available(site, settled)
+    s2, dem = source(site, "s2"), source(site, "dem")
     factor_bands = [
         (band, FACTOR_SOURCES[name][0])
         for name in site.factors
         for band in (EMBEDDING if name == "embedding" else (name,))
     ]
-    colours = tuple(name for name in site.context if name != "hillshade")
     return [
         Product(
             "stack",
-            stack(site, bands, survey.orbits),
+            stack(site, bands, settled),
             site.grid(),
             bands,
             "float32",
             FLOAT_FILL,
             float("nan"),
-            *described(bands),
+            tuple(BANDS[name].unit for name in bands),
+            tuple(_origin(site, STACK_SOURCES[name][0]) for name in bands),
         ),
         Product(
             "context",
-            context(site),
+            context(site, settled),
             site.grid(),
-            (*colours, "hillshade"),
+            site.context,
             "uint16",
             65535,
             65535,
-            ("reflectance * 10000",) * len(colours) + ("1",),
-            (s2,) * len(colours) + (dem,),
+            tuple(_context_unit(name) for name in site.context),
+            tuple(dem if name == "hillshade" else s2 for name in site.context),
         ),
         Product(
             "factors",

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import ee
 
 from gee.exports.faults import words
-from gee.scripts import sentinel1, sentinel2
-from gee.scripts.place import in_window, region, source
-from gee.scripts.sentinel1 import Orbit
-from gee.scripts.terrain import is_tiled
+from gee.scripts import landcover, sentinel1, sentinel2, stack
+from gee.scripts.place import in_window, is_tiled, region, source
+from gee.scripts.settled import Orbit, Settled
 from thawslump.errors import DataError
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ class Survey:
     ----------
     pictures : dict
         Key ``(source, side)``, for example ``("s1", "pre")``; in order of time.
-    orbits : tuple of Orbit or None
-        The viewing geometry of Sentinel-1 that is used; None where the images do not say.
+    settled : Settled
+        What the scripts take as constants: the viewing geometry of Sentinel-1 among them.
     other_orbits : tuple of Orbit
         Others that have images on both sides too, and are left out.
     requests : int
@@ -70,9 +70,14 @@ class Survey:
     """
 
     pictures: dict[tuple[str, Side], tuple[Picture, ...]]
-    orbits: tuple[Orbit, ...] | None
+    settled: Settled
     requests: int
     other_orbits: tuple[Orbit, ...] = ()
+
+    @property
+    def orbits(self) -> tuple[Orbit, ...] | None:
+        """The viewing geometry of Sentinel-1 that is used; None where the images do not say."""
+        return self.settled.orbits
 
     @property
     def platforms(self) -> dict[Side, dict[str, int]]:
@@ -118,6 +123,7 @@ def survey(site: Site, ask: Callable[[Callable[[], T]], T] | None = None) -> Sur
     run: Callable[[Callable[[], Any]], Any] = ask or (lambda request: request())
     pictures: dict[tuple[str, Side], tuple[Picture, ...]] = {}
     requests = 0
+    bands: dict[str, set[str]] = {}
     keys = [key for key in ("s2", "s1") if source(site, key) != "none"]
     for key in keys:
         found = _inventory(site, key, run)
@@ -127,7 +133,8 @@ def survey(site: Site, ask: Callable[[Callable[[], T]], T] | None = None) -> Sur
             pictures[key, side] = tuple(_picture(row) for row in rows)
             if not rows:
                 _refuse_empty(site, key, side, found, run)
-        _refuse_bands(site, key, {name for names in found["bands"] for name in names})
+        bands[key] = {name for names in found["bands"] for name in names}
+        _refuse_bands(site, key, bands[key])
     _refuse_dem(site, run)
     orbits: tuple[Orbit, ...] | None = None
     others: tuple[Orbit, ...] = ()
@@ -139,7 +146,80 @@ def survey(site: Site, ask: Callable[[Callable[[], T]], T] | None = None) -> Sur
                 pictures["s1", side] = tuple(
                     picture for picture in pictures["s1", side] if picture.orbit in orbits
                 )
-    return Survey(pictures, orbits, requests + 1, others)
+    settled, more = _settle(site, orbits, bands["s2"], run)
+    return Survey(pictures, settled, requests + 1 + more, others)
+
+
+def _settle(
+    site: Site,
+    orbits: tuple[Orbit, ...] | None,
+    optical: set[str],
+    run: Callable[[Callable[[], Any]], Any],
+) -> tuple[Settled, int]:
+    """Return what tiles take as constants, and how many requests it took."""
+    missing = stack.left_out(site)
+    requests = 0
+    map_id = source(site, "landcover")
+    has_map = False
+    if map_id != "none" and (
+        "CART_LC_classified" in site.bands or site.slope_correction in ("auto", "per_pixel")
+    ):
+        has_map = _shows(site, map_id, run)
+        requests += 1
+    if "CART_LC_classified" in site.bands and "CART_LC_classified" not in missing:
+        lacking = [band for band in landcover.OPTICAL if band not in optical]
+        if lacking:
+            missing["CART_LC_classified"] = (
+                f"the images of {source(site, 's2')} have no band {', '.join(lacking)}"
+            )
+        elif not has_map and site.landcover_points is None:
+            missing["CART_LC_classified"] = (
+                f"{map_id} shows nothing of the site, and there are no landcover_points"
+            )
+    settled = Settled(
+        orbits=orbits,
+        bands=tuple(name for name in site.bands if name not in missing),
+        left_out=missing,
+    )
+    if source(site, "s1") == "none" or site.slope_correction == "none":
+        return replace(settled, model="none"), requests
+    if site.slope_correction == "per_pixel" and not has_map:
+        raise DataError(
+            f"Site {site.name}: slope_correction is per_pixel, but {map_id} shows nothing of it.",
+            hint="Name another map under sources.landcover, or set slope_correction: volume.",
+        )
+    facts = run(_facts(site, settled, has_map).getInfo)
+    share = facts.get("vegetated")
+    model: Any = site.slope_correction
+    if model == "auto":
+        # Where no map tells: plants cover most ground that thaws.
+        model = "volume" if share is None or share >= 0.5 else "surface"
+    settled = replace(
+        settled,
+        look=None if facts.get("look") is None else round(math.degrees(facts["look"]) % 360, 4),
+        vegetated=None if share is None else round(share, 4),
+        model=model,
+    )
+    return settled, requests + 1
+
+
+def _facts(site: Site, settled: Settled, has_map: bool) -> ee.Dictionary:
+    facts: dict[str, Any] = {}
+    if settled.orbits is not None and len(settled.orbits) == 1:
+        images = sentinel1.collection(site, _window(site, "pre"), settled.orbits)
+        facts["look"] = sentinel1.look_direction(ee.Image(images.first()), site)
+    if has_map:
+        facts["vegetated"] = sentinel1.vegetated_share(site)
+    return ee.Dictionary(facts)
+
+
+def _shows(site: Site, name: str, run: Callable[[Callable[[], Any]], Any]) -> bool:
+    """Tell whether a map is there and touches a site."""
+    tiles = name.removesuffix("/*") if is_tiled(name) else [ee.Image(name)]
+    try:
+        return bool(run(ee.ImageCollection(tiles).filterBounds(region(site)).size().getInfo))
+    except ee.EEException:
+        return False
 
 
 def _collection(site: Site, key: str) -> ee.ImageCollection:

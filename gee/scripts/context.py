@@ -10,6 +10,7 @@ from gee.scripts import sentinel2, terrain
 from thawslump.bands import CONTEXT
 
 if TYPE_CHECKING:
+    from gee.scripts.settled import Settled
     from thawslump.site import Site, Window
 
 __all__ = ["context"]
@@ -22,7 +23,7 @@ def _colours(site: Site, window: Window, prefix: str) -> ee.Image:
     return composite.select(list(_COLOURS.values()), [f"{prefix}_{name}" for name in _COLOURS])
 
 
-def context(site: Site) -> ee.Image:
+def context(site: Site, settled: Settled | None = None) -> ee.Image:
     """Return the bands of `thawslump.bands.CONTEXT` as whole numbers.
 
     Reflectance * 10000 of the greenest-pixel composites (held below 65535, which is nodata), and
@@ -34,6 +35,8 @@ def context(site: Site) -> ee.Image:
             _colours(site, site.pre, "pre"),
             _colours(site, site.post, "post"),
             terrain.hillshade(site),
+            sentinel2.observations(site, site.pre).rename("pre_observations"),
+            sentinel2.observations(site, site.post).rename("post_observations"),
         ]
     )
     return images.round().max(0).min(65534).select(list(CONTEXT)).toUint16()

@@ -9,7 +9,7 @@ import ee
 
 from gee.grids import factor_grid
 from gee.scripts import climate, distances, hydrology, relief, sentinel2, terrain
-from gee.scripts.place import pinned, region, source
+from gee.scripts.place import mapped, pinned, region, source
 from thawslump.bands import EMBEDDING, FACTORS
 from thawslump.errors import ConfigError, nearest
 
@@ -38,16 +38,7 @@ def _distance(key: str) -> Callable[[Site], ee.Image]:
 
 
 def _classes(key: str) -> Callable[[Site], ee.Image]:
-    def read(site: Site) -> ee.Image:
-        name = source(site, key)
-        if terrain.is_tiled(name):
-            tiles = ee.ImageCollection(name.removesuffix("/*")).filterBounds(region(site))
-            classes = tiles.mosaic()
-        else:
-            classes = ee.Image(name)
-        return pinned(classes.select([0], [key]), factor_grid(site))  # never averaged
-
-    return read
+    return lambda site: pinned(mapped(site, key), factor_grid(site))  # never averaged
 
 
 def _embedding(site: Site) -> ee.Image:

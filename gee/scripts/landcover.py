@@ -16,6 +16,7 @@ import ee
 from gee.grids import crs_code
 from gee.scripts import sentinel1, sentinel2, terrain
 from gee.scripts.place import region, source
+from gee.scripts.settled import Settled
 from thawslump.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ __all__ = [
     "OPTICAL",
     "Accuracy",
     "accuracy",
+    "cart",
     "classified",
     "clearest_day",
     "drawn_points",
@@ -102,7 +104,7 @@ def _seen(image: ee.Image) -> ee.Image:
     return ee.Image(image).updateMask(sentinel2.clear(ee.Image(image)))
 
 
-def predictors(site: Site, orbits: Sequence[sentinel1.Orbit] | None = None) -> ee.Image:
+def predictors(site: Site, settled: Settled | None = None) -> ee.Image:
     """Return what the tree sees: optical bands, NDVI, elevation, slope, and VV, VH in dB.
 
     Everything is from before the change. Without Sentinel-1 (``sources: {s1: none}``) its two
@@ -112,7 +114,7 @@ def predictors(site: Site, orbits: Sequence[sentinel1.Orbit] | None = None) -> e
     optical = clearest_day(site)
     parts = [optical, sentinel2.ndvi(optical), terrain.elevation(site), terrain.slope(site)]
     if source(site, "s1") != "none":
-        parts.append(sentinel1.composite(site, site.pre, orbits))
+        parts.append(sentinel1.composite(site, site.pre, settled))
     return ee.Image.cat(parts).toFloat()
 
 
@@ -208,6 +210,12 @@ def classified(image: ee.Image, training: ee.FeatureCollection, label: str = LAB
     Masked where a predictor is.
     """
     return image.classify(_tree(training, image, label), "CART_LC_classified").toByte()
+
+
+def cart(site: Site, settled: Settled | None = None) -> ee.Image:
+    """Return the land cover of a site, band ``CART_LC_classified``, by a tree of its own."""
+    image = predictors(site, settled)
+    return classified(image, sampled(image, drawn_points(site), site))
 
 
 def _tree(training: ee.FeatureCollection, image: ee.Image, label: str) -> ee.Classifier:

@@ -21,18 +21,24 @@ __all__ = [
     "DEFAULT_SOURCES",
     "day",
     "in_window",
+    "is_tiled",
+    "mapped",
     "pinned",
     "region",
     "source",
     "terrain_grid",
 ]
 
+_CAN_BE_NONE = ("s1", "landcover")
+
 DEFAULT_SOURCES = {key: source.id for key, source in SOURCES.items()}
 """Asset ids that `Site.sources` can replace; None where the user has to bring the data."""
 
 
 def source(site: Site, key: str) -> str:
-    """Return the asset id that a site uses for a key of `SOURCES`; "none" for no Sentinel-1.
+    """Return the asset id that a site uses for a key of `SOURCES`; "none" where it is left out.
+
+    Sentinel-1 (``s1``) and the reference map of the land cover (``landcover``) can be left out.
 
     Raises
     ------
@@ -52,12 +58,57 @@ def source(site: Site, key: str) -> str:
             f"Site {site.name}: there is no default for {SOURCES[key].title}.",
             hint=f"Name an asset of yours under sources.{key}, or leave out what is made of it.",
         )
-    if name == "none" and key != "s1":
+    if name == "none" and key not in _CAN_BE_NONE:
         raise ConfigError(
-            f"Site {site.name}: sources.{key} is none; only s1 can be left out.",
+            f"Site {site.name}: sources.{key} is none; only {' and '.join(_CAN_BE_NONE)} can be "
+            "left out.",
             hint=f"Give the id of a collection, or remove sources.{key}.",
         )
     return name
+
+
+# Known collections of tiles; any other id is one image, unless it ends with "/*".
+_TILED = {
+    "COPERNICUS/DEM/GLO30",
+    "ESA/WorldCover/v200",
+    "JAXA/ALOS/AW3D30/V3_2",
+    "JAXA/ALOS/AW3D30/V4_1",
+}
+
+
+def is_tiled(name: str) -> bool:
+    """Tell whether an asset id is that of a collection of tiles.
+
+    Examples
+    --------
+    >>> is_tiled("COPERNICUS/DEM/GLO30"), is_tiled("projects/p/assets/lidar")
+    (True, False)
+    """
+    return name in _TILED or name.endswith("/*")
+
+
+def mapped(site: Site, key: str, *, smooth: bool = False) -> ee.Image:
+    """Return the first band of a map that a site uses, named by its key.
+
+    Parameters
+    ----------
+    site : Site
+    key : str
+        Of `SOURCES`; the map is an image, or a collection of tiles (`is_tiled`).
+    smooth : bool
+        Read bilinearly; never for classes.
+    """
+    name = source(site, key)
+
+    def read(image: ee.Image) -> ee.Image:
+        band = ee.Image(image).select([0], [key])
+        return band.resample("bilinear") if smooth else band
+
+    if not is_tiled(name):
+        return read(ee.Image(name))
+    # Each tile on its own: a mosaic has no grid that bilinear reading could refer to.
+    tiles = ee.ImageCollection(name.removesuffix("/*")).filterBounds(region(site))
+    return tiles.map(read).mosaic()
 
 
 def region(site: Site) -> ee.Geometry:

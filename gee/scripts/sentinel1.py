@@ -10,13 +10,14 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 import ee
 
 from gee.grids import crs_code
 from gee.scripts import terrain
-from gee.scripts.place import in_window, pinned, region, source, terrain_grid
+from gee.scripts.place import in_window, mapped, pinned, region, source, terrain_grid
+from gee.scripts.settled import Orbit, Settled
 from thawslump.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ __all__ = [
     "collection",
     "composite",
     "despeckled",
+    "geometry",
     "look_direction",
     "orbit_look",
     "slope_corrected",
@@ -52,13 +54,6 @@ _REVOLUTIONS_PER_DAY = 14 + 7 / 12  # 175 in 12 days
 _BORDERS_CLEAN = dt.date(2018, 3, 13)
 # Incidence angles (degrees) inside which the swath is free of them.
 _SWATH = (30.64, 45.54)
-
-
-class Orbit(NamedTuple):
-    """A viewing geometry: change is only ever taken between images of the same one."""
-
-    direction: Literal["ASCENDING", "DESCENDING"]
-    relative: int
 
 
 def collection(
@@ -244,23 +239,24 @@ def slope_corrected(
     return power.divide(theta.cos()).divide(factor).updateMask(seen)
 
 
-def vegetated(site: Site, reference: str = "ESA/WorldCover/v200") -> ee.Image:
+def vegetated(site: Site) -> ee.Image:
     """Return 1 where plants scatter the radar's waves as a volume does, else 0.
 
     From one fixed map, the same for both dates of a change: tree cover, shrubs, grass, crops,
     wetlands, mangroves, moss and lichen are volumes; built-up and bare ground, snow and water are
-    surfaces. Where the map has nothing: 1, as for most ground.
+    surfaces. Where the map has nothing: 1, as for most ground. The map is ``sources.landcover``,
+    with the classes of ESA WorldCover.
     """
-    classes = ee.ImageCollection(reference).filterBounds(region(site)).mosaic().select([0])
+    classes = mapped(site, "landcover")
     volumes = {10: 1, 20: 1, 30: 1, 40: 1, 50: 0, 60: 0, 70: 0, 80: 0, 90: 1, 95: 1, 100: 1}
     image = classes.remap(list(volumes), list(volumes.values())).unmask(1, False)
     return image.rename("vegetated")
 
 
-def vegetated_share(site: Site, reference: str = "ESA/WorldCover/v200") -> ee.Number:
+def vegetated_share(site: Site) -> ee.Number:
     """Return the share of a site's land that is `vegetated`; over one half speaks for "volume"."""
     grid = site.grid()
-    mean = vegetated(site, reference).reduceRegion(
+    mean = vegetated(site).reduceRegion(
         reducer=ee.Reducer.mean(),
         geometry=region(site),
         crs=crs_code(grid),
@@ -331,42 +327,85 @@ def despeckled(images: ee.ImageCollection, window: int = 7) -> ee.ImageCollectio
     )  # fmt: skip
 
 
-def _prepared(image: ee.Image, site: Site, linear: bool, borders: bool) -> ee.Image:
+def _model(site: Site, settled: Settled) -> Literal["volume", "surface", "none"] | ee.Image:
+    """Return the model of a site's slope correction, as an image where it is not one word."""
+    model = settled.model or site.slope_correction
+    if model == "auto":
+        # 1 everywhere or 0 everywhere.
+        return ee.Image.constant(vegetated_share(site).gte(0.5))
+    if model == "per_pixel":
+        return vegetated(site)
+    return model
+
+
+def _look(image: ee.Image, site: Site, settled: Settled) -> ee.Number:
+    if settled.look is not None:
+        return ee.Number(settled.look * _RADIANS)
+    return look_direction(image, site)
+
+
+def _prepared(
+    image: ee.Image, site: Site, settled: Settled, linear: bool, borders: bool
+) -> ee.Image:
     bands = list(POLARISATIONS)
     stored = image.select(bands)
     power = stored if linear else to_power(stored).rename(bands)
-    if site.slope_correction == "none":
+    model = _model(site, settled)
+    if isinstance(model, str) and model == "none":
         return power
     angle = image.select("angle").resample("bilinear")
     if borders:
         power = power.updateMask(angle.gt(_SWATH[0]).And(angle.lt(_SWATH[1])))
     theta = angle.multiply(_RADIANS)
-    geometry = terrain_geometry(theta, terrain.gradient(site), look_direction(image, site))
-    return slope_corrected(power, theta, geometry, site.slope_correction)
+    ground = terrain_geometry(theta, terrain.gradient(site), _look(image, site, settled))
+    return slope_corrected(power, theta, ground, model)
 
 
-def composite(site: Site, window: Window, orbits: Sequence[Orbit] | None = None) -> ee.Image:
+def _images(site: Site, window: Window | None, settled: Settled) -> ee.ImageCollection:
+    images = collection(site, window, settled.orbits)
+    if settled.orbits is None and site.relative_orbit is not None:
+        images = images.filter(ee.Filter.eq("relativeOrbitNumber_start", site.relative_orbit))
+    return images
+
+
+def composite(site: Site, window: Window, settled: Settled | None = None) -> ee.Image:
     """Return the median of the (slope-corrected) images of a window: bands VV and VH in dB.
 
     The median is taken in linear power. With `Site.slope_correction` "none" it is that of sigma0
     as stored, and neither the ``angle`` band nor the DEM is touched.
     """
-    images = collection(site, window, orbits)
-    if orbits is None and site.relative_orbit is not None:
-        images = images.filter(ee.Filter.eq("relativeOrbitNumber_start", site.relative_orbit))
+    known = settled or Settled()
     linear = source(site, "s1").endswith("_FLOAT")
     borders = window.start < _BORDERS_CLEAN
-    prepared = images.map(lambda image: _prepared(ee.Image(image), site, linear, borders))
+    prepared = _images(site, window, known).map(
+        lambda image: _prepared(ee.Image(image), site, known, linear, borders)
+    )
     return to_db(prepared.median()).rename(list(POLARISATIONS))
 
 
-def change(site: Site, orbits: Sequence[Orbit] | None = None) -> ee.Image:
+def change(site: Site, settled: Settled | None = None) -> ee.Image:
     """Return the composites before and after and their difference in dB, bands as in `BANDS`."""
     assert site.pre is not None and site.post is not None
-    before, after = composite(site, site.pre, orbits), composite(site, site.post, orbits)
+    before, after = composite(site, site.pre, settled), composite(site, site.post, settled)
     parts = []
     for polarisation in POLARISATIONS:
         pre = before.select(polarisation).rename(f"pre{polarisation}")
         post = after.select(polarisation).rename(f"post{polarisation}")
         parts += [pre, post, post.subtract(pre).rename(f"d{polarisation}")]
     return ee.Image.cat(parts)
+
+
+def geometry(site: Site, settled: Settled | None = None) -> ee.Image:
+    """Return how the radar sees the ground: bands ``layover``, ``shadow`` (0, 1), ``liaDeg``.
+
+    From the mean incidence angle of the images before the change.
+    """
+    assert site.pre is not None
+    known = settled or Settled()
+    images = _images(site, site.pre, known)
+    angle = images.map(lambda image: ee.Image(image).select("angle").resample("bilinear")).mean()
+    first = ee.Image(images.first())
+    ground = terrain_geometry(
+        angle.multiply(_RADIANS), terrain.gradient(site), _look(first, site, known)
+    )
+    return ground.select(["layover", "shadow", "lia"], ["layover", "shadow", "liaDeg"])

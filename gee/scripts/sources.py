@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["FACTOR_SOURCES", "SOURCES", "Source", "attributions", "keys_of"]
+__all__ = ["FACTOR_SOURCES", "SOURCES", "STACK_SOURCES", "Source", "attributions", "keys_of"]
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,8 @@ SOURCES: dict[str, Source] = {
             "CC-BY 4.0",
             note="a year after the change shows the slumps themselves: the year before is taken",
         ),
+        Source("climate", None, "Koeppen-Geiger climate (classes)", _OWN, _OWN),
+        Source("canopy", None, "canopy height (m)", _OWN, _OWN),
         Source("faults", None, "faults (lines)", _OWN, _OWN),
         Source(
             "rivers",
@@ -116,6 +118,20 @@ SOURCES: dict[str, Source] = {
         Source("permafrost", None, "permafrost or frozen soil (classes)", _OWN, _OWN),
     )
 }
+
+STACK_SOURCES: dict[str, tuple[str, ...]] = {
+    **{f"{when}{how}": ("s1", "dem") for how in ("VV", "VH") for when in ("pre", "post", "d")},
+    "layover": ("s1", "dem"),
+    "shadow": ("s1", "dem"),
+    "liaDeg": ("s1", "dem"),
+    "elevation": ("dem",),
+    "slope": ("dem",),
+    "KG_climate": ("climate",),
+    "Popatpv_treeheight": ("canopy",),
+    "CART_LC_classified": ("s2", "dem", "s1", "landcover"),
+    "dNDVI": ("s2",),
+}
+"""What each band of the change stack is made from; the first names it in files."""
 
 FACTOR_SOURCES: dict[str, tuple[str, ...]] = {
     "elevation": ("dem",),
@@ -144,15 +160,16 @@ FACTOR_SOURCES: dict[str, tuple[str, ...]] = {
 """What each factor is made from; the first names it in files."""
 
 
-def keys_of(factors: Iterable[str]) -> list[str]:
-    """Return the keys of `SOURCES` that some factors read, sorted.
+def keys_of(bands: Iterable[str]) -> list[str]:
+    """Return the keys of `SOURCES` that some bands and factors read, sorted.
 
     Examples
     --------
     >>> keys_of(["slope", "TWI"])
     ['dem', 'upslope']
     """
-    return sorted({key for name in factors for key in FACTOR_SOURCES.get(name, ())})
+    made_from = STACK_SOURCES | FACTOR_SOURCES
+    return sorted({key for name in bands for key in made_from.get(name, ())})
 
 
 def attributions(keys: Iterable[str], replaced: Iterable[str] = ()) -> list[dict[str, object]]:

@@ -8,34 +8,16 @@ from typing import TYPE_CHECKING
 import ee
 
 from gee.grids import crs_code
-from gee.scripts.place import pinned, region, source, terrain_grid
+from gee.scripts.place import is_tiled, pinned, region, source, terrain_grid
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
     from thawslump.site import Site
 
-__all__ = ["aspect", "elevation", "gradient", "hillshade", "is_tiled", "slope"]
+__all__ = ["aspect", "elevation", "gradient", "hillshade", "slope"]
 
-# Known collections of tiles; any other id is one image, unless it ends with "/*".
-_TILED = {
-    "COPERNICUS/DEM/GLO30",
-    "ESA/WorldCover/v200",
-    "JAXA/ALOS/AW3D30/V3_2",
-    "JAXA/ALOS/AW3D30/V4_1",
-}
 _RADIANS = math.pi / 180.0
-
-
-def is_tiled(name: str) -> bool:
-    """Tell whether an asset id is that of a collection of tiles.
-
-    Examples
-    --------
-    >>> is_tiled("COPERNICUS/DEM/GLO30"), is_tiled("projects/p/assets/lidar")
-    (True, False)
-    """
-    return name in _TILED or name.endswith("/*")
 
 
 def elevation(site: Site) -> ee.Image:

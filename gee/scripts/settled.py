@@ -1,0 +1,54 @@
+"""What was asked about a site once, so that no tile of it asks again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+__all__ = ["Orbit", "Settled"]
+
+
+class Orbit(NamedTuple):
+    """A viewing geometry: change is only ever taken between images of the same one."""
+
+    direction: Literal["ASCENDING", "DESCENDING"]
+    relative: int
+
+
+@dataclass(frozen=True)
+class Settled:
+    """Facts about a site that its expressions take as constants.
+
+    `gee.exports.survey.survey` asks for them. None is "not asked": scripts then decide inside the
+    expression, which every tile computes (and pays for) again.
+
+    Attributes
+    ----------
+    orbits : tuple of Orbit or None
+        Sentinel-1 viewing geometries to use.
+    look : float or None
+        Direction from the ground to the satellite, degrees clockwise from grid north; known
+        for a single orbit only.
+    model : str or None
+        Model of the slope correction.
+    vegetated : float or None
+        Share of the site on which plants scatter as a volume, 0 to 1.
+    cloud_score : bool or None
+        Whether the Sentinel-2 images have Cloud Score+.
+    tree : str or None
+        Decision tree of the land cover, as Earth Engine writes it.
+    bands : tuple of str or None
+        Bands of the change stack that the sources can give.
+    left_out : mapping of str to str
+        Bands that they cannot, and why.
+    """
+
+    orbits: tuple[Orbit, ...] | None = None
+    look: float | None = None
+    model: Literal["volume", "surface", "per_pixel", "none"] | None = None
+    vegetated: float | None = None
+    cloud_score: bool | None = None
+    tree: str | None = None
+    bands: tuple[str, ...] | None = None
+    left_out: Mapping[str, str] = field(default_factory=dict)
