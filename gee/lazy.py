@@ -42,10 +42,13 @@ def open_stack(
         with connect(BackendConfig(), workspace.catalog):
             loss = gee.open_stack(workspace.site("bykovsky"))["dNDVI"].mean().compute()
     """
+    from gee.exports.survey import survey
     from gee.scripts import stack
 
-    chosen = tuple(names) if names is not None else stack.available(site)
-    return _opened(stack.stack(site, chosen), site.grid(), chosen, chunks)
+    # Asked once, or every chunk would.
+    settled = survey(site).settled
+    chosen = tuple(names) if names is not None else stack.available(site, settled)
+    return _opened(stack.stack(site, chosen, settled), site.grid(), chosen, chunks)
 
 
 def open_factors(

@@ -24,6 +24,11 @@ PRE = Window(start=dt.date(2020, 6, 1), end=dt.date(2020, 9, 1))
 POST = Window(start=dt.date(2021, 6, 1), end=dt.date(2021, 9, 1))
 S2_DATES = ("2020-06-10", "2020-07-10", "2020-08-10", "2021-06-12", "2021-07-12", "2021-08-12")
 S1_DATES = ("2020-06-05", "2020-06-17", "2020-06-29", "2021-06-05", "2021-06-17", "2021-06-29")
+GIVEN = (
+    "preVV", "postVV", "dVV", "preVH", "postVH", "dVH", "layover", "shadow", "liaDeg",
+    "elevation", "slope", "dNDVI",
+)  # fmt: skip
+"""Bands that this world's assets can give: no climate, no canopy, no land cover."""
 LOOK = {"ASCENDING": 255.0, "DESCENDING": 104.0}  # towards the satellite, degrees from grid north
 FLAT = {"VV": 0.12, "VH": 0.03}  # gamma0 of level ground, linear power
 
@@ -185,5 +190,7 @@ def a_site(**changes: Any) -> Site:
         "crs": CRS,
         "pre": PRE,
         "post": POST,
+        # The world has no land cover map that could choose.
+        "slope_correction": "volume",
     }
     return Site(**(values | changes))

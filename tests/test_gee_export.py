@@ -19,7 +19,7 @@ import ee
 import numpy as np
 import pytest
 from affine import Affine
-from gee_world import CRS, NORTH, WEST, Array, World, a_site, make_world
+from gee_world import CRS, GIVEN, NORTH, WEST, Array, World, a_site, make_world
 from googleapiclient.errors import HttpError
 from httplib2 import Response
 from hypothesis import given, settings
@@ -313,7 +313,7 @@ def test_export_writes_named_bands_on_the_pinned_grid(ready: tuple[Workspace, An
     workspace, facts = ready
     site = workspace.site("place")
     stack = read_float(workspace.stack("place"))
-    assert stack.names == site.bands
+    assert stack.names == GIVEN
     assert stack.grid == site.grid()
     assert stack.array.dtype == np.float32
     shares = {
@@ -383,9 +383,7 @@ def test_item_names_what_the_tiles_are_made_of(ready: tuple[Workspace, Any]) -> 
         file = path.parent / asset.href
         assert asset.extra_fields["file:checksum"] == "1220" + sha256(file)
         assert asset.extra_fields["file:size"] == file.stat().st_size
-    assert [band["name"] for band in item.assets["stack"].extra_fields["bands"]] == list(
-        a_site().bands
-    )
+    assert [band["name"] for band in item.assets["stack"].extra_fields["bands"]] == list(GIVEN)
 
 
 def test_catalogue_of_the_tiles_can_be_walked(ready: tuple[Workspace, Any]) -> None:
@@ -408,7 +406,7 @@ def test_made_up_data_are_called_made_up(made: World, tmp_path: Path) -> None:
 def test_absent_bands_are_absent(made: World, tmp_path: Path) -> None:
     workspace = a_workspace(tmp_path, made.folder, a_site(sources={"s1": "none"}))
     exported(workspace)
-    assert read(workspace.stack("place")).names == ("slope", "dNDVI")
+    assert read(workspace.stack("place")).names == ("elevation", "slope", "dNDVI")
 
 
 def test_a_killed_export_goes_on_where_it_was(

@@ -13,6 +13,7 @@ import pytest
 from gee_world import (
     CRS,
     FLAT,
+    GIVEN,
     LOOK,
     NORTH,
     PRE,
@@ -322,15 +323,22 @@ def test_orbits_keep_one_geometry(earth: World) -> None:
 def test_stack_has_the_bands_asked_for_in_that_order(earth: World) -> None:
     names = ("dNDVI", "slope", "dVH")
     assert stack.stack(a_site(), names).bandNames().getInfo() == list(names)
-    found = stack.stack(a_site()).bandTypes().getInfo()
-    assert tuple(found) == a_site().bands
+    found = stack.stack(a_site(), GIVEN).bandTypes().getInfo()
+    assert tuple(found) == GIVEN
     assert {kind["precision"] for kind in found.values()} == {"float"}
 
 
 def test_bands_that_do_not_exist_are_absent(earth: World) -> None:
-    site = a_site(sources={"s1": "none"})
-    assert stack.available(site) == ("slope", "dNDVI")
-    assert stack.available(a_site()) == a_site().bands
+    assert stack.available(a_site(sources={"landcover": "none"})) == GIVEN
+    bare = a_site(sources={"s1": "none", "landcover": "none"})
+    assert stack.available(bare) == ("elevation", "slope", "dNDVI")
+    level = a_site(slope_correction="none", bands=("dVV", "liaDeg", "slope"))
+    assert stack.available(level) == ("dVV", "slope")
+    assert stack.left_out(level) == {
+        "liaDeg": "slope_correction is none: incidence angles are not looked at"
+    }
+    own = a_site(sources={"climate": "users/a/climate", "canopy": "users/a/canopy"})
+    assert stack.available(own) == own.bands
 
 
 def test_context_is_whole_numbers_of_both_sides(earth: World) -> None:
