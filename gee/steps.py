@@ -49,7 +49,7 @@ def plan_valley(workspace: Workspace, round: int) -> list[Item]:
                 workspace.truth / "truth.tif",
                 workspace.truth / "susceptibility_truth.tif",
             ),
-            version=2,  # gee.valley.write.VERSION, whose module is slow to import
+            version=3,  # gee.valley.write.VERSION, whose module is slow to import
             cost=valley.rows * valley.cols / 1e6 * 60.0,
         )
     ]

@@ -61,7 +61,7 @@ def test_everything_is_labelled_made_up(valley: Path) -> None:
             assert asset.properties["description"] == LABEL
         if asset.type == "TABLE":
             assert all(f["properties"]["made_up"] for f in catalog.features(asset_id))
-    assert seen == 24 + 28 + 1 + 1 + 48 + 2 + 3
+    assert seen == 24 + 28 + 28 + 1 + 1 + 48 + 4 + 3
     facts = json.loads((valley / "catalog/valley.json").read_text())
     assert facts["made_up"] is True and facts["description"] == LABEL
     for name in ("truth.tif", "susceptibility_truth.tif", "distractors.tif"):
@@ -98,6 +98,55 @@ def test_sentinel2_looks_like_the_real_collection(valley: Path) -> None:
             assert name in image.properties
         assert image.index == image.properties["system:index"]
         assert 25 < image.properties["MEAN_SOLAR_ZENITH_ANGLE"] < 80
+
+
+def test_every_scene_has_its_cloud_score(valley: Path) -> None:
+    "GOOGLE/CLOUD_SCORE_PLUS/V1/S2_HARMONIZED: the scene's index and time, cs and cs_cdf at 10 m"
+    catalog = Catalog(valley / "catalog")
+    scenes = catalog.children("COPERNICUS/S2_SR_HARMONIZED")
+    scores = catalog.children("GOOGLE/CLOUD_SCORE_PLUS/V1/S2_HARMONIZED")
+    assert {score.index for score in scores} == {scene.index for scene in scenes}
+    times = {scene.index: scene.start_ms for scene in scenes}
+    for score in scores:
+        assert score.start_ms == times[score.index]
+        assert score.properties["system:index"] == score.index
+        assert [band.id for band in score.bands] == ["cs", "cs_cdf"]
+        for band in score.bands:
+            assert band.dtype == np.float32 and band.transform[0] == 10 and band.shape == SHAPE
+            values, _ = band.read(0, 0, *[SHAPE[0], 0, SHAPE[1]])
+            assert values.min() >= 0 and values.max() <= 1
+
+
+def test_a_lost_cloud_score_comes_back_the_same(valley: Path, tmp_path: Path) -> None:
+    "Killed between a scene and its score: only the score is made again"
+    build(tmp_path / "c", tmp_path / "t", seed=4, shape=SHAPE)
+    folder = tmp_path / "c/GOOGLE/CLOUD_SCORE_PLUS/V1/S2_HARMONIZED"
+    lost = sorted(folder.glob("*/asset.json"))[3]
+    lost.unlink()
+    build(tmp_path / "c", tmp_path / "t", seed=4, shape=SHAPE)
+    assert digests(tmp_path / "c") == digests(valley / "catalog")
+
+
+def test_climate_classes_and_canopy_heights(valley: Path) -> None:
+    "Numbers of Beck et al. on 30 arc seconds; whole metres on 1/4000 degree; both cover the valley"
+    catalog = Catalog(valley / "catalog")
+    facts = json.loads((valley / "catalog/valley.json").read_text())
+    west, south, east, north = facts["bounds"]
+    for name, step, known in (
+        ("koeppen_geiger", 1 / 120, {27, 29}),
+        ("canopy_height", 1 / 4000, set(range(9))),
+    ):
+        asset = catalog.get(f"{OWN}/{name}")
+        assert asset is not None
+        (band,) = asset.bands
+        assert band.crs == "EPSG:4326" and band.dtype == np.uint8
+        assert band.transform[0] == -band.transform[4] == pytest.approx(step)
+        rows, cols = band.shape
+        assert band.transform[2] <= west and band.transform[2] + cols * step >= east
+        assert band.transform[5] >= north and band.transform[5] - rows * step <= south
+        values, mask = band.read(0, 0, rows, 0, cols)
+        assert set(np.unique(values[mask])) <= known
+    assert values[mask].any(), "some shrub stands higher than half a metre"
 
 
 def test_sentinel1_looks_like_the_real_collection(valley: Path) -> None:

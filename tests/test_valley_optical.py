@@ -126,6 +126,28 @@ def test_classes_agree_with_the_sky(land: Landscape) -> None:
     assert sum(facts[name] for name in SCL) == pytest.approx(100.0)
 
 
+def test_cloud_score_knows_clear_from_hidden(land: Landscape) -> None:
+    "Where cs is above 0.6 the ground is seen; errors are there, and few; cs_cdf is more lenient"
+    scenes = Scenes(land)
+    wrong, missed = [], []
+    for each in optical_passes(land.seed):
+        if not 0.2 < each.cloud < 0.8 or not 165 < each.day < 250:
+            continue
+        zenith, azimuth = optical.sun(each.when, 129.0, 71.33)
+        chance = place.random(land.seed, "clouds", each.when.date().isoformat())
+        clouds = optical.sky(scenes.frame.shape, 10.0, each.cloud, zenith, azimuth, chance)
+        bands, _, _ = scenes.optical(each)
+        kept = bands["cs"] > 0.6
+        hidden = np.maximum(clouds.cloud, clouds.shadow) > 0.5
+        wrong.append(kept[hidden].mean())
+        clear = np.maximum(np.maximum(clouds.cloud, clouds.shadow), 5 * clouds.cirrus) < 0.05
+        missed.append((~kept)[clear].mean())
+        assert (bands["cs_cdf"] > 0.6).mean() >= kept.mean() - 0.02
+    assert len(wrong) >= 3
+    assert 0.0 < np.mean(wrong) < 0.12
+    assert 0.0 < np.mean(missed) < 0.08
+
+
 def test_shadows_fall_away_from_the_sun() -> None:
     "The shadow field is the cloud field moved away from the sun"
     clouds = optical.sky((300, 300), 10.0, 0.3, 45.0, 180.0, np.random.default_rng(6))

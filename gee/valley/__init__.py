@@ -10,6 +10,7 @@ from gee.valley.place import (
     CRS,
     DEFAULT_SHAPE,
     LABEL,
+    OWN,
     POST,
     PRE,
     bounds,
@@ -17,7 +18,7 @@ from gee.valley.place import (
     layout,
     site_windows,
 )
-from gee.valley.write import OWN, build
+from gee.valley.write import build
 
 __all__ = [
     "BOUNDS",

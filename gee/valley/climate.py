@@ -10,7 +10,16 @@ from numpy.typing import NDArray
 
 from gee.valley.place import random
 
-__all__ = ["CELL", "FIRST_YEAR", "LAST_YEAR", "monthly", "months"]
+__all__ = [
+    "CELL",
+    "FIRST_YEAR",
+    "KOEPPEN",
+    "KOEPPEN_CELL",
+    "LAST_YEAR",
+    "koeppen",
+    "monthly",
+    "months",
+]
 
 Array = NDArray[np.float32]
 
@@ -18,6 +27,12 @@ CELL = 0.1
 """Degrees; the grid's cell centres lie on multiples of it, as those of ERA5-Land do."""
 
 FIRST_YEAR, LAST_YEAR = 2020, 2023
+
+KOEPPEN = {27: "Dfc: cold, no dry season, cold summer", 29: "ET: polar tundra"}
+"""The Koeppen-Geiger classes that occur here, numbered as Beck et al. (2018) number theirs."""
+
+KOEPPEN_CELL = 1 / 120
+"""Degrees: 30 arc seconds, "1 km", the grid of those maps."""
 
 _TEMPERATURE = (-31, -29.5, -22, -12.5, -2.5, 7.5, 11.5, 9.0, 2.5, -10, -22.5, -29)
 _PRECIPITATION = (12, 10, 9, 11, 17, 31, 42, 44, 34, 24, 17, 13)
@@ -74,3 +89,26 @@ def monthly(
         "temperature_2m": np.asarray(temperature, np.float32),
         "total_precipitation_sum": np.asarray(rain * spread, np.float32),
     }
+
+
+def koeppen(warmest: Array) -> NDArray[np.uint8]:
+    """Return the Koeppen-Geiger class from the mean temperature of the warmest month.
+
+    No month is dry and every winter is cold here, so one limit decides: trees need 10 degrees.
+
+    Parameters
+    ----------
+    warmest : float32 array
+        Degrees Celsius.
+
+    Returns
+    -------
+    uint8 array
+        A key of `KOEPPEN`.
+
+    Examples
+    --------
+    >>> koeppen(np.array([9.9, 10.0], "float32")).tolist()
+    [29, 27]
+    """
+    return np.where(warmest >= 10.0, 27, 29).astype(np.uint8)

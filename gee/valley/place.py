@@ -20,6 +20,7 @@ __all__ = [
     "LABEL",
     "MARGIN",
     "ORIGIN",
+    "OWN",
     "PIXEL",
     "POST",
     "POST_YEAR",
@@ -56,6 +57,9 @@ BOUNDS = (128.9274, 71.2902, 129.0704, 71.3820)
 """West, south, east, north in degrees of a valley of `DEFAULT_SHAPE` (rounded to 4 digits)."""
 
 LABEL = "made up by thawslump, not observed"
+
+OWN = "projects/thawslump-made-up/assets"
+"""Where the assets lie that have no counterpart among the public ones."""
 
 _PARTS = (("train", 0.46), ("validation", 0.17), ("test", 0.20), ("area", 0.17))
 
@@ -261,6 +265,7 @@ def demo_sites(seed: int, shape: tuple[int, int]) -> list[dict[str, object]]:
             "resolution": PIXEL,
             "pre": {"start": PRE[0].isoformat(), "end": PRE[1].isoformat()},
             "post": {"start": POST[0].isoformat(), "end": POST[1].isoformat()},
+            "sources": {"climate": f"{OWN}/koeppen_geiger", "canopy": f"{OWN}/canopy_height"},
             "made_up": True,
         }
         if part != "area":

@@ -196,7 +196,8 @@ class Scenes:
         Returns
         -------
         bands : dict
-            uint16 reflectance * 10000 by band (10, 20 and 60 m), and SCL (uint8, 20 m).
+            uint16 reflectance * 10000 by band (10, 20 and 60 m), SCL (uint8, 20 m), and cs and
+            cs_cdf (float32, 10 m), which another collection holds.
         valid : bool array at 10 m or None
             False beyond the swath.
         facts : dict
@@ -243,6 +244,8 @@ class Scenes:
             valid = (c - 0.25 * r) > -0.25 * rows * 0.6 + side * 0.15
             classes[~valid[::2, ::2][: shape[0], : shape[1]]] = SCL["no data"]
         bands["SCL"] = classes
+        chance = random(land.seed, "cloud score", key)
+        bands["cs"], bands["cs_cdf"] = optical.cloud_score(clouds, snow, chance, PIXEL)
         facts = {"sun_zenith": zenith, "sun_azimuth": azimuth}
         for name, code in SCL.items():
             facts[name] = float(100.0 * np.mean(classes == code))

@@ -24,6 +24,7 @@ from gee.valley.optical import BANDS, SCL
 from gee.valley.place import (
     CRS,
     LABEL,
+    OWN,
     POST,
     PRE,
     Frame,
@@ -37,19 +38,17 @@ from thawslump import raster
 from thawslump.files import atomic, write_json
 from thawslump.vector import rasterize
 
-__all__ = ["OWN", "VERSION", "build"]
+__all__ = ["VERSION", "build"]
 
 Progress = Callable[[float, str], None]
 Six = tuple[float, float, float, float, float, float]
 
-VERSION = 2
+VERSION = 3
 """Raised when equal seeds give another valley than before."""
-
-OWN = "projects/thawslump-made-up/assets"
-"""Where the assets lie that have no counterpart among the public ones."""
 
 S1 = "COPERNICUS/S1_GRD"
 S2 = "COPERNICUS/S2_SR_HARMONIZED"
+CLOUD_SCORE = "GOOGLE/CLOUD_SCORE_PLUS/V1/S2_HARMONIZED"
 DEM = "COPERNICUS/DEM/GLO30"
 WORLDCOVER = "ESA/WorldCover/v200"
 ERA5 = "ECMWF/ERA5_LAND/MONTHLY_AGGR"
@@ -71,7 +70,7 @@ class _Writer:
 
     def clear(self) -> None:
         """Delete what another valley or a killed run left; other assets stay."""
-        for collection in (S1, S2, DEM, WORLDCOVER, ERA5, OWN):
+        for collection in (S1, S2, CLOUD_SCORE, DEM, WORLDCOVER, ERA5, OWN):
             for asset in self.catalog.children(collection):
                 known = asset.properties.get("valley")
                 unfinished = asset.type == "FOLDER" and not self.catalog.children(asset.id)
@@ -155,14 +154,20 @@ def _band(
 def _optical(writer: _Writer, scenes: Scenes, each: OpticalPass) -> None:
     stamp = each.when.strftime("%Y%m%dT%H%M%S")
     index = f"{stamp}_{stamp}_T{TILE}"
-    asset_id = f"{S2}/{index}"
-    if not writer.here(asset_id):
+    asset_id, score_id = f"{S2}/{index}", f"{CLOUD_SCORE}/{index}"
+    here, scored = writer.here(asset_id), writer.here(score_id)
+    if not (here and scored):
         arrays, valid, facts = scenes.optical(each)
         frames = {size: scenes.frame.coarser(size // 10) for size in (10, 20, 60)}
         masks: dict[int, NDArray[np.bool_] | None] = {10: None, 20: None, 60: None}
         if valid is not None:
             for size in masks:
                 masks[size] = _all_valid(valid, size // 10)
+        if not scored:
+            scores = [_band(name, arrays[name], frames[10], masks[10]) for name in ("cs", "cs_cdf")]
+            about = {"system:index": index, "MGRS_TILE": TILE}
+            writer.image(score_id, scores, about, each.when)
+    if not here:
         bands = [
             _band(name, arrays[name], frames[size], masks[size]) for name, size in BANDS.items()
         ]
@@ -332,6 +337,8 @@ def _still(writer: _Writer, land: Landscape, frame: Frame) -> None:
         )
     writer.step("climate")
 
+    _ancillary(writer, land, box)
+
     coarse = frame.coarser(10)
     if not writer.here(f"{OWN}/permafrost"):
         inner = land.inner
@@ -384,6 +391,32 @@ def _still(writer: _Writer, land: Landscape, frame: Frame) -> None:
                 f"{OWN}/{name}", [(n, g) for n, g in cut if not g.is_empty], name.removesuffix("s")
             )
     writer.step("permafrost, lithology, roads, rivers, faults")
+
+
+def _ancillary(writer: _Writer, land: Landscape, box: tuple[float, float, float, float]) -> None:
+    """Put the climate classes and the canopy heights of the pre year."""
+    if not writer.here(f"{OWN}/koeppen_geiger"):
+        warmest = maps.warmest_month(land.ground, random(land.seed, "warmest month"))
+        cell = climate.KOEPPEN_CELL
+        shape, transform = maps.degree_grid(box, (cell, cell), 1)
+        there, _ = maps.on_degrees(warmest, land.frame, shape, transform, 1)
+        classes = climate.koeppen(np.asarray(there, np.float32))
+        writer.image(
+            f"{OWN}/koeppen_geiger",
+            [BandData("class", classes, "EPSG:4326", transform, None, "MODE")],
+            {"class_names": list(climate.KOEPPEN.values()), "class_values": list(climate.KOEPPEN)},
+        )
+    if not writer.here(f"{OWN}/canopy_height"):
+        shrub, sedge = (land.pre.shares[index] for index in (landcover.SHRUB, landcover.SEDGE))
+        height = maps.canopy_height(shrub, sedge, random(land.seed, "canopy height"))
+        shape, transform = maps.degree_grid(box, (1 / 4000, 1 / 4000), 4)
+        there, valid = maps.on_degrees(height, land.frame, shape, transform, 0)
+        writer.image(
+            f"{OWN}/canopy_height",
+            [BandData("height", there, "EPSG:4326", transform, valid)],
+            {"units": "height: metres"},
+        )
+    writer.step("climate classes, canopy height")
 
 
 def _blocks(array: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
@@ -575,9 +608,9 @@ def build(
     say(0.1, "truth")
     passes = optical_passes(seed)
     radar_scenes = list(scenes.radar_lazy())
-    writer = _Writer(catalog_root, key, len(passes) + len(radar_scenes) + 4, say)
+    writer = _Writer(catalog_root, key, len(passes) + len(radar_scenes) + 5, say)
     writer.clear()
-    for collection in (S1, S2, DEM, WORLDCOVER, ERA5):
+    for collection in (S1, S2, CLOUD_SCORE, DEM, WORLDCOVER, ERA5):
         if writer.catalog.get(collection) is None or _is_folder(writer.catalog, collection):
             writer.catalog.put_collection(collection, {"description": f"images {LABEL}"})
     if _is_folder(writer.catalog, OWN):
