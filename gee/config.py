@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["BackendConfig", "ExportConfig", "ValleyConfig"]
+__all__ = ["HIGH_VOLUME", "STANDARD", "BackendConfig", "ExportConfig", "Purpose", "ValleyConfig"]
+
+STANDARD = "https://earthengine.googleapis.com"
+"""The endpoint of the live service that keeps intermediate results: for computed pixels."""
+HIGH_VOLUME = "https://earthengine-highvolume.googleapis.com"
+"""The endpoint for many small requests, which keeps little: for pixels that lie there stored."""
+Purpose = Literal["computed", "stored"]
+"""What a request reads: `gee.exports.purpose` tells which it is."""
 
 
 class _Section(BaseModel):
@@ -32,12 +40,22 @@ class BackendConfig(_Section):
         None,
         description="Address of the endpoint. Empty with `emulator`: the workspace's own emulator "
         "on the folder catalog/ is started for the time of the export. Empty with `earthengine`: "
-        "the standard endpoint (https://earthengine-highvolume.googleapis.com is the other one).",
+        "as `endpoint` says. An address given here is used for everything.",
+    )
+    endpoint: Literal["auto", "standard", "high_volume"] = Field(
+        "auto",
+        description="Endpoint of the live service. `auto`: high volume for pixels that are stored, "
+        "standard for computed ones, whose intermediate results only the standard one keeps.",
     )
     project: str | None = Field(
         None,
         description="Cloud project that pays for the computation. The live service needs one; "
         "the emulator takes any.",
+    )
+    service_account_key: Path | None = Field(
+        None,
+        description="Key file (JSON) of a service account for the live service, absolute or with "
+        "~. Empty: GOOGLE_APPLICATION_CREDENTIALS, else what `earthengine authenticate` stored.",
     )
     timeout: float = Field(
         300.0, gt=0, le=3600, description="Seconds after which one request counts as lost."
@@ -54,7 +72,31 @@ class BackendConfig(_Section):
             raise ValueError(
                 f"backend.url is {self.url!r}; expected an address such as http://127.0.0.1:8765"
             )
+        key = self.service_account_key
+        if key is not None and not key.expanduser().is_absolute():
+            raise ValueError(
+                f"backend.service_account_key is {str(key)!r}; expected an absolute path, or one "
+                "that begins with ~, so that it means the same file wherever a command is started"
+            )
         return self
+
+    def address(self, purpose: Purpose = "computed") -> str | None:
+        """Return the address that requests of a purpose go to; None for the workspace's emulator.
+
+        Examples
+        --------
+        >>> live = BackendConfig(kind="earthengine", project="p")
+        >>> live.address(), live.address("stored")
+        ('https://earthengine.googleapis.com', 'https://earthengine-highvolume.googleapis.com')
+        >>> BackendConfig(url="http://127.0.0.1:8765/").address("stored")
+        'http://127.0.0.1:8765'
+        """
+        if self.url is not None:
+            return self.url.rstrip("/")
+        if self.kind == "emulator":
+            return None
+        stored = self.endpoint == "auto" and purpose == "stored"
+        return HIGH_VOLUME if stored or self.endpoint == "high_volume" else STANDARD
 
 
 class ExportConfig(_Section):
