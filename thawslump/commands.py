@@ -149,36 +149,75 @@ def site_add(
         tuple[float, float, float, float], typer.Option(help="West south east north, degrees.")
     ],
     pre: Annotated[
-        tuple[str, str], typer.Option(help="Window before: first day, day after the last.")
-    ],
-    post: Annotated[tuple[str, str], typer.Option(help="Window after, same season.")],
+        tuple[str, str] | None, typer.Option(help="Window before: first day, day after the last.")
+    ] = None,
+    post: Annotated[tuple[str, str] | None, typer.Option(help="Window after, same season.")] = None,
+    event: Annotated[
+        str | None, typer.Option(help="Day of the change, YYYY-MM-DD; gives both windows.")
+    ] = None,
+    months: Annotated[
+        int | None, typer.Option(min=1, help="Length of the event's windows; 1, 2, 12 usual.")
+    ] = None,
+    season: Annotated[
+        str | None,
+        typer.Option(help="same: those months of the year before; around: up to the event."),
+    ] = None,
+    years: Annotated[
+        str | None,
+        typer.Option(help="FIRST-LAST: no event date; one site per two years, named NAME-Y-Y."),
+    ] = None,
+    season_start: Annotated[
+        str | None, typer.Option(help="With --years: first day of the season, MM-DD. [07-01]")
+    ] = None,
+    season_end: Annotated[
+        str | None, typer.Option(help="With --years: day after the season, MM-DD. [09-01]")
+    ] = None,
     role: Annotated[str, typer.Option(help="train, validation, test or area.")] = "area",
     outlines: Annotated[
         Path | None, typer.Option(help="Vector file of known slumps (not for areas).")
     ] = None,
 ) -> None:
-    """Write a site file with comments."""
+    """Write a site file with comments: windows given, from an event, or year by year.
+
+    One of three: --pre and --post; --event and --months; --years.
+    """
     from thawslump.config import parse_model, save_yaml
     from thawslump.errors import ConfigError
     from thawslump.site import Site
+    from thawslump.windows import asked
 
     workspace = options.workspace()
     workspace.config  # noqa: B018  (no site file outside a workspace)
-    values = {
-        "name": name,
-        "role": role,
-        "bounds": bounds,
-        "pre": {"start": pre[0], "end": pre[1]},
-        "post": {"start": post[0], "end": post[1]},
-        "outlines": outlines,
-    }
-    made = parse_model(Site, values, "site add")
-    made.grid()
-    path = workspace.root / ("areas" if role == "area" else "sites") / f"{name}.yaml"
-    if path.exists():
-        raise ConfigError(f"{path} exists.", hint="Edit it, or choose another name.")
-    save_yaml(path, made)
-    typer.echo(path)
+    made = []
+    for suffix, windows in asked(
+        pre=pre,
+        post=post,
+        event=event,
+        months=months,
+        season=season,
+        years=years,
+        season_start=season_start,
+        season_end=season_end,
+    ):
+        values = {
+            "name": name + suffix,
+            "role": role,
+            "bounds": bounds,
+            "outlines": outlines,
+            **windows,
+        }
+        site = parse_model(Site, values, "site add")
+        site.grid()
+        made.append(site)
+    folder = workspace.root / ("areas" if role == "area" else "sites")
+    paths = [folder / f"{site.name}.yaml" for site in made]
+    for path in paths:
+        # Before any is written: a series is made whole or not at all.
+        if path.exists():
+            raise ConfigError(f"{path} exists.", hint="Edit it, or choose another name.")
+    for path, site in zip(paths, made, strict=True):
+        save_yaml(path, site.as_given())
+        typer.echo(path)
 
 
 @site.command("check")

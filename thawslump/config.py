@@ -130,9 +130,10 @@ def parse_model(model: type[Model], values: Any, where: str) -> Model:
             elif fault["type"] == "missing":
                 lines.append(f'{where}: the key "{dotted}" is missing.')
             else:
-                lines.append(
-                    f"{where}: {dotted or 'the file'} = {fault['input']!r}: {fault['msg']}."
-                )
+                words = str(fault["msg"]).removeprefix("Value error, ").rstrip(".")
+                # What is wrong with the whole says itself which keys it is about.
+                given = f" {dotted} = {fault['input']!r}:" if dotted else ""
+                lines.append(f"{where}:{given} {words}.")
         raise ConfigError("\n".join(lines), hint=f"Edit {where} and start again.") from None
 
 

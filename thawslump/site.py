@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from thawslump.bands import CHANGE_STACK, CONTEXT, FACTORS
-from thawslump.errors import nearest
+from thawslump.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -129,11 +129,46 @@ class Site(BaseModel):
     made_up: bool = Field(False, description="the data are made up")
 
     @model_validator(mode="after")
+    def _from_event(self) -> Site:
+        """Fill `pre` and `post` from the day of the change; refuse what contradicts it."""
+        # windows.py is written in terms of Window.
+        from thawslump.windows import around, same_season
+
+        if self.event is None:
+            for name, value in (("months", self.months), ("season", self.season)):
+                if value not in (None, "same"):
+                    raise ValueError(
+                        f"{name} is {value}, but there is no event that windows could be counted "
+                        "from; give event: YYYY-MM-DD, or pre and post without months and season"
+                    )
+            return self
+        if self.months is None:
+            raise ValueError(
+                f"event {self.event} needs months, the length of the windows before and after; "
+                "1, 2 and 12 are usual"
+            )
+        try:
+            pair = (around if self.season == "around" else same_season)(self.event, self.months)
+        except ConfigError as error:
+            raise ValueError(f"{error.message} {error.hint}") from None
+        for side, derived in (("pre", pair.pre), ("post", pair.post)):
+            given = getattr(self, side)
+            if given is not None and given != derived:
+                raise ValueError(
+                    f"{side} is {given}, but event {self.event} with months {self.months} and "
+                    f"season {self.season} gives {derived}; remove pre and post, or remove event "
+                    "and months"
+                )
+        # The model is frozen for everyone else.
+        self.__dict__.update(pre=pair.pre, post=pair.post)
+        return self
+
+    @model_validator(mode="after")
     def _windows(self) -> Site:
         if self.source == "earthengine" and (self.pre is None or self.post is None):
             raise ValueError(
                 "pre and post windows are needed to export from Earth Engine; "
-                "give both, or set source: files for own rasters"
+                "give both, or event and months, or set source: files for own rasters"
             )
         if self.role != "area" and self.outlines is None:
             raise ValueError(
@@ -161,6 +196,20 @@ class Site(BaseModel):
         if side is not None and side % 2 == 0:
             raise ValueError(f"a window of {side} pixels has no middle; give an odd number")
         return side
+
+    def as_given(self) -> Site:
+        """Return the site as its file holds it: without the windows that its event gives.
+
+        Examples
+        --------
+        >>> site = Site(name="a", role="area", bounds=(129.0, 71.8, 129.1, 71.82),
+        ...             event="2023-05-16", months=2)
+        >>> str(site.post), site.as_given().post
+        ('2023-05-17 .. 2023-07-17', None)
+        """
+        if self.event is None:
+            return self
+        return self.model_copy(update={"pre": None, "post": None})
 
     def grid(self) -> GeoBox:
         """Return the pinned grid of the site's tile."""

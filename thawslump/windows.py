@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import calendar
 import itertools
+import re
 from datetime import date, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from thawslump.errors import ConfigError
 from thawslump.site import Window
 
-__all__ = ["Pair", "around", "same_season", "series", "shifted"]
+__all__ = ["Pair", "around", "asked", "same_season", "series", "shifted"]
 
 
 class Pair(NamedTuple):
@@ -145,6 +146,100 @@ def series(
             )
         seasons.append(Window(start=begin, end=stop))
     return [Pair(*two) for two in itertools.pairwise(seasons)]
+
+
+def asked(
+    *,
+    pre: tuple[str, str] | None = None,
+    post: tuple[str, str] | None = None,
+    event: str | None = None,
+    months: int | None = None,
+    season: str | None = None,
+    years: str | None = None,
+    season_start: str | None = None,
+    season_end: str | None = None,
+) -> list[tuple[str, dict[str, Any]]]:
+    """Return what the options of ``site add`` ask for: windows given, an event, or a series.
+
+    Returns
+    -------
+    list of (suffix, values)
+        One entry per site: what its name ends with (nothing unless it is one of a series), and
+        the keys of the site file that hold its dates.
+
+    Raises
+    ------
+    ConfigError
+        None of the three ways, parts of two, or a value that cannot be read; says which options.
+
+    Examples
+    --------
+    >>> [suffix for suffix, _ in asked(years="2018-2020")]
+    ['-2018-2019', '-2019-2020']
+    >>> asked(event="2023-05-16", months=2)
+    [('', {'event': '2023-05-16', 'months': 2, 'season': 'same'})]
+    """
+    ways: dict[str, dict[str, Any]] = {
+        "--pre and --post": {"--pre": pre, "--post": post},
+        "--event and --months": {"--event": event, "--months": months, "--season": season},
+        "--years": {
+            "--years": years,
+            "--season-start": season_start,
+            "--season-end": season_end,
+        },
+    }
+    given = {
+        way: [name for name, value in options.items() if value is not None]
+        for way, options in ways.items()
+    }
+    chosen = [way for way, names in given.items() if names]
+    if len(chosen) != 1:
+        words = " and ".join(", ".join(given[way]) for way in chosen)
+        raise ConfigError(
+            f"Windows were given in more than one way: {words}."
+            if chosen
+            else "There are no windows: no --pre and --post, no --event, no --years.",
+            hint="Give one of: " + "; ".join(ways) + ".",
+        )
+    optional = ("--season", "--season-start", "--season-end")
+    missing = [
+        name for name, value in ways[chosen[0]].items() if value is None and name not in optional
+    ]
+    if missing:
+        raise ConfigError(
+            f"{', '.join(given[chosen[0]])} needs {' and '.join(missing)} too.",
+            hint=f"Give {chosen[0]}.",
+        )
+    if pre is not None and post is not None:
+        sides = {"pre": pre, "post": post}
+        return [("", {side: {"start": a, "end": b} for side, (a, b) in sides.items()})]
+    if event is not None:
+        return [("", {"event": event, "months": months, "season": season or "same"})]
+    found = re.fullmatch(r"(\d{4})-(\d{4})", years or "")
+    if found is None:
+        raise ConfigError(
+            f"--years {years} are not two years.", hint="Give FIRST-LAST, for example 2018-2023."
+        )
+    pairs = series(
+        int(found[1]),
+        int(found[2]),
+        _day("--season-start", season_start or "07-01"),
+        _day("--season-end", season_end or "09-01"),
+    )
+    return [
+        (
+            f"-{pair.pre.start.year}-{pair.post.start.year}",
+            {side: getattr(pair, side).model_dump() for side in ("pre", "post")},
+        )
+        for pair in pairs
+    ]
+
+
+def _day(option: str, text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d{1,2})-(\d{1,2})", text)
+    if found is None:
+        raise ConfigError(f"{option} {text} is no day.", hint="Give MM-DD, for example 07-01.")
+    return int(found[1]), int(found[2])
 
 
 def _check(months: int) -> None:
