@@ -5,12 +5,12 @@ from __future__ import annotations
 import enum
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from thawslump.errors import BackendError
 
-__all__ = ["Fault", "classify", "patiently", "words"]
+__all__ = ["Fault", "asked_to_wait", "classify", "is_rate", "patiently", "words"]
 
 T = TypeVar("T")
 
@@ -37,8 +37,17 @@ _TOO_LARGE = (
     "response size exceeds",
     "maximum number of pixels",
 )
-# A quota of a day or a month comes with the state and the words of one of a minute.
+# A quota of a day or a month comes with the state and the words of one of a minute. The second
+# group is what a limit of EECU-time that a project's owner has set says.
 _SPENT = ("per day", "per month", "daily", "monthly")
+_QUOTAS = ("quota exceeded", "exceeded the custom quota")
+_RATE = (
+    "too many requests",
+    "too many concurrent",
+    "rate exceeded",
+    "rate limit",
+    "quota exceeded",
+)
 _PASSING = (
     "too many requests",
     "too many concurrent",
@@ -52,6 +61,7 @@ _PASSING = (
     "deadline exceeded",
 )
 _PASSING_STATES = frozenset({408, 429, 500, 502, 503, 504})
+_LONGEST_WAIT = 600.0
 
 
 def classify(error: BaseException) -> Fault:
@@ -80,7 +90,7 @@ def classify(error: BaseException) -> Fault:
         return Fault.TOO_LARGE
     if isinstance(error, ConnectionError | TimeoutError):
         return Fault.PASSING
-    if "quota exceeded" in said and any(phrase in said for phrase in _SPENT):
+    if any(p in said for p in _QUOTAS) and any(p in said for p in _SPENT):
         return Fault.SPENT
     import google.auth.exceptions
 
@@ -89,6 +99,43 @@ def classify(error: BaseException) -> Fault:
     if _state_of(error) in _PASSING_STATES or any(phrase in said for phrase in _PASSING):
         return Fault.PASSING
     return Fault.LASTING
+
+
+def is_rate(error: BaseException) -> bool:
+    """Tell whether an error says that too much is asked at a time.
+
+    Examples
+    --------
+    >>> import ee
+    >>> is_rate(ee.EEException("Too many concurrent aggregations."))
+    True
+    >>> is_rate(ee.EEException("An internal error has occurred"))
+    False
+    """
+    said = str(error).lower()
+    return _state_of(error) == 429 or any(phrase in said for phrase in _RATE)
+
+
+def asked_to_wait(error: BaseException) -> float | None:
+    """Return the seconds that the service asks to wait (``Retry-After``), or None.
+
+    Both forms of the header are understood, seconds and a date (RFC 9110, section 10.2.3); of
+    more than ten minutes, ten are waited.
+    """
+    response = getattr(error.__context__, "resp", None)
+    said = response.get("retry-after") if isinstance(response, Mapping) else None
+    if not said:
+        return None
+    try:
+        seconds = float(said)
+    except ValueError:
+        import email.utils
+
+        try:
+            seconds = email.utils.parsedate_to_datetime(str(said)).timestamp() - time.time()
+        except (TypeError, ValueError):
+            return None
+    return min(max(seconds, 0.0), _LONGEST_WAIT) if seconds == seconds else None
 
 
 def _state_of(error: BaseException) -> int | None:
@@ -111,7 +158,7 @@ def patiently(
     backoff: float,
     seed: int = 0,
     sleep: Callable[[float], None] = time.sleep,
-    on_retry: Callable[[], None] | None = None,
+    on_retry: Callable[[BaseException], None] | None = None,
 ) -> T:
     """Ask, and after a passing fault wait and ask again.
 
@@ -125,9 +172,12 @@ def patiently(
         Further tries after the first.
     backoff : float
         Seconds before the second try, doubled each time up to a minute, and shortened by up to a
-        half at random so that many waiting tiles do not return all at once.
+        half at random so that many waiting tiles do not return all at once. Where the service
+        says how long to wait (``Retry-After``), no less than that.
     seed : int
         Of that randomness.
+    on_retry : callable (error), optional
+        Told the fault before each wait.
 
     Raises
     ------
@@ -158,6 +208,7 @@ def patiently(
                     "again: finished tiles are kept.",
                 ) from error
             if on_retry is not None:
-                on_retry()
-            sleep(min(60.0, backoff * 2**attempt) * (0.5 + 0.5 * dice.random()))
+                on_retry(error)
+            wait = min(60.0, backoff * 2**attempt) * (0.5 + 0.5 * dice.random())
+            sleep(max(wait, asked_to_wait(error) or 0.0))
     raise AssertionError("not reached")
