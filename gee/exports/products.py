@@ -117,7 +117,7 @@ def products(site: Site, survey: Survey) -> list[Product]:
         ),
         Product(
             "factors",
-            factors(site, site.factors),
+            factors(site, site.factors, settled),
             factor_grid(site),
             tuple(name for name, _ in factor_bands),
             "float32",

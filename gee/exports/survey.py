@@ -147,6 +147,11 @@ def survey(site: Site, ask: Callable[[Callable[[], T]], T] | None = None) -> Sur
                     picture for picture in pictures["s1", side] if picture.orbit in orbits
                 )
     settled, more = _settle(site, orbits, bands["s2"], run)
+    chosen = {
+        f"{key} {side}": tuple(picture.index for picture in group)
+        for (key, side), group in pictures.items()
+    }
+    settled = replace(settled, images=chosen)
     return Survey(pictures, settled, requests + 1 + more, others)
 
 

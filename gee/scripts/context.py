@@ -18,8 +18,8 @@ __all__ = ["context"]
 _COLOURS = {"red": "B4", "green": "B3", "blue": "B2", "nir": "B8"}
 
 
-def _colours(site: Site, window: Window, prefix: str) -> ee.Image:
-    composite = sentinel2.greenest(site, window)
+def _colours(site: Site, window: Window, prefix: str, settled: Settled | None) -> ee.Image:
+    composite = sentinel2.greenest(site, window, settled)
     return composite.select(list(_COLOURS.values()), [f"{prefix}_{name}" for name in _COLOURS])
 
 
@@ -32,11 +32,11 @@ def context(site: Site, settled: Settled | None = None) -> ee.Image:
     assert site.pre is not None and site.post is not None
     images = ee.Image.cat(
         [
-            _colours(site, site.pre, "pre"),
-            _colours(site, site.post, "post"),
+            _colours(site, site.pre, "pre", settled),
+            _colours(site, site.post, "post", settled),
             terrain.hillshade(site),
-            sentinel2.observations(site, site.pre).rename("pre_observations"),
-            sentinel2.observations(site, site.post).rename("post_observations"),
+            sentinel2.observations(site, site.pre, settled).rename("pre_observations"),
+            sentinel2.observations(site, site.post, settled).rename("post_observations"),
         ]
     )
     return images.round().max(0).min(65534).select(list(CONTEXT)).toUint16()

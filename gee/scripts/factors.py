@@ -14,15 +14,16 @@ from thawslump.bands import EMBEDDING, FACTORS
 from thawslump.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
+    from gee.scripts.settled import Settled
     from thawslump.site import Site
 
 __all__ = ["NAMES", "factors"]
 
 
-def _ndvi(site: Site) -> ee.Image:
+def _ndvi(site: Site, settled: Settled | None = None) -> ee.Image:
     # Before the change: NDVI afterwards would show the slump itself, not what favoured it.
     assert site.pre is not None
-    return sentinel2.greenest(site, site.pre).select("NDVI")
+    return sentinel2.greenest(site, site.pre, settled).select("NDVI")
 
 
 def _relief(band: str) -> Callable[[Site], ee.Image]:
@@ -74,7 +75,7 @@ NAMES = tuple(_FACTORS)
 """Every factor there is; ``embedding`` stands for the 64 bands A00 to A63."""
 
 
-def factors(site: Site, names: Sequence[str] = FACTORS) -> ee.Image:
+def factors(site: Site, names: Sequence[str] = FACTORS, settled: Settled | None = None) -> ee.Image:
     """Return the named factors as float bands, in the order asked for.
 
     Parameters
@@ -83,6 +84,8 @@ def factors(site: Site, names: Sequence[str] = FACTORS) -> ee.Image:
     names : sequence of str
         Of `NAMES`; units are in `thawslump.bands.BANDS`. All are of the ground before the change.
         ``aspect`` is masked where level.
+    settled : Settled, optional
+        What is known of the site already.
 
     Raises
     ------
@@ -96,4 +99,5 @@ def factors(site: Site, names: Sequence[str] = FACTORS) -> ee.Image:
                 + nearest(name, _FACTORS),
                 hint="Correct the list of factors.",
             )
-    return ee.Image.cat([_FACTORS[name](site).toFloat() for name in names])
+    made = [_ndvi(site, settled) if name == "NDVI" else _FACTORS[name](site) for name in names]
+    return ee.Image.cat([image.toFloat() for image in made])

@@ -69,7 +69,7 @@ class Accuracy(NamedTuple):
     kappa: ee.Number
 
 
-def clearest_day(site: Site) -> ee.Image:
+def clearest_day(site: Site, settled: Settled | None = None) -> ee.Image:
     """Return the Sentinel-2 images of the day before the change that shows most of the site.
 
     All images of that day are joined, so a site that lies across two tiles is whole; what is
@@ -77,7 +77,7 @@ def clearest_day(site: Site) -> ee.Image:
     """
     assert site.pre is not None
     place, grid = region(site), site.grid()
-    images = sentinel2.collection(site, site.pre)
+    images = sentinel2.collection(site, site.pre, settled)
 
     def of(day: ee.Number) -> ee.ImageCollection:
         start = ee.Number(day).multiply(_DAY)
@@ -111,7 +111,7 @@ def predictors(site: Site, settled: Settled | None = None) -> ee.Image:
     bands are absent.
     """
     assert site.pre is not None
-    optical = clearest_day(site)
+    optical = clearest_day(site, settled)
     parts = [optical, sentinel2.ndvi(optical), terrain.elevation(site), terrain.slope(site)]
     if source(site, "s1") != "none":
         parts.append(sentinel1.composite(site, site.pre, settled))

@@ -15,6 +15,7 @@ from thawslump.grid import coarser, lonlat_bounds
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
+    from gee.scripts.settled import Settled
     from thawslump.site import Site, Window
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "in_window",
     "is_tiled",
     "mapped",
+    "of_site",
     "pinned",
     "region",
     "source",
@@ -125,6 +127,25 @@ def day(date: dt.date) -> str:
 def in_window(collection: ee.ImageCollection, window: Window) -> ee.ImageCollection:
     """Keep the images of a window; its last day is not part of it."""
     return collection.filterDate(day(window.start), day(window.end))
+
+
+def of_site(
+    images: ee.ImageCollection, site: Site, key: str, window: Window, settled: Settled | None
+) -> ee.ImageCollection:
+    """Keep the images of a window, and of them those that were settled on.
+
+    Parameters
+    ----------
+    images : ee.ImageCollection
+        Over the site.
+    key : {"s1", "s2"}
+    window : Window
+        Images are settled on for `Site.pre` and `Site.post` only.
+    """
+    kept = in_window(images, window)
+    side = {site.pre: "pre", site.post: "post"}.get(window)
+    chosen = None if settled is None else settled.images.get(f"{key} {side}")
+    return kept if chosen is None else kept.filter(ee.Filter.inList("system:index", list(chosen)))
 
 
 def terrain_grid(site: Site) -> GeoBox:

@@ -16,7 +16,7 @@ import ee
 
 from gee.grids import crs_code
 from gee.scripts import terrain
-from gee.scripts.place import in_window, mapped, pinned, region, source, terrain_grid
+from gee.scripts.place import in_window, mapped, of_site, pinned, region, source, terrain_grid
 from gee.scripts.settled import Orbit, Settled
 from thawslump.errors import ConfigError
 
@@ -361,8 +361,8 @@ def _prepared(
     return slope_corrected(power, theta, ground, model)
 
 
-def _images(site: Site, window: Window | None, settled: Settled) -> ee.ImageCollection:
-    images = collection(site, window, settled.orbits)
+def _images(site: Site, window: Window, settled: Settled) -> ee.ImageCollection:
+    images = of_site(collection(site, None, settled.orbits), site, "s1", window, settled)
     if settled.orbits is None and site.relative_orbit is not None:
         images = images.filter(ee.Filter.eq("relativeOrbitNumber_start", site.relative_orbit))
     return images

@@ -1,4 +1,8 @@
-"""Sentinel-2: cloud masks, NDVI, greenest-pixel composites and their change."""
+"""Sentinel-2: one mask of clear ground, greenest-pixel composites, NDVI and their change.
+
+Everything made from Sentinel-2 (composites, NDVI, the image of the land cover, the counts of
+clear observations) sees the same pixels: those of `seen`.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,8 @@ from typing import TYPE_CHECKING
 import ee
 
 from gee.scripts.place import in_window, region, source
+from gee.scripts.settled import Settled
+from thawslump.errors import ConfigError
 
 if TYPE_CHECKING:
     from thawslump.site import Site, Window
@@ -14,32 +20,74 @@ if TYPE_CHECKING:
 __all__ = [
     "CLEAR",
     "CLOUD_SCORE",
+    "by_score",
     "clear",
+    "cloud_score_there",
     "collection",
     "dndvi",
     "greenest",
+    "masked",
     "ndvi",
     "observations",
     "scored",
-    "with_ndvi",
+    "seen",
 ]
 
-CLEAR = (2, 4, 5, 6, 7)
-"""Classes of the scene classification that count as seen: dark ground, vegetation, bare soil,
-water and unclassified. Left out: no data (0), saturated (1), cloud shadow (3), cloud of medium
-and high probability (8, 9), cirrus (10), snow and ice (11)."""
+CLEAR = (4, 5, 6, 7)
+"""Classes of the scene classification that count as seen: vegetation, bare soil, water and
+unclassified. Left out: no data (0), saturated (1), dark ground and the shadow of slopes (2, one
+class), cloud shadow (3), cloud of medium and high probability (8, 9), cirrus (10), snow and
+ice (11)."""
 
 CLOUD_SCORE = "GOOGLE/CLOUD_SCORE_PLUS/V1/S2_HARMONIZED"
 """Cloud Score+ (V. J. Pasquarella et al., CVPR Workshops 2023), one image per Sentinel-2 image."""
 _SCORE = "cs_cdf"
-# Of the scene classification: no data, saturated, snow. The score knows clouds and shadows only.
-_NOT_GROUND = (0, 1, 11)
+# What the scene classification adds to the score, which knows clouds and their shadows only: no
+# data, saturated, the shadow of slopes, snow.
+_NOT_GROUND = (0, 1, 2, 11)
 
 
 def collection(site: Site, window: Window | None = None) -> ee.ImageCollection:
     """Return the images over a site, of a window where given, not yet masked."""
     images = ee.ImageCollection(source(site, "s2")).filterBounds(region(site))
     return images if window is None else in_window(images, window)
+
+
+def by_score(site: Site, settled: Settled | None = None) -> bool:
+    """Tell whether clouds are found by Cloud Score+ (else by the scene classification).
+
+    `Site.cloud_mask` says so, or leaves it (``auto``) to whether the site's images have scores
+    (`Settled.cloud_score`). Not asked counts as no: every image has a scene classification.
+
+    Raises
+    ------
+    ConfigError
+        The site wants scores, and its images have none.
+    """
+    there = None if settled is None else settled.cloud_score
+    if site.cloud_mask == "cloud_score" and there is False:
+        raise ConfigError(
+            f"Site {site.name}: cloud_mask is cloud_score, but no image of its windows has a "
+            f"score in {source(site, 'cloud_score')}.",
+            hint="Set cloud_mask: auto (scores where they exist) or scl.",
+        )
+    return site.cloud_mask == "cloud_score" or (site.cloud_mask == "auto" and there is True)
+
+
+def cloud_score_there(site: Site) -> ee.Number:
+    """Return how many images of the site's two windows have a score, as a lazy number.
+
+    0 where the collection of scores holds none of them; a collection that does not exist is an
+    error of the service ("not found") when the number is asked for.
+    """
+    assert site.pre is not None and site.post is not None
+    scores = ee.ImageCollection(source(site, "cloud_score")).filterBounds(region(site))
+    same = ee.Filter.equals(leftField="system:index", rightField="system:index")
+
+    def count(window: Window) -> ee.Number:
+        return ee.Join.simple().apply(collection(site, window), scores, same).size()
+
+    return ee.Number(count(site.pre)).add(count(site.post))
 
 
 def clear(image: ee.Image) -> ee.Image:
@@ -66,8 +114,10 @@ def scored(
 
     Notes
     -----
-    Snow, which the score takes for clear, and pixels without data are left out by the scene
-    classification in either case.
+    Snow and shaded slopes, which the score takes for clear, and pixels without data are left out
+    by the scene classification in either case. An image without a partner among the scores (they
+    lag behind the newest images, and gaps of the archive are still being filled) keeps the mask
+    of its scene classification; so does a pixel whose score is masked.
     """
     linked = images.linkCollection(ee.ImageCollection(scores), [_SCORE])
 
@@ -80,13 +130,35 @@ def scored(
     return linked.map(with_clear)
 
 
-def observations(site: Site, window: Window) -> ee.Image:
+def seen(site: Site, window: Window, settled: Settled | None = None) -> ee.ImageCollection:
+    """Return the images of a window with the band ``clear``: 1 where they show the ground, else 0.
+
+    Nothing is masked yet; `masked` does that. All that is made from Sentinel-2 goes through here.
+    """
+    images = collection(site, window)
+    if by_score(site, settled):
+        return scored(images, source(site, "cloud_score"), site.cloud_score_threshold)
+    return images.map(lambda image: ee.Image(image).addBands(clear(ee.Image(image))))
+
+
+def masked(site: Site, window: Window, settled: Settled | None = None) -> ee.ImageCollection:
+    """Return the images of a window with everything but clear ground masked."""
+
+    def only_clear(image: ee.Image) -> ee.Image:
+        image = ee.Image(image)
+        return image.updateMask(image.select("clear"))
+
+    return seen(site, window, settled).map(only_clear)
+
+
+def observations(site: Site, window: Window, settled: Settled | None = None) -> ee.Image:
     """Return how many images of a window show the ground of every pixel, band ``observations``.
 
-    0 where no image does; never masked.
+    Two images of one overpass, where tiles overlap, count twice. 0 where no image does; never
+    masked.
     """
-    seen = collection(site, window).map(lambda image: clear(ee.Image(image)))
-    return seen.sum().unmask(0, False).toUint16().rename("observations")
+    clears = seen(site, window, settled).select("clear")
+    return clears.sum().unmask(0, False).toUint16().rename("observations")
 
 
 def ndvi(image: ee.Image) -> ee.Image:
@@ -94,30 +166,26 @@ def ndvi(image: ee.Image) -> ee.Image:
     return image.normalizedDifference(["B8", "B4"]).rename("NDVI")
 
 
-def with_ndvi(image: ee.Image) -> ee.Image:
-    """Return an image with everything but clear ground masked, and the band ``NDVI`` added."""
-    seen = image.updateMask(clear(image))
-    return seen.addBands(ndvi(seen))
-
-
-def greenest(site: Site, window: Window) -> ee.Image:
+def greenest(site: Site, window: Window, settled: Settled | None = None) -> ee.Image:
     """Return the greenest-pixel composite: all bands of the date with the highest NDVI.
 
     Bands ``B2``, ``B3``, ``B4``, ``B8`` (reflectance * 10000) and ``NDVI``; masked where no date
     of the window shows the ground.
     """
     bands = ["B2", "B3", "B4", "B8"]
-    seen = collection(site, window).map(
-        lambda image: with_ndvi(ee.Image(image).select([*bands, "SCL"])).select([*bands, "NDVI"])
-    )
-    return seen.qualityMosaic("NDVI")
+
+    def with_ndvi(image: ee.Image) -> ee.Image:
+        image = ee.Image(image).select(bands)
+        return image.addBands(ndvi(image))
+
+    return masked(site, window, settled).map(with_ndvi).qualityMosaic("NDVI")
 
 
-def dndvi(site: Site) -> ee.Image:
+def dndvi(site: Site, settled: Settled | None = None) -> ee.Image:
     """Return the change of the greenest pixel's NDVI, post - pre, band ``dNDVI``.
 
     Negative where vegetation was lost.
     """
     assert site.pre is not None and site.post is not None  # a Site from Earth Engine has both
-    after, before = greenest(site, site.post), greenest(site, site.pre)
+    after, before = (greenest(site, window, settled) for window in (site.post, site.pre))
     return after.select("NDVI").subtract(before.select("NDVI")).rename("dNDVI")

@@ -42,6 +42,9 @@ class Settled:
         Bands of the change stack that the sources can give.
     left_out : mapping of str to str
         Bands that they cannot, and why.
+    images : mapping of str to tuple of str
+        Key "s1 pre", "s2 post" and so on: ``system:index`` of the images to use. Without it, all
+        of the window: those that the service takes in between two tiles, too.
     """
 
     orbits: tuple[Orbit, ...] | None = None
@@ -52,3 +55,4 @@ class Settled:
     tree: str | None = None
     bands: tuple[str, ...] | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)
+    images: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

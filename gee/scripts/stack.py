@@ -89,7 +89,7 @@ def stack(
         "KG_climate": lambda: place.mapped(site, "climate"),
         "Popatpv_treeheight": lambda: place.mapped(site, "canopy", smooth=True),
         "CART_LC_classified": lambda: landcover.cart(site, settled),
-        "dNDVI": lambda: sentinel2.dndvi(site),
+        "dNDVI": lambda: sentinel2.dndvi(site, settled),
     }
     parts |= {name: makers[name]().rename(name) for name in names if name in makers}
     return ee.Image.cat([parts[name] for name in names]).toFloat()
