@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import ee
 
-from gee.scripts.place import in_window, region, source
+from gee.scripts.place import of_site, region, source
 from gee.scripts.settled import Settled
 from thawslump.errors import ConfigError
 
@@ -47,10 +47,15 @@ _SCORE = "cs_cdf"
 _NOT_GROUND = (0, 1, 2, 11)
 
 
-def collection(site: Site, window: Window | None = None) -> ee.ImageCollection:
-    """Return the images over a site, of a window where given, not yet masked."""
+def collection(
+    site: Site, window: Window | None = None, settled: Settled | None = None
+) -> ee.ImageCollection:
+    """Return the images over a site, of a window where given, not yet masked.
+
+    Only those that were settled on, where they were.
+    """
     images = ee.ImageCollection(source(site, "s2")).filterBounds(region(site))
-    return images if window is None else in_window(images, window)
+    return images if window is None else of_site(images, site, "s2", window, settled)
 
 
 def by_score(site: Site, settled: Settled | None = None) -> bool:
@@ -135,7 +140,7 @@ def seen(site: Site, window: Window, settled: Settled | None = None) -> ee.Image
 
     Nothing is masked yet; `masked` does that. All that is made from Sentinel-2 goes through here.
     """
-    images = collection(site, window)
+    images = collection(site, window, settled)
     if by_score(site, settled):
         return scored(images, source(site, "cloud_score"), site.cloud_score_threshold)
     return images.map(lambda image: ee.Image(image).addBands(clear(ee.Image(image))))
