@@ -54,7 +54,7 @@ def test_exit_codes_are_those_documented() -> None:
         "StorageError",
     ):
         assert f"| {getattr(errors, kind).exit_code} |" in text
-    assert len({getattr(errors, k).exit_code for k in errors.__all__ if k.endswith("Error")}) == 6
+    assert len({getattr(errors, k).exit_code for k in errors.__all__ if k.endswith("Error")}) == 7
 
 
 def test_no_workspace_is_said_without_a_traceback(tmp_path: Path) -> None:

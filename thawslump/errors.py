@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 __all__ = [
     "BackendError",
+    "BudgetError",
     "BusyError",
     "ConfigError",
     "DataError",
@@ -80,6 +81,12 @@ class StorageError(ThawslumpError):
     """The disk is full or not writable (exit code 6)."""
 
     exit_code = 6
+
+
+class BudgetError(ThawslumpError):
+    """The budget that was set is used up; what is done is kept (exit code 7)."""
+
+    exit_code = 7
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
