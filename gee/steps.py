@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from thawslump.files import sha256
 from thawslump.pipeline import Item, Waiting
 
 if TYPE_CHECKING:
@@ -63,7 +64,16 @@ def export_settings(workspace: Workspace, site: Site) -> dict[str, Any]:
         "site": site.model_dump(mode="json", exclude={"outlines", "role"}),
         "backend": {"kind": backend.kind, "url": backend.url if not own else None},
         "catalog": catalog_digest(workspace.catalog, _collections(site)) if own else None,
+        "landcover_points": _points_digest(workspace, site),
     }
+
+
+def _points_digest(workspace: Workspace, site: Site) -> str | None:
+    # The points' content counts, not their path: corrected points make another map.
+    if site.landcover_points is None:
+        return None
+    path = workspace.root / site.landcover_points
+    return sha256(path) if path.is_file() else None
 
 
 def settings_digest(settings: Mapping[str, Any]) -> str:
@@ -133,7 +143,7 @@ def _megapixels(site: Site) -> float:
 def _collections(site: Site) -> list[str]:
     from gee.scripts.sources import SOURCES, keys_of
 
-    keys = {"s1", "s2", "dem", *keys_of(site.factors)}
+    keys = {"s1", "s2", "dem", "cloud_score", *keys_of(site.bands), *keys_of(site.factors)}
     chosen = {key: SOURCES[key].id for key in keys} | dict(site.sources)
     return sorted(name.removesuffix("/*") for name in chosen.values() if name is not None)
 

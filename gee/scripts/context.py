@@ -26,17 +26,15 @@ def _colours(site: Site, window: Window, prefix: str, settled: Settled | None) -
 def context(site: Site, settled: Settled | None = None) -> ee.Image:
     """Return the bands of `thawslump.bands.CONTEXT` as whole numbers.
 
-    Reflectance * 10000 of the greenest-pixel composites (held below 65535, which is nodata), and
-    the hillshade 0..255.
+    Reflectance * 10000 of the greenest-pixel composites (held below 65535, which is nodata), the
+    hillshade 0..255, and how many images of each window show the ground (0 where none does, never
+    nodata). All of Sentinel-2 is seen through the same mask.
     """
     assert site.pre is not None and site.post is not None
-    images = ee.Image.cat(
-        [
-            _colours(site, site.pre, "pre", settled),
-            _colours(site, site.post, "post", settled),
-            terrain.hillshade(site),
-            sentinel2.observations(site, site.pre, settled).rename("pre_observations"),
-            sentinel2.observations(site, site.post, settled).rename("post_observations"),
-        ]
-    )
+    parts = [terrain.hillshade(site)]
+    for side, window in (("pre", site.pre), ("post", site.post)):
+        parts.append(_colours(site, window, side, settled))
+        seen = sentinel2.observations(site, window, settled)
+        parts.append(seen.rename(f"{side}_observations"))
+    images = ee.Image.cat(parts)
     return images.round().max(0).min(65534).select(list(CONTEXT)).toUint16()

@@ -61,6 +61,15 @@ SOURCES: dict[str, Source] = {
             "Copernicus DEM terms",
         ),
         Source(
+            "cloud_score",
+            "GOOGLE/CLOUD_SCORE_PLUS/V1/S2_HARMONIZED",
+            "Cloud Score+, Sentinel-2 harmonised",
+            "Pasquarella et al. 2023, CVPR Workshops; produced by Google from modified Copernicus "
+            "Sentinel data",
+            "CC-BY 4.0",
+            note="images without a score keep the mask of their scene classification",
+        ),
+        Source(
             "upslope",
             "MERIT/Hydro/v1_0_1",
             "MERIT Hydro, upstream drainage area (band upa, km2)",
@@ -102,6 +111,13 @@ SOURCES: dict[str, Source] = {
             "CC-BY 4.0",
             note="a year after the change shows the slumps themselves: the year before is taken",
         ),
+        Source(
+            "landcover_points",
+            None,
+            "points of known land cover (property landcover, classes 1 to 8)",
+            _OWN,
+            _OWN,
+        ),
         Source("climate", None, "Koeppen-Geiger climate (classes)", _OWN, _OWN),
         Source("canopy", None, "canopy height (m)", _OWN, _OWN),
         Source("faults", None, "faults (lines)", _OWN, _OWN),
@@ -128,8 +144,8 @@ STACK_SOURCES: dict[str, tuple[str, ...]] = {
     "slope": ("dem",),
     "KG_climate": ("climate",),
     "Popatpv_treeheight": ("canopy",),
-    "CART_LC_classified": ("s2", "dem", "s1", "landcover"),
-    "dNDVI": ("s2",),
+    "CART_LC_classified": ("s2", "cloud_score", "dem", "s1", "landcover"),
+    "dNDVI": ("s2", "cloud_score"),
 }
 """What each band of the change stack is made from; the first names it in files."""
 
@@ -145,7 +161,7 @@ FACTOR_SOURCES: dict[str, tuple[str, ...]] = {
     "TRI_range": ("dem",),
     "TWI": ("upslope", "dem"),
     "SPI": ("upslope", "dem"),
-    "NDVI": ("s2",),
+    "NDVI": ("s2", "cloud_score"),
     "LST": ("lst",),
     "precipitation": ("precipitation",),
     "distance_faults": ("faults",),
