@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from thawslump.errors import BackendError
 
-__all__ = ["Credentials", "VARIABLE", "find", "load"]
+__all__ = ["VARIABLE", "Credentials", "find", "load"]
 
 VARIABLE = "GOOGLE_APPLICATION_CREDENTIALS"
 Kind = Literal["service account", "user", "application default", "none"]

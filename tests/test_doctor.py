@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.machinery
 import json
 import socket
 import subprocess
 import sys
+import time
 import types
+import warnings
 from pathlib import Path
 
 import pytest
+from gee_world import a_site, make_world
+from live_world import made_up_key, token_server
 
+from gee.emulator.server import running
+from gee.emulator.store import Store
+from gee.service import quota_words, service
 from thawslump import doctor
 from thawslump.config import config_model, save_yaml
 from thawslump.doctor import Check, checks, show
@@ -31,7 +39,7 @@ def test_every_check_has_a_known_state_and_a_remedy_where_it_is_needed(workspace
     assert all(check.remedy for check in found if check.state != "ok")
     names = [check.name for check in found]
     for name in ("python", "packages", "imports", "processor", "memory", "disk", "graphics card",
-                 "earth engine", "port", "browser", "workspace"):  # fmt: skip
+                 "credentials", "port", "browser", "workspace"):  # fmt: skip
         assert name in names
 
 
@@ -107,16 +115,173 @@ def test_a_graphics_card(monkeypatch):
     assert doctor.graphics().state == "warn"
 
 
-def test_credentials(monkeypatch, tmp_path):
-    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
-    monkeypatch.setattr(doctor.Path, "home", lambda: tmp_path)
+@pytest.fixture
+def nobody(monkeypatch, tmp_path):
+    """No credentials of the machine that runs the tests are seen."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in ("GOOGLE_APPLICATION_CREDENTIALS", "CLOUDSDK_CONFIG", "GOOGLE_CLOUD_PROJECT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    return tmp_path / "home"
+
+
+def with_backend(workspace, **backend):
+    save_yaml(workspace.root / "thawslump.yaml", config_model()(backend=backend))
+    return Workspace(workspace.root)
+
+
+def test_credentials(monkeypatch, tmp_path, nobody, workspace):
     check = doctor.credentials()
     assert check.state == "ok" and "the emulator works without" in check.words
-    (tmp_path / ".config" / "earthengine").mkdir(parents=True)
-    (tmp_path / ".config" / "earthengine" / "credentials").write_text("{}")
-    assert doctor.credentials().words == "credentials are there"
+    live = with_backend(workspace, kind="earthengine", project="p")
+    assert doctor.credentials(live).state == "warn"
+    (nobody / ".config" / "earthengine").mkdir(parents=True)
+    own = nobody / ".config" / "earthengine" / "credentials"
+    own.write_text('{"refresh_token": "made up"}')
+    expected = f"Earth Engine: user (earthengine authenticate, {own})"
+    assert doctor.credentials() == Check("credentials", "ok", expected)
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "lost.json"))
     assert doctor.credentials().state == "warn"
+    check = doctor.credentials(live)
+    assert check.state == "fail" and "there is no such file" in check.words
+    key = tmp_path / "key.json"
+    key.write_text("{}")
+    live = with_backend(workspace, kind="earthengine", project="p", service_account_key=str(key))
+    assert f"backend.service_account_key names {key}" in doctor.credentials(live).words
+
+
+def found_by(workspace, **more):
+    return {check.name: check for check in doctor.service(workspace, **more)}
+
+
+def test_the_workspaces_own_emulator(workspace):
+    (check,) = doctor.service(workspace)
+    assert check.state == "ok" and f"no {workspace.catalog} yet" in check.words
+    assert "emulator ingest" in check.remedy
+    make_world(workspace.catalog)
+    save_yaml(workspace.root / "areas" / "place.yaml", a_site())
+    save_yaml(workspace.root / "areas" / "far.yaml", a_site(name="far", sources={"dem": "users/x"}))
+    found = found_by(Workspace(workspace.root))
+    assert found["backend"].words.startswith(f"the emulator on {workspace.catalog} answers")
+    assert found["emulator"].words.startswith("thawslump ")
+    check = found["catalogue"]
+    assert check.state == "warn" and check.words == "it has no users/x, which the sites name"
+    (workspace.root / "areas" / "far.yaml").unlink()
+    check = found_by(Workspace(workspace.root))["catalogue"]
+    assert check.state == "ok" and "COPERNICUS/S2_SR_HARMONIZED" in check.words
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("doctor")
+    make_world(folder / "catalog")
+    with running(folder / "catalog", state=folder / "state") as url:
+        yield url, folder / "state"
+
+
+def test_an_emulator_at_an_address(workspace, server):
+    found = found_by(with_backend(workspace, url=server[0]))
+    assert found["backend"].words.startswith(f"the emulator at {server[0]} answers")
+    assert found["emulator"].words.startswith("Earth Engine interface of the thawslump emulator ")
+    check = found_by(with_backend(workspace, url="http://127.0.0.1:9"))["backend"]
+    assert check.state == "fail" and "Nothing that speaks Earth Engine answers" in check.words
+    assert "thawslump emulator serve" in check.remedy
+
+
+@pytest.mark.parametrize(
+    ("registered", "state", "project", "quota"),
+    [
+        ("REGISTERED_NOT_COMMERCIALLY", "ok", "registered for noncommercial use",
+         "which tier the project has"),
+        ("REGISTERED_COMMERCIALLY", "ok", "registered for commercial use: computing is billed",
+         "compute quota not told"),
+        ("NOT_REGISTERED", "fail", "not registered for Earth Engine", "compute quota not told"),
+        (None, "ok", "the service does not say how it is registered", "compute quota not told"),
+    ],
+)  # fmt: skip
+def test_a_project_as_the_service_tells_of_it(
+    workspace, server, nobody, registered, state, project, quota
+):
+    url, folder = server
+    name = f"made-up-{len(str(registered))}"
+    facts = {"maxConcurrentExports": 3}
+    if registered is not None:
+        facts["registrationState"] = registered
+    Store(folder).put(f"config:projects/{name}", facts)
+    with token_server() as (token_uri, _):
+        key = made_up_key(workspace.root / "key.json", token_uri)
+        found = found_by(
+            with_backend(
+                workspace, kind="earthengine", project=name, url=url, service_account_key=str(key)
+            )
+        )
+    assert found["backend"].words.startswith(f"Earth Engine at {url} answers")
+    assert found["project"].state == state
+    assert found["project"].words == f"{name}: {project}" or project in found["project"].words
+    assert found["quota"].state == "ok" and quota in found["quota"].words
+    assert found["quota"].words.startswith("3 batch tasks at a time; asset storage 0.0 of 250 GiB")
+    assert name in found["quota"].remedy
+    assert found["endpoint"].words == f"{url} for everything (backend.url)"
+
+
+def test_a_token_that_is_refused(workspace, server, nobody):
+    with token_server("Token has been expired or revoked.") as (token_uri, _):
+        key = made_up_key(workspace.root / "key.json", token_uri)
+        (check,) = doctor.service(
+            with_backend(
+                workspace, kind="earthengine", project="p", url=server[0],
+                service_account_key=str(key),
+            )
+        )  # fmt: skip
+    assert check.state == "fail" and "Token has been expired or revoked" in check.words
+    assert "PRIVATE" not in check.words
+
+
+def test_a_network_that_swallows_everything(workspace, nobody):
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen()
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        begun = time.monotonic()
+        (check,) = doctor.service(with_backend(workspace, url=url), limit=3.0)
+    assert time.monotonic() - begun < 10
+    assert check.state == "warn" and check.words == f"no answer within 3 s from {url}"
+    assert "--offline" in check.remedy
+
+
+def test_quota_words():
+    storage = {"asset_size": {"usage": 249 * 2**30, "limit": 250 * 2**30}}
+    row = quota_words("p", {"maxConcurrentExports": 2, "planMaxConcurrentExports": 20}, storage)
+    assert row["state"] == "warn"
+    assert row["words"].startswith(
+        "2 batch tasks at a time (the plan allows 20); asset storage 249"
+    )
+    assert row["remedy"].startswith("Remove assets")
+    assert "daily_eecu_usage_time" in row["remedy"]
+
+
+def test_a_project_in_restricted_mode(workspace, monkeypatch):
+    @contextlib.contextmanager
+    def slowed(backend, catalog):
+        # As the client words the header x-earth-engine-quota-status.
+        warnings.warn(
+            "Your project has exceeded its noncommercial compute quota and is now in restricted "
+            "mode. Visit https://example.org to learn more.",
+            stacklevel=1,
+        )
+        yield
+
+    monkeypatch.setattr("gee.session.connect", slowed)
+    monkeypatch.setattr("gee.service._emulator", lambda workspace: [])
+    found = {row["name"]: row for row in service(with_backend(workspace, url="http://127.0.0.1"))}
+    assert found["quota"]["state"] == "warn"
+    assert found["quota"]["words"].endswith("is now in restricted mode.")
+
+
+def test_no_question_with_offline(workspace, monkeypatch):
+    monkeypatch.setattr(doctor, "service", lambda workspace: pytest.fail("asked"))
+    names = [check.name for check in checks(workspace, offline=True)]
+    assert "credentials" in names and "backend" not in names
 
 
 def test_a_port_in_use():

@@ -146,9 +146,9 @@ def test_what_the_files_say(nobody: Path, tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_without_credentials_it_says_how_to_get_them(url: str) -> None:
     live = BackendConfig(kind="earthengine", project="p", url=url)
-    with pytest.raises(BackendError, match="There are no credentials for Earth Engine") as caught:
-        with connect(live):
-            pass
+    words = "There are no credentials for Earth Engine"
+    with pytest.raises(BackendError, match=words) as caught, connect(live):
+        pass
     assert caught.value.hint is not None and "service_account_key" in caught.value.hint
 
 
@@ -158,9 +158,9 @@ def test_a_service_that_does_not_answer(tmp_path: Path) -> None:
         live = BackendConfig(
             kind="earthengine", project="p", url="http://127.0.0.1:9", service_account_key=key
         )
-        with pytest.raises(BackendError, match="cannot be reached: Connection refused"):
-            with connect(live):
-                pass
+        words = "cannot be reached: Connection refused"
+        with pytest.raises(BackendError, match=words), connect(live):
+            pass
 
 
 def test_the_endpoint_follows_the_purpose() -> None:

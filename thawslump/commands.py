@@ -126,14 +126,18 @@ def status() -> None:
     typer.echo(show(table(options.workspace()), json_lines=options.current.json))
 
 
-def doctor() -> None:
-    """Show what this machine has and lacks."""
+def doctor(
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Ask neither the service nor an emulator.")
+    ] = False,
+) -> None:
+    """Show what this machine has and lacks, and whether the service takes the project."""
     from thawslump.doctor import checks, show
     from thawslump.workspace import Workspace
 
     root = options.current.workspace
     inside = (root / "thawslump.yaml").exists()
-    found = checks(Workspace(root) if inside else None)
+    found = checks(Workspace(root) if inside else None, offline)
     typer.echo(show(found, options.current.json))
     if any(check.state == "fail" for check in found):
         sys.exit(1)

@@ -24,6 +24,7 @@ __all__ = ["Check", "checks", "show"]
 
 PARTS = ("gee", "trainer", "inventory")
 REVIEW_PORT = 8765
+SERVICE_SECONDS = 30.0
 _OLDEST = (3, 11)
 
 
@@ -48,13 +49,15 @@ class Check:
     remedy: str = ""
 
 
-def checks(workspace: Workspace | None = None) -> list[Check]:
+def checks(workspace: Workspace | None = None, offline: bool = False) -> list[Check]:
     """Look at the machine, and at a workspace where one is given.
 
     Parameters
     ----------
     workspace : Workspace, optional
-        Its settings, disk and ledger are looked at as well.
+        Its settings, disk and ledger are looked at as well, and its endpoint is asked.
+    offline : bool
+        Ask no endpoint.
 
     Returns
     -------
@@ -69,12 +72,14 @@ def checks(workspace: Workspace | None = None) -> list[Check]:
         memory(),
         disk(root),
         graphics(),
-        credentials(),
+        credentials(workspace),
         port(REVIEW_PORT),
         browser(),
     ]
     if workspace is not None:
         found += in_workspace(workspace)
+        if not offline:
+            found += service(workspace)
     return found
 
 
@@ -247,23 +252,79 @@ def graphics() -> Check:
     return Check("graphics card", "ok", words)
 
 
-def credentials() -> Check:
-    """Report whether there are Earth Engine credentials; the emulator needs none."""
-    key = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
-    if key:
-        if Path(key).exists():
-            return Check("earth engine", "ok", "a service account's key is set")
-        return Check("earth engine", "warn", f"GOOGLE_APPLICATION_CREDENTIALS names {key}, "
-                     "which does not exist", "Correct the path or unset the variable.")  # fmt: skip
-    own = Path.home() / ".config" / "earthengine" / "credentials"
-    if own.exists():
-        return Check("earth engine", "ok", "credentials are there")
+def credentials(workspace: Workspace | None = None) -> Check:
+    """Report which Earth Engine credentials there are; the emulator needs none.
+
+    Files are looked at, nobody is asked: whether credentials are still accepted shows `service`.
+    """
+    from thawslump.config import target
+    from thawslump.errors import ThawslumpError
+
+    key, live = None, False
+    if workspace is not None:
+        try:
+            backend = workspace.config.backend
+            key, live = backend.service_account_key, backend.kind == "earthengine"
+        except ThawslumpError:
+            pass  # `in_workspace` tells
+    try:
+        found = target("gee.credentials:find")(key)
+    except (ImportError, AttributeError) as error:  # `shadowed` tells why
+        return Check("credentials", "warn", f"cannot be looked at: {error}", "See imports.")
+    if found.problem:
+        return Check("credentials", "fail" if live else "warn", found.problem, found.remedy)
+    if found.kind != "none":
+        return Check("credentials", "ok", f"Earth Engine: {found}")
     return Check(
-        "earth engine",
-        "ok",
-        "no credentials: the emulator works without, the live service does not",
-        "For the live service: earthengine authenticate",
+        "credentials",
+        "warn" if live else "ok",
+        "no credentials for Earth Engine: the emulator works without, the live service does not",
+        "For the live service: earthengine authenticate, or backend.service_account_key",
     )
+
+
+def service(workspace: Workspace, limit: float = SERVICE_SECONDS) -> list[Check]:
+    """Ask the endpoint of a workspace whether it answers, for which project, and how much.
+
+    Parameters
+    ----------
+    workspace : Workspace
+    limit : float
+        Seconds after which no answer is the answer. It is asked by a process of its own: a
+        network that swallows packets keeps a client waiting in more than one place.
+    """
+    from thawslump.errors import ThawslumpError
+
+    try:
+        backend = workspace.config.backend
+    except ThawslumpError:
+        return []  # `in_workspace` tells
+    command = [sys.executable, "-m", "gee.service", str(workspace.root)]
+    root = str(Path(__file__).parents[1])
+    known = os.environ.get("PYTHONPATH")
+    environment = {
+        **os.environ, "PYTHONPATH": root if not known else os.pathsep.join((root, known)),
+    }  # fmt: skip
+    try:
+        out = subprocess.run(
+            command, capture_output=True, text=True, timeout=limit, check=False, env=environment
+        )
+        rows = [json_module.loads(line) for line in out.stdout.splitlines()]
+    except subprocess.TimeoutExpired:
+        where = backend.address() or "the workspace's own emulator"
+        return [
+            Check("backend", "warn", f"no answer within {limit:g} s from {where}",
+                  "Check the network (and the proxy settings); --offline leaves this out.")
+        ]  # fmt: skip
+    except ValueError:
+        rows = []
+    if out.returncode != 0 or not rows:
+        said = (out.stderr.strip().splitlines() or [f"exit code {out.returncode}"])[-1]
+        return [
+            Check("backend", "warn", f"it could not be asked: {said}",
+                  "`thawslump export plan` asks it too, and says more.")
+        ]  # fmt: skip
+    return [Check(**row) for row in rows]
 
 
 def port(number: int) -> Check:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from thawslump import __version__
 from thawslump.errors import BackendError
 
 __all__ = ["METHODS", "Method", "algorithms", "document"]
@@ -234,6 +235,7 @@ def document(root_url: str = "") -> dict[str, Any]:
         "name": "earthengine",
         "canonicalName": "Earth Engine",
         "version": VERSION,
+        "revision": __version__,
         "title": "Earth Engine interface of the thawslump emulator",
         "protocol": "rest",
         "rootUrl": root_url,

@@ -312,7 +312,9 @@ def projects_get_config(endpoint: Endpoint, arguments: dict[str, Any]) -> dict[s
     project = arguments["name"].removesuffix("/config")
     known = endpoint.store.look_up(f"config:{project}") or {}
     most = known.get("maxConcurrentExports", MAX_CONCURRENT_EXPORTS)
-    return {"name": arguments["name"], "maxConcurrentExports": str(most)}
+    # Nothing is registered here; what somebody put there for a test is passed on.
+    told = {key: known[key] for key in ("registrationState",) if key in known}
+    return {"name": arguments["name"], **told, "maxConcurrentExports": str(most)}
 
 
 def projects_update_config(endpoint: Endpoint, arguments: dict[str, Any]) -> dict[str, Any]:
