@@ -34,7 +34,16 @@ from gee_world import (
 from odc.geo.geobox import GeoBox
 
 from gee.config import BackendConfig
-from gee.scripts import context, factors, sentinel1, sentinel2, stack, terrain
+from gee.scripts import (
+    context,
+    factors,
+    radar_geometry,
+    sentinel1,
+    sentinel2,
+    slope_correction,
+    stack,
+    terrain,
+)
 from gee.scripts.place import region, source, terrain_grid
 from gee.session import connect
 from thawslump.errors import ConfigError
@@ -178,20 +187,24 @@ def test_hillshade_is_that_of_the_plane(earth: World) -> None:
 
 
 @pytest.mark.parametrize("direction", ["ASCENDING", "DESCENDING"])
-def test_look_direction_comes_from_the_angle_band(earth: World, direction: str) -> None:
+def test_look_direction_comes_from_the_angle_band(earth: World, direction: Any) -> None:
     site = a_site(orbit_pass=direction)
-    first = ee.Image(sentinel1.collection(site, PRE).first())
-    look = math.degrees(sentinel1.look_direction(first, site).getInfo()) % 360
-    assert look == pytest.approx(LOOK[direction], abs=1.0)
+    seen = radar_geometry.view(sentinel1.collection(site, PRE), site, direction).getInfo()
+    assert seen["look"] == pytest.approx(LOOK[direction], abs=1.0)
+    x, y = centres(site.grid())
+    assert seen["incidence"] == pytest.approx(incidence(x, y, direction).mean(), abs=0.01)
 
 
-def test_look_direction_falls_back_on_the_orbit(earth: World) -> None:
+@pytest.mark.parametrize("kind", ["constant", "masked"])
+def test_look_direction_falls_back_on_the_orbit(earth: World, kind: str) -> None:
     """A level angle band has no aspect."""
     site = a_site()
-    image = ee.Image.constant(38).rename("angle").set("orbitProperties_pass", "DESCENDING")
-    image = image.updateMask(0)
-    look = math.degrees(sentinel1.look_direction(image, site).getInfo()) % 360
-    assert look == pytest.approx(sentinel1.orbit_look(site, "DESCENDING"), abs=1e-6)
+    image = ee.Image.constant(38).rename("angle")
+    images = ee.ImageCollection([image if kind == "constant" else image.updateMask(0)])
+    seen = radar_geometry.view(images, site, "DESCENDING").getInfo()
+    assert seen["look"] == pytest.approx(sentinel1.orbit_look(site, "DESCENDING"), abs=1e-6)
+    assert seen["incidence"] == pytest.approx(38 if kind == "constant" else 0)
+    assert radar_geometry.view(images, site, None).getInfo()["look"] is None
 
 
 @pytest.mark.parametrize(
@@ -250,7 +263,7 @@ def test_geometry_agrees_with_vectors(earth: World) -> None:
     theta, look = math.radians(38), math.radians(104)
     for east, north in [(0.0, 0.0), (0.3, 0.0), (-0.3, 0.1), (0.05, -0.2)]:
         gradient = ee.Image.constant([north, east]).rename(["north", "east"])
-        image = sentinel1.terrain_geometry(ee.Image.constant(theta), gradient, ee.Number(look))
+        image = radar_geometry.terrain_geometry(ee.Image.constant(theta), gradient, ee.Number(look))
         found = {k: v.item() for k, v in pixels(image, part_of(a_site().grid(), 1, 1)).items()}
         normal = np.array([east, north, 1.0]) / math.sqrt(1 + east**2 + north**2)
         sight = [
@@ -273,8 +286,8 @@ def test_layover_and_shadow_begin_where_the_beam_grazes(
     theta, look = ee.Image.constant(math.radians(38)), ee.Number(math.pi / 2)
     towards = math.tan(math.radians(steepness))
     gradient = ee.Image.constant([0.0, towards]).rename(["north", "east"])
-    geometry = sentinel1.terrain_geometry(theta, gradient, look)
-    corrected = sentinel1.slope_corrected(ee.Image.constant(0.1), theta, geometry, "volume")
+    geometry = radar_geometry.terrain_geometry(theta, gradient, look)
+    corrected = slope_correction.gain(theta, geometry, "volume").multiply(0.1)
     grid = part_of(a_site().grid(), 1, 1)
     found = pixels(geometry, grid)
     assert (found["layover"].item(), found["shadow"].item()) == (layover, shadow)
@@ -286,12 +299,10 @@ def test_surface_model_is_that_of_the_paper(earth: World) -> None:
     theta, tilt, along = math.radians(38), math.atan(0.2), math.atan(-0.1)
     # Looking from the east, the slope 0.2 to the east faces the radar and 0.1 to the north not.
     gradient = ee.Image.constant([0.1, 0.2]).rename(["north", "east"])
-    geometry = sentinel1.terrain_geometry(
+    geometry = radar_geometry.terrain_geometry(
         ee.Image.constant(theta), gradient, ee.Number(math.pi / 2)
     )
-    image = sentinel1.slope_corrected(
-        ee.Image.constant(0.1), ee.Image.constant(theta), geometry, "surface"
-    )
+    image = slope_correction.gain(ee.Image.constant(theta), geometry, "surface").multiply(0.1)
     upright = math.pi / 2 - theta
     factor = math.cos(upright) / (math.cos(along) * math.cos(upright + tilt))
     found = next(iter(pixels(image, part_of(a_site().grid(), 1, 1)).values())).item()

@@ -15,7 +15,7 @@ from test_gee_scripts import pixels, window_of
 
 from gee.config import BackendConfig
 from gee.emulator.catalog import Catalog
-from gee.scripts import sentinel1
+from gee.scripts import radar_geometry, sentinel1, slope_correction
 from gee.session import connect
 from thawslump.errors import ConfigError
 
@@ -67,12 +67,12 @@ def test_the_model_by_pixel_is_one_of_both(cover: np.ndarray) -> None:
     site = a_site()
     theta = ee.Image.constant(math.radians(38))
     gradient = ee.Image.constant([0.1, 0.2]).rename(["north", "east"])
-    geometry = sentinel1.terrain_geometry(theta, gradient, ee.Number(math.pi / 2))
+    geometry = radar_geometry.terrain_geometry(theta, gradient, ee.Number(math.pi / 2))
     plants = sentinel1.vegetated(site)
     power = ee.Image.constant(0.1)
 
     def computed(model: object) -> np.ndarray:
-        image = sentinel1.slope_corrected(power, theta, geometry, model)  # type: ignore[arg-type]
+        image = power.multiply(slope_correction.gain(theta, geometry, model))  # type: ignore[arg-type]
         return next(iter(pixels(image, site.grid()).values()))
 
     mixed, volume, surface = computed(plants), computed("volume"), computed("surface")
@@ -88,7 +88,9 @@ def test_a_wall_casts_its_shadow_away_from_the_satellite(
     "At 45 degrees the shadow of 300 m is 300 m long, on the far side."
     site = a_site(sources={"dem": "users/a/wall"}, resolution=30)
     grid = GeoBox((3, 80), world(30).affine, CRS)
-    shadow = pixels(sentinel1.cast_shadow(site, ee.Number(45), ee.Number(look)), grid)["shadow"][1]
+    shadow = pixels(radar_geometry.cast_shadow(site, ee.Number(45), ee.Number(look)), grid)[
+        "shadow"
+    ][1]
     place = WEST + 15 + 30 * np.arange(80) - (WEST + 1200)
     behind = place if east else -place
     clear_of_edges = np.abs(np.abs(place) - 300) > 60

@@ -104,6 +104,11 @@ class Site(BaseModel):
         le=31,
         description="side of the multi-temporal speckle filter's window in pixels, odd; none: off",
     )
+    cast_shadow: bool = Field(
+        False,
+        description="radar shadow that other ground casts counts as shadow too; each tile then "
+        "reads about ten times as many pixels of the DEM",
+    )
     cloud_mask: Literal["auto", "cloud_score", "scl"] = Field(
         "auto",
         description="clouds of Sentinel-2 by Cloud Score+, by the scene classification (scl), or "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -193,7 +192,8 @@ def _settle(
             f"Site {site.name}: slope_correction is per_pixel, but {map_id} shows nothing of it.",
             hint="Name another map under sources.landcover, or set slope_correction: volume.",
         )
-    facts = run(_facts(site, settled, has_map).getInfo)
+    orbit = orbits[0] if orbits is not None and len(orbits) == 1 else None
+    facts = run(sentinel1.survey_facts(site, orbit, with_map=has_map).getInfo)
     share = facts.get("vegetated")
     model: Any = site.slope_correction
     if model == "auto":
@@ -201,21 +201,16 @@ def _settle(
         model = "volume" if share is None or share >= 0.5 else "surface"
     settled = replace(
         settled,
-        look=None if facts.get("look") is None else round(math.degrees(facts["look"]) % 360, 4),
-        vegetated=None if share is None else round(share, 4),
+        look=_rounded(facts.get("look")),
+        incidence=_rounded(facts.get("incidence")),
+        vegetated=_rounded(share),
         model=model,
     )
     return settled, requests + 1
 
 
-def _facts(site: Site, settled: Settled, has_map: bool) -> ee.Dictionary:
-    facts: dict[str, Any] = {}
-    if settled.orbits is not None and len(settled.orbits) == 1:
-        images = sentinel1.collection(site, _window(site, "pre"), settled.orbits)
-        facts["look"] = sentinel1.look_direction(ee.Image(images.first()), site)
-    if has_map:
-        facts["vegetated"] = sentinel1.vegetated_share(site)
-    return ee.Dictionary(facts)
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(float(value), 4)
 
 
 def _shows(site: Site, name: str, run: Callable[[Callable[[], Any]], Any]) -> bool:

@@ -1,8 +1,7 @@
-"""Sentinel-1: filters, border noise, angular slope correction, composites and their change.
+"""Sentinel-1: filters, border noise, composites of one viewing geometry, and their change.
 
-The slope correction follows A. Vollrath, A. Mullissa and J. Reiche, Angular-based radiometric
-slope correction for Sentinel-1 on Google Earth Engine, Remote Sensing 12(11), 1867, 2020,
-doi 10.3390/rs12111867; numbers of equations below are theirs.
+From where the radar looks is in `gee.scripts.radar_geometry`, the slope correction and the choice
+of its model in `gee.scripts.slope_correction`.
 """
 
 from __future__ import annotations
@@ -10,14 +9,15 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, NamedTuple
 
 import ee
 
-from gee.grids import crs_code
 from gee.scripts import terrain
-from gee.scripts.place import in_window, mapped, of_site, pinned, region, source, terrain_grid
+from gee.scripts.place import in_window, of_site, region, source
+from gee.scripts.radar_geometry import Direction, cast_shadow, orbit_look, terrain_geometry, view
 from gee.scripts.settled import Orbit, Settled
+from gee.scripts.slope_correction import Model, chosen_model, gain, vegetated, vegetated_share
 from thawslump.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,16 +27,13 @@ __all__ = [
     "BANDS",
     "POLARISATIONS",
     "Orbit",
-    "cast_shadow",
     "change",
     "collection",
     "composite",
     "despeckled",
     "geometry",
-    "look_direction",
     "orbit_look",
-    "slope_corrected",
-    "terrain_geometry",
+    "survey_facts",
     "to_db",
     "to_power",
     "vegetated",
@@ -47,13 +44,15 @@ POLARISATIONS = ("VV", "VH")
 BANDS = ("preVV", "postVV", "dVV", "preVH", "postVH", "dVH")
 """Bands of `change`, all in dB."""
 
+_MASKS = ["layover", "shadow"]
 _RADIANS = math.pi / 180.0
-_INCLINATION = 98.18  # degrees, of the orbit of all Sentinel-1 satellites
-_REVOLUTIONS_PER_DAY = 14 + 7 / 12  # 175 in 12 days
-# Scenes processed before this day still carry low values along their borders.
+# Products from this day on have their border noise removed (D. Stasolla and X. Neyt, Sensors
+# 18(10), 3454, 2018, doi 10.3390/s18103454); older ones were never all processed again.
 _BORDERS_CLEAN = dt.date(2018, 3, 13)
-# Incidence angles (degrees) inside which the swath is free of them.
-_SWATH = (30.64, 45.54)
+_CLEAN_FROM = dt.datetime.combine(_BORDERS_CLEAN, dt.time(), dt.UTC).timestamp() * 1000
+# Degrees of incidence inside which the swath of older ones is free of it (J. N. Hird et al., Remote
+# Sensing 9(12), 1315, 2017, doi 10.3390/rs9121315; usual in Earth Engine since).
+_SWATH = (30.63993, 45.23993)
 
 
 def collection(
@@ -99,6 +98,18 @@ def _of(orbit: Orbit) -> ee.Filter:
     )
 
 
+def _images(site: Site, window: Window, settled: Settled) -> ee.ImageCollection:
+    images = of_site(collection(site, None, settled.orbits), site, "s1", window, settled)
+    if settled.orbits is None and site.relative_orbit is not None:
+        images = images.filter(ee.Filter.eq("relativeOrbitNumber_start", site.relative_orbit))
+    return images
+
+
+def _of_both_windows(site: Site, settled: Settled) -> ee.ImageCollection:
+    assert site.pre is not None and site.post is not None
+    return _images(site, site.pre, settled).merge(_images(site, site.post, settled))
+
+
 def to_power(image: ee.Image) -> ee.Image:
     """Return dB as linear power; averages are only right in power."""
     return ee.Image.constant(10).pow(image.divide(10))
@@ -109,183 +120,32 @@ def to_db(image: ee.Image) -> ee.Image:
     return image.log10().multiply(10)
 
 
-def orbit_look(site: Site, direction: Literal["ASCENDING", "DESCENDING"]) -> float:
-    """Return the direction from the ground to the satellite, degrees clockwise from grid north.
-
-    From the orbit's inclination and period, the Earth's rotation under it, and the meridian
-    convergence of the site's CRS; the satellite looks to its right.
-    """
-    from pyproj import Proj
-
-    west, south, east, north = site.bounds
-    longitude, latitude = (west + east) / 2, (south + north) / 2
-    # Beyond the turning point of the orbit the track runs due west.
-    ratio = math.cos(_INCLINATION * _RADIANS) / math.cos(latitude * _RADIANS)
-    inertial = math.asin(max(-1.0, min(1.0, ratio)))
-    eastward = _REVOLUTIONS_PER_DAY * math.sin(inertial) - math.cos(latitude * _RADIANS)
-    northward = _REVOLUTIONS_PER_DAY * math.cos(inertial)
-    heading = math.degrees(math.atan2(eastward, northward))
-    if direction == "DESCENDING":
-        heading = 180.0 - heading
-    grid = site.grid()
-    assert grid.crs is not None
-    convergence = Proj(grid.crs.proj).get_factors(longitude, latitude).meridian_convergence
-    return (heading + 270.0 - convergence) % 360.0
-
-
-def look_direction(image: ee.Image, site: Site) -> ee.Number:
-    """Return the direction from the ground to the satellite in radians, clockwise from grid north.
-
-    The incidence angle grows away from the satellite, so the aspect of the ``angle`` band faces
-    it. The mean over the site is a circular one: the plain mean of 359 and 1 degree is 180.
-    Where the band has no aspect inside the site, the orbit's geometry stands in (`orbit_look`).
-    """
-    aspect = ee.Terrain.aspect(image.select("angle").resample("bilinear")).multiply(_RADIANS)
-    parts = aspect.cos().rename("x").addBands(aspect.sin().rename("y"))
-    grid = site.grid()
-    side = max(grid.shape) * site.resolution
-    # Sums of an unmasked image: never null, and 0 where nothing was seen.
-    total = parts.unmask(0, False).reduceRegion(
-        reducer=ee.Reducer.sum(),
-        geometry=region(site),
-        crs=crs_code(grid),
-        scale=max(site.resolution, min(1000.0, side / 8)),
-        maxPixels=1e9,
-    )
-    x, y = ee.Number(total.get("x")), ee.Number(total.get("y"))
-    expected = ee.Dictionary(
-        {name: orbit_look(site, name) * _RADIANS for name in ("ASCENDING", "DESCENDING")}
-    ).get(image.get("orbitProperties_pass"))
-    # Earth Engine's atan2 belongs to the x coordinate and takes y.
-    return ee.Number(ee.Algorithms.If(x.abs().add(y.abs()).gt(0), x.atan2(y), expected))
-
-
-def terrain_geometry(theta: ee.Image, gradient: ee.Image, look: ee.Number) -> ee.Image:
-    """Return how the ground lies towards the radar.
+def survey_facts(site: Site, orbit: Orbit | None, *, with_map: bool = True) -> ee.Dictionary:
+    """Return what a survey asks once, so that no tile has to.
 
     Parameters
     ----------
-    theta : ee.Image
-        Incidence angle on the ellipsoid, radians.
-    gradient : ee.Image
-        Bands ``north`` and ``east`` of `gee.scripts.terrain.gradient`.
-    look : ee.Number
-        Direction from the ground to the satellite, radians (`look_direction`).
+    site : Site
+    orbit : Orbit or None
+        The one that is used on both sides; None where the images do not say.
+    with_map : bool
+        Whether ``sources.landcover`` is there.
 
     Returns
     -------
-    ee.Image
-        Bands ``range`` and ``azimuth`` (steepness towards the radar and along its track, radians,
-        equations 2 and 3), ``lia`` (angle between the line of sight and the normal of the ground,
-        degrees; exact, where equation 4 multiplies two cosines and is off by up to half a degree),
-        ``layover`` and ``shadow`` (1 where it is so, equations 7 and 8).
+    ee.Dictionary
+        ``look`` and ``incidence`` (`gee.scripts.radar_geometry.view`), for `Settled.look` and
+        `Settled.incidence`; absent where images of both passes may be among them. ``vegetated``
+        (`vegetated_share`), for `Settled.vegetated`; absent without a map.
     """
-    north, east = gradient.select("north"), gradient.select("east")
-    cos, sin = ee.Image.constant(look.cos()), ee.Image.constant(look.sin())
-    # tan(slope) cos(look - aspect) and tan(slope) sin(look - aspect), written without the aspect.
-    towards = north.multiply(cos).add(east.multiply(sin))
-    along = north.multiply(sin).subtract(east.multiply(cos))
-    in_range, in_azimuth = towards.atan(), along.atan()
-    upright = towards.multiply(towards).add(along.multiply(along)).add(1).sqrt()
-    local = theta.cos().add(towards.multiply(theta.sin())).divide(upright).acos()
-    layover = in_range.gte(theta)
-    shadow = in_range.lte(theta.subtract(math.pi / 2))
-    return ee.Image.cat(
-        [
-            in_range.rename("range"),
-            in_azimuth.rename("azimuth"),
-            local.divide(_RADIANS).rename("lia"),
-            layover.rename("layover"),
-            shadow.rename("shadow"),
-        ]
-    )
-
-
-def slope_corrected(
-    power: ee.Image,
-    theta: ee.Image,
-    geometry: ee.Image,
-    model: Literal["volume", "surface"] | ee.Image,
-) -> ee.Image:
-    """Return the backscatter that level ground would show, in linear power.
-
-    Parameters
-    ----------
-    power : ee.Image
-        sigma0, linear power.
-    theta : ee.Image
-        Incidence angle on the ellipsoid, radians.
-    geometry : ee.Image
-        From `terrain_geometry`.
-    model : {"volume", "surface"} or ee.Image
-        Scattering by a volume (vegetation; equation 5) or by a surface (bare ground; equation 6),
-        or an image that is 1 where a volume scatters and 0 where a surface does (`vegetated`).
-        Both dates of a change need the same one, or its edges look like change.
-
-    Returns
-    -------
-    ee.Image
-        gamma0 of level ground, masked in layover and in shadow.
-    """
-    upright = theta.multiply(-1).add(math.pi / 2)
-    tilted = upright.add(geometry.select("range"))
-    volume = tilted.tan().divide(upright.tan())
-    surface = upright.cos().divide(geometry.select("azimuth").cos().multiply(tilted.cos()))
-    if isinstance(model, str):
-        factor = volume if model == "volume" else surface
-    else:
-        factor = surface.where(model, volume)
-    seen = geometry.select("layover").Or(geometry.select("shadow")).Not()
-    return power.divide(theta.cos()).divide(factor).updateMask(seen)
-
-
-def vegetated(site: Site) -> ee.Image:
-    """Return 1 where plants scatter the radar's waves as a volume does, else 0.
-
-    From one fixed map, the same for both dates of a change: tree cover, shrubs, grass, crops,
-    wetlands, mangroves, moss and lichen are volumes; built-up and bare ground, snow and water are
-    surfaces. Where the map has nothing: 1, as for most ground. The map is ``sources.landcover``,
-    with the classes of ESA WorldCover.
-    """
-    classes = mapped(site, "landcover")
-    volumes = {10: 1, 20: 1, 30: 1, 40: 1, 50: 0, 60: 0, 70: 0, 80: 0, 90: 1, 95: 1, 100: 1}
-    image = classes.remap(list(volumes), list(volumes.values())).unmask(1, False)
-    return image.rename("vegetated")
-
-
-def vegetated_share(site: Site) -> ee.Number:
-    """Return the share of a site's land that is `vegetated`; over one half speaks for "volume"."""
-    grid = site.grid()
-    mean = vegetated(site).reduceRegion(
-        reducer=ee.Reducer.mean(),
-        geometry=region(site),
-        crs=crs_code(grid),
-        scale=max(100.0, site.resolution),
-        maxPixels=1e9,
-    )
-    return ee.Number(mean.get("vegetated"))
-
-
-def cast_shadow(site: Site, theta: ee.Number, look: ee.Number, reach: int = 100) -> ee.Image:
-    """Return 1 where higher ground towards the satellite hides a pixel, band ``shadow``.
-
-    Unlike the ``shadow`` of `terrain_geometry`, which only knows the slope of the pixel itself,
-    this follows the beam over the terrain: the shadow of a light that stands where the satellite
-    does.
-
-    Parameters
-    ----------
-    theta : ee.Number
-        Incidence angle on the ellipsoid, degrees.
-    look : ee.Number
-        Direction from the ground to the satellite, degrees from grid north.
-    reach : int
-        Pixels of the terrain grid over which shadows are followed.
-    """
-    grid = terrain_grid(site)
-    heights = pinned(terrain.elevation(site), grid)
-    lit = ee.Terrain.hillShadow(heights, look, theta, reach)
-    return pinned(lit.Not(), grid).rename("shadow")
+    known = Settled(orbits=None if orbit is None else (orbit,))
+    direction = _direction(site, known)
+    facts = ee.Dictionary({})
+    if direction is not None:
+        facts = view(_of_both_windows(site, known), site, direction)
+    if with_map and source(site, "landcover") != "none":
+        facts = facts.set("vegetated", vegetated_share(site))
+    return facts
 
 
 def despeckled(images: ee.ImageCollection, window: int = 7) -> ee.ImageCollection:
@@ -327,60 +187,144 @@ def despeckled(images: ee.ImageCollection, window: int = 7) -> ee.ImageCollectio
     )  # fmt: skip
 
 
-def _model(site: Site, settled: Settled) -> Literal["volume", "surface", "none"] | ee.Image:
-    """Return the model of a site's slope correction, as an image where it is not one word."""
-    model = settled.model or site.slope_correction
-    if model == "auto":
-        # 1 everywhere or 0 everywhere.
-        return ee.Image.constant(vegetated_share(site).gte(0.5))
-    if model == "per_pixel":
-        return vegetated(site)
-    return model
+class _View(NamedTuple):
+    """Images that look from one side: their direction to the satellite and mean angle, degrees."""
+
+    images: ee.ImageCollection
+    look: ee.Number | float
+    incidence: ee.Number | float
+
+    @property
+    def radians(self) -> ee.Number | float:
+        look = self.look
+        return look * _RADIANS if isinstance(look, float) else look.multiply(_RADIANS)
 
 
-def _look(image: ee.Image, site: Site, settled: Settled) -> ee.Number:
-    if settled.look is not None:
-        return ee.Number(settled.look * _RADIANS)
-    return look_direction(image, site)
+def _direction(site: Site, settled: Settled) -> Direction | None:
+    if settled.orbits is None:
+        return site.orbit_pass
+    directions = {orbit.direction for orbit in settled.orbits}
+    return directions.pop() if len(directions) == 1 else None
 
 
-def _prepared(
-    image: ee.Image, site: Site, settled: Settled, linear: bool, borders: bool
-) -> ee.Image:
-    bands = list(POLARISATIONS)
-    stored = image.select(bands)
-    power = stored if linear else to_power(stored).rename(bands)
-    model = _model(site, settled)
-    if isinstance(model, str) and model == "none":
+def _views(images: ee.ImageCollection, site: Site, settled: Settled) -> list[_View]:
+    """Part images by the side they look from; the service is asked only where nobody did."""
+    if settled.look is not None and (settled.incidence is not None or not site.cast_shadow):
+        return [_View(images, settled.look, settled.incidence or 0.0)]
+    every = _of_both_windows(site, settled)
+
+    def asked(kept: ee.Filter | None, direction: Direction | None) -> _View:
+        mine = images if kept is None else images.filter(kept)
+        facts = view(every if kept is None else every.filter(kept), site, direction)
+        return _View(mine, ee.Number(facts.get("look")), ee.Number(facts.get("incidence")))
+
+    known = _direction(site, settled)
+    if known is not None:
+        return [asked(None, known)]
+    up = ee.Filter.eq("orbitProperties_pass", "ASCENDING")
+    down = ee.Filter.eq("orbitProperties_pass", "DESCENDING")
+    # Images of one's own may not say their pass.
+    rest = ee.Filter.Or(up, down).Not()
+    return [asked(up, "ASCENDING"), asked(down, "DESCENDING"), asked(rest, None)]
+
+
+def _of_one_orbit(site: Site, settled: Settled) -> bool:
+    if settled.orbits is not None:
+        return len(settled.orbits) == 1
+    # A relative orbit has an ascending half and a descending one.
+    return site.relative_orbit is not None and site.orbit_pass is not None
+
+
+def _theta(image: ee.Image) -> ee.Image:
+    return ee.Image(image).select("angle").resample("bilinear").multiply(_RADIANS)
+
+
+def _mean_theta(site: Site, settled: Settled) -> ee.Image:
+    return _of_both_windows(site, settled).map(_theta).mean()
+
+
+def _ground(site: Site, seen: _View, theta: ee.Image) -> ee.Image:
+    found = terrain_geometry(theta, terrain.gradient(site), seen.radians)
+    if not site.cast_shadow:
+        return found
+    shadow = found.select("shadow").Or(cast_shadow(site, seen.incidence, seen.look))
+    return found.addBands(shadow.rename("shadow"), overwrite=True)
+
+
+def _power(image: ee.Image, site: Site, borders: bool) -> ee.Image:
+    """Return sigma0 as linear power, without the border noise of old products."""
+    image = ee.Image(image)
+    power = image.select(list(POLARISATIONS))
+    if not source(site, "s1").endswith("_FLOAT"):
+        power = to_power(power).rename(list(POLARISATIONS))
+    if not borders:
         return power
     angle = image.select("angle").resample("bilinear")
-    if borders:
-        power = power.updateMask(angle.gt(_SWATH[0]).And(angle.lt(_SWATH[1])))
-    theta = angle.multiply(_RADIANS)
-    ground = terrain_geometry(theta, terrain.gradient(site), _look(image, site, settled))
-    return slope_corrected(power, theta, ground, model)
+    clean = ee.Image.constant(image.date().millis().gte(_CLEAN_FROM))
+    return power.updateMask(angle.gt(_SWATH[0]).And(angle.lt(_SWATH[1])).Or(clean))
 
 
-def _images(site: Site, window: Window, settled: Settled) -> ee.ImageCollection:
-    images = of_site(collection(site, None, settled.orbits), site, "s1", window, settled)
-    if settled.orbits is None and site.relative_orbit is not None:
-        images = images.filter(ee.Filter.eq("relativeOrbitNumber_start", site.relative_orbit))
-    return images
+def _level(
+    seen: _View, site: Site, settled: Settled, model: Model | ee.Image, borders: bool
+) -> ee.ImageCollection:
+    """Return images as level ground would show them, linear power."""
+
+    def factor(theta: ee.Image) -> ee.Image:
+        return gain(theta, _ground(site, seen, theta), model)
+
+    if _of_one_orbit(site, settled):
+        once = factor(_mean_theta(site, settled))
+        return seen.images.map(lambda image: _power(image, site, borders).multiply(once))
+    return seen.images.map(
+        lambda image: _power(image, site, borders).multiply(factor(_theta(image)))
+    )
 
 
 def composite(site: Site, window: Window, settled: Settled | None = None) -> ee.Image:
     """Return the median of the (slope-corrected) images of a window: bands VV and VH in dB.
 
-    The median is taken in linear power. With `Site.slope_correction` "none" it is that of sigma0
-    as stored, and neither the ``angle`` band nor the DEM is touched.
+    In this order: linear power; border noise of old products masked; slope correction, masked in
+    layover and shadow; `Site.speckle_filter`, so that no bright layover leaks into its windows and
+    none of them averages over slopes of different brightness; median.
+
+    Of one orbit, the correction is one image for all dates of both windows, made from their mean
+    incidence angle: without a speckle filter the change in dB is the same whatever the model. With
+    `Site.slope_correction` "none" it is sigma0 as stored, and neither the ``angle`` band nor the
+    DEM is touched.
+
+    Parameters
+    ----------
+    site : Site
+    window : Window
+    settled : Settled, optional
+        Without it every tile asks for the look direction (once for each pass) and, with "auto",
+        for the land cover; images of several relative orbits are corrected one by one.
+
+    Returns
+    -------
+    ee.Image
+        gamma0 of level ground, dB; sigma0 without a correction. Masked where no image sees the
+        ground.
     """
     known = settled or Settled()
-    linear = source(site, "s1").endswith("_FLOAT")
-    borders = window.start < _BORDERS_CLEAN
-    prepared = _images(site, window, known).map(
-        lambda image: _prepared(ee.Image(image), site, known, linear, borders)
-    )
-    return to_db(prepared.median()).rename(list(POLARISATIONS))
+    images, model = _images(site, window, known), chosen_model(site, known)
+    if isinstance(model, str) and model == "none":
+        power = images.map(lambda image: _power(image, site, False))
+    else:
+        borders = window.start < _BORDERS_CLEAN
+        power = _joined(
+            [_level(seen, site, known, model, borders) for seen in _views(images, site, known)]
+        )
+    if site.speckle_filter is not None:
+        power = despeckled(power, site.speckle_filter)
+    return to_db(power.median()).rename(list(POLARISATIONS))
+
+
+def _joined(parts: Sequence[ee.ImageCollection]) -> ee.ImageCollection:
+    whole = parts[0]
+    for part in parts[1:]:
+        whole = whole.merge(part)
+    return whole
 
 
 def change(site: Site, settled: Settled | None = None) -> ee.Image:
@@ -398,14 +342,29 @@ def change(site: Site, settled: Settled | None = None) -> ee.Image:
 def geometry(site: Site, settled: Settled | None = None) -> ee.Image:
     """Return how the radar sees the ground: bands ``layover``, ``shadow`` (0, 1), ``liaDeg``.
 
-    From the mean incidence angle of the images before the change.
+    One answer for both dates, from the mean incidence angle of the images of both windows, which
+    are of one orbit once that is settled. Images of several orbits are looked at one by one:
+    ``layover`` and ``shadow`` are then 1 where any of them has it, ``liaDeg`` is their mean.
+
+    Layover and shadow are those of the ground's own slope (`terrain_geometry`); with
+    `Site.cast_shadow`, the shadow that other ground casts counts as well (`cast_shadow`). Layover
+    that comes from ground in front of it or behind it is in neither.
+
+    Returns
+    -------
+    ee.Image
+        ``liaDeg`` in degrees, exact for the gradient on the terrain grid. Masked only where the
+        DEM or the angle is unknown: not in layover or shadow, not where the composites are.
     """
-    assert site.pre is not None
     known = settled or Settled()
-    images = _images(site, site.pre, known)
-    angle = images.map(lambda image: ee.Image(image).select("angle").resample("bilinear")).mean()
-    first = ee.Image(images.first())
-    ground = terrain_geometry(
-        angle.multiply(_RADIANS), terrain.gradient(site), _look(first, site, known)
-    )
-    return ground.select(["layover", "shadow", "lia"], ["layover", "shadow", "liaDeg"])
+    seen = _views(_of_both_windows(site, known), site, known)
+    if _of_one_orbit(site, known):
+        found = _ground(site, seen[0], _mean_theta(site, known))
+    else:
+        every = _joined([_grounds(each, site) for each in seen])
+        found = every.mean().addBands(every.select(_MASKS).max(), overwrite=True)
+    return found.select([*_MASKS, "lia"], [*_MASKS, "liaDeg"])
+
+
+def _grounds(seen: _View, site: Site) -> ee.ImageCollection:
+    return seen.images.map(lambda image: _ground(site, seen, _theta(image)).toDouble())

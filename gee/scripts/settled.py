@@ -30,6 +30,8 @@ class Settled:
     look : float or None
         Direction from the ground to the satellite, degrees clockwise from grid north; known
         for a single orbit only.
+    incidence : float or None
+        Mean incidence angle on the ellipsoid of that orbit over the site, degrees.
     model : str or None
         Model of the slope correction.
     vegetated : float or None
@@ -49,6 +51,7 @@ class Settled:
 
     orbits: tuple[Orbit, ...] | None = None
     look: float | None = None
+    incidence: float | None = None
     model: Literal["volume", "surface", "per_pixel", "none"] | None = None
     vegetated: float | None = None
     cloud_score: bool | None = None

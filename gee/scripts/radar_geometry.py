@@ -1,0 +1,198 @@
+"""From where Sentinel-1 sees a site, and how the ground lies towards it.
+
+A viewing geometry is two numbers and a field: the direction from the ground to the satellite (one
+for a site), the incidence angle on the ellipsoid (a band of every image), and the terrain.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Literal
+
+import ee
+
+from gee.grids import crs_code
+from gee.scripts import terrain
+from gee.scripts.place import pinned, region, terrain_grid
+
+if TYPE_CHECKING:
+    from thawslump.site import Site
+
+__all__ = ["Direction", "cast_shadow", "orbit_look", "terrain_geometry", "view"]
+
+Direction = Literal["ASCENDING", "DESCENDING"]
+
+_RADIANS = math.pi / 180.0
+_INCLINATION = 98.18  # degrees, of the orbit of all Sentinel-1 satellites
+_REVOLUTIONS_PER_DAY = 14 + 7 / 12  # 175 in 12 days
+# Images that are asked for their angles. All of one orbit show the same to 0.01 degrees.
+_ASKED = 12
+# The angle changes by some 5e-5 degrees per metre; the orbit's word counts a little beside that.
+_VOTE = 1e-7
+
+
+def orbit_look(site: Site, direction: Direction) -> float:
+    """Return the direction from the ground to the satellite, degrees clockwise from grid north.
+
+    From the orbit's inclination and period, the Earth's rotation under it, and the meridian
+    convergence of the site's CRS; the satellite looks to its right.
+    """
+    from pyproj import Proj
+
+    west, south, east, north = site.bounds
+    longitude, latitude = (west + east) / 2, (south + north) / 2
+    # Beyond the turning point of the orbit the track runs due west.
+    ratio = math.cos(_INCLINATION * _RADIANS) / math.cos(latitude * _RADIANS)
+    inertial = math.asin(max(-1.0, min(1.0, ratio)))
+    eastward = _REVOLUTIONS_PER_DAY * math.sin(inertial) - math.cos(latitude * _RADIANS)
+    northward = _REVOLUTIONS_PER_DAY * math.cos(inertial)
+    heading = math.degrees(math.atan2(eastward, northward))
+    if direction == "DESCENDING":
+        heading = 180.0 - heading
+    grid = site.grid()
+    assert grid.crs is not None
+    convergence = Proj(grid.crs.proj).get_factors(longitude, latitude).meridian_convergence
+    return (heading + 270.0 - convergence) % 360.0
+
+
+def view(images: ee.ImageCollection, site: Site, direction: Direction | None) -> ee.Dictionary:
+    """Return from where the images of one orbit (or pass) see a site, from their ``angle`` band.
+
+    The incidence angle grows away from the satellite, so the direction in which that band falls
+    faces it. Its mean over images and site is that of vectors, not of angles: the plain mean of
+    359 and 1 degree is 180. It costs one reduction over the site, of a few images.
+
+    Parameters
+    ----------
+    images : ee.ImageCollection
+        With a band ``angle``, degrees.
+    site : Site
+    direction : {"ASCENDING", "DESCENDING"} or None
+        Where the band has no aspect inside the site (constant, or masked), the orbit's geometry
+        stands in for it (`orbit_look`), if the pass is known.
+
+    Returns
+    -------
+    ee.Dictionary
+        ``look``, degrees clockwise from grid north, 0 to 360, null where neither the band nor the
+        pass tells; ``incidence``, mean of the angle in degrees, 0 where it is masked everywhere.
+    """
+
+    def parts(image: ee.Image) -> ee.Image:
+        angle = ee.Image(image).select("angle").resample("bilinear")
+        facing = ee.Terrain.aspect(angle).multiply(_RADIANS)
+        fall = ee.Terrain.slope(angle).multiply(_RADIANS).tan()
+        # Means of unmasked bands are never null, and 0 where nothing was seen.
+        return ee.Image.cat(
+            [
+                facing.cos().multiply(fall).rename("x"),
+                facing.sin().multiply(fall).rename("y"),
+                angle.rename("angle"),
+                angle.mask().rename("seen"),
+            ]
+        ).unmask(0, False)
+
+    grid = site.grid()
+    side = max(grid.shape) * site.resolution
+    means = (
+        images.limit(_ASKED)
+        .map(parts)
+        .mean()
+        .reduceRegion(
+            reducer=ee.Reducer.mean(),
+            geometry=region(site),
+            crs=crs_code(grid),
+            scale=max(site.resolution, min(1000.0, side / 8)),
+            maxPixels=1e9,
+        )
+    )
+    x, y = ee.Number(means.get("x")), ee.Number(means.get("y"))
+    if direction is None:
+        turned: ee.ComputedObject = ee.Algorithms.If(
+            x.abs().add(y.abs()).gt(0), _degrees(x, y), None
+        )
+    else:
+        expected = orbit_look(site, direction) * _RADIANS
+        turned = _degrees(x.add(_VOTE * math.cos(expected)), y.add(_VOTE * math.sin(expected)))
+    incidence = ee.Number(means.get("angle")).divide(ee.Number(means.get("seen")).max(1e-9))
+    return ee.Dictionary({"look": turned, "incidence": incidence})
+
+
+def _degrees(x: ee.Number, y: ee.Number) -> ee.Number:
+    # Earth Engine's atan2 belongs to the x coordinate and takes y.
+    return x.atan2(y).divide(_RADIANS).add(360).mod(360)
+
+
+def terrain_geometry(theta: ee.Image, gradient: ee.Image, look: ee.Number | float) -> ee.Image:
+    """Return how the ground lies towards the radar.
+
+    Equations are those of Vollrath et al. (2020), doi 10.3390/rs12111867.
+
+    Parameters
+    ----------
+    theta : ee.Image
+        Incidence angle on the ellipsoid, radians.
+    gradient : ee.Image
+        Bands ``north`` and ``east`` of `gee.scripts.terrain.gradient`.
+    look : ee.Number or float
+        Direction from the ground to the satellite, radians clockwise from grid north.
+
+    Returns
+    -------
+    ee.Image
+        Bands ``range`` and ``azimuth`` (steepness towards the radar and along its track, radians,
+        equations 2 and 3), ``lia`` (angle between the line of sight and the normal of the ground,
+        degrees; exact, where equation 4 multiplies two cosines and is off by up to half a degree),
+        ``layover`` and ``shadow`` (1 where it is so, equations 7 and 8). Masked where the gradient
+        or the incidence angle is.
+    """
+    north, east = gradient.select("north"), gradient.select("east")
+    if isinstance(look, ee.Number):
+        cos, sin = ee.Image.constant(look.cos()), ee.Image.constant(look.sin())
+    else:
+        cos, sin = ee.Image.constant(math.cos(look)), ee.Image.constant(math.sin(look))
+    # tan(slope) cos(look - aspect) and tan(slope) sin(look - aspect), written without the aspect.
+    towards = north.multiply(cos).add(east.multiply(sin))
+    along = north.multiply(sin).subtract(east.multiply(cos))
+    in_range, in_azimuth = towards.atan(), along.atan()
+    upright = towards.multiply(towards).add(along.multiply(along)).add(1).sqrt()
+    # Rounding must not carry the cosine beyond 1, where its angle is undefined.
+    cosine = theta.cos().add(towards.multiply(theta.sin())).divide(upright).clamp(-1, 1)
+    layover = in_range.gte(theta)
+    shadow = in_range.lte(theta.subtract(math.pi / 2))
+    return ee.Image.cat(
+        [
+            in_range.rename("range"),
+            in_azimuth.rename("azimuth"),
+            cosine.acos().divide(_RADIANS).rename("lia"),
+            layover.rename("layover"),
+            shadow.rename("shadow"),
+        ]
+    )
+
+
+def cast_shadow(
+    site: Site, theta: ee.Number | float, look: ee.Number | float, reach: int = 100
+) -> ee.Image:
+    """Return 1 where higher ground towards the satellite hides a pixel, else 0, band ``shadow``.
+
+    Unlike the ``shadow`` of `terrain_geometry`, which only knows the slope of the pixel itself,
+    this follows the beam over the terrain: the shadow of a light that stands where the satellite
+    does. One incidence angle serves the whole site; over 30 km across the track it changes by 2
+    degrees.
+
+    Parameters
+    ----------
+    theta : ee.Number or float
+        Incidence angle on the ellipsoid, degrees.
+    look : ee.Number or float
+        Direction from the ground to the satellite, degrees clockwise from grid north.
+    reach : int
+        Pixels of the terrain grid over which shadows are followed. 100 pixels of 30 m hold the
+        shadow of a mountain 3 km above its foot. Every tile reads that much more terrain on each
+        side: a tile of 256 pixels of 10 m then reads 11 times as many pixels of the DEM.
+    """
+    grid = terrain_grid(site)
+    heights = pinned(terrain.elevation(site), grid)
+    lit = ee.Terrain.hillShadow(heights, look, theta, reach)
+    return pinned(lit.Not(), grid).rename("shadow")
