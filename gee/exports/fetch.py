@@ -1,44 +1,65 @@
-"""Tiles fetched, verified and kept one by one, so that no kill costs more than those under way."""
+"""Tiles fetched, verified and kept one by one, cut again where they are too much at once."""
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import io
-import shutil
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ee
 import numpy as np
 from numpy.typing import NDArray
 
-from gee.exports.faults import Fault, classify, patiently, words
-from gee.exports.plan import Tile, request_grid, tiles
-from thawslump.errors import BackendError
-from thawslump.files import storage_errors
+from gee.exports.checkpoint import Checkpoint, canvas, clear, release
+from gee.exports.faults import Fault, classify, is_rate, patiently, words
+from gee.exports.pace import Pace
+from gee.exports.plan import Tile, request_grid, request_side
+from thawslump.errors import BackendError, ThawslumpError
 
 if TYPE_CHECKING:
     from gee.config import ExportConfig
+    from gee.exports.meter import Meter
     from gee.exports.products import Product
 
-__all__ = ["Checkpoint", "Tally", "canvas", "clear", "compute", "decode", "fetch"]
+__all__ = ["STEPS", "Checkpoint", "Tally", "canvas", "clear", "compute", "decode", "fetch"]
 
-# Above this an assembled file lies in a file of the checkpoint instead of in memory.
-_IN_MEMORY = 512 * 2**20
+STEPS = 3
+"""How often a tile that is too much for the service is cut: each time half the side."""
+
+# Bytes put into a canvas before its memory is let go of.
+_RELEASE = 64 * 2**20
 
 
 @dataclass
 class Tally:
-    """Counts of an export; shared by its threads."""
+    """Counts of an export; shared by its threads.
+
+    Attributes
+    ----------
+    requests : int
+        For pixels, failed ones too.
+    retries : int
+        After passing faults.
+    splits : int
+        Requests refused as too much at once, whose tile was cut: computed in vain, and perhaps
+        paid for.
+    kept : int
+        Tiles taken over from an earlier run.
+    asked_twice : int
+        Answers that held nothing at all, asked for a second time before they were believed.
+    bytes : int
+        Of good answers.
+    """
 
     requests: int = 0
     retries: int = 0
     splits: int = 0
     kept: int = 0
+    asked_twice: int = 0
     bytes: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -46,55 +67,6 @@ class Tally:
         with self.lock:
             for name, count in counts.items():
                 setattr(self, name, getattr(self, name) + count)
-
-
-class Checkpoint:
-    """Finished tiles of one product, on disk beside the output.
-
-    A file's name holds the checksum of its content, so a half-written or damaged one is seen,
-    thrown away and fetched again. The folder's name holds a digest of everything that
-    determines the tiles: what was computed for other settings is never taken over.
-
-    Parameters
-    ----------
-    folder : Path
-    identity : str
-        Digest of expression, grid and settings.
-    """
-
-    def __init__(self, folder: Path, identity: str) -> None:
-        self.folder = folder / identity[:16]
-        # One listing for all tiles, not one per tile.
-        self._files = {path.name.split(".")[0]: path for path in self.folder.glob("*.*.npy")}
-
-    def load(self, tile: Tile, bands: int, dtype: str) -> NDArray[Any] | None:
-        """Return a kept tile, shape (band, y, x), or None."""
-        path = self._files.get(_stem(tile))
-        if path is None:
-            return None
-        data = path.read_bytes()
-        if hashlib.sha256(data).hexdigest()[:16] == path.name.split(".")[1]:
-            array = np.load(io.BytesIO(data), allow_pickle=False)
-            if array.shape == (bands, tile.height, tile.width) and array.dtype == dtype:
-                return np.asarray(array)
-        path.unlink(missing_ok=True)
-        return None
-
-    def keep(self, tile: Tile, array: NDArray[Any]) -> None:
-        """Write a tile; whole or not at all."""
-        buffer = io.BytesIO()
-        np.save(buffer, array, allow_pickle=False)
-        data = buffer.getvalue()
-        path = self.folder / f"{_stem(tile)}.{hashlib.sha256(data).hexdigest()[:16]}.npy"
-        with storage_errors(path):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_suffix(".part")
-            temporary.write_bytes(data)
-            temporary.replace(path)
-
-
-def _stem(tile: Tile) -> str:
-    return f"{tile.row}_{tile.col}_{tile.height}_{tile.width}"
 
 
 def decode(data: bytes, tile: Tile, product: Product) -> NDArray[Any]:
@@ -162,6 +134,11 @@ def fetch(
     tally: Tally,
     advance: Callable[[int], None],
     ask: Callable[[Product, Tile], bytes] = compute,
+    *,
+    kept: Callable[[int], None] | None = None,
+    meter: Meter | None = None,
+    pace: Pace | None = None,
+    tell: Callable[[str], None] = lambda words: None,
 ) -> NDArray[Any]:
     """Fetch a product tile by tile and return it whole.
 
@@ -169,7 +146,7 @@ def fetch(
     ----------
     product : Product
     checkpoint : Checkpoint
-        Tiles that it holds are not asked for again.
+        Tiles that it holds are not asked for again, whatever their size.
     config : ExportConfig
     where : str
         The backend, for the words of errors.
@@ -178,50 +155,95 @@ def fetch(
     advance : callable
         Told the pixels of each finished tile.
     ask : callable
-        One request; replaced in tests.
+        One request; another one for pixels that lie stored, and in tests.
+    kept : callable, optional
+        Told the pixels of each tile that was finished before, instead of `advance`.
+    meter : Meter, optional
+        Counts the cost of every request, and lets none begin beyond a budget.
+    pace : Pace, optional
+        Of the requests of several products together; one of its own where not given.
+    tell : callable
+        Told in words when tiles get smaller.
 
     Returns
     -------
     ndarray, shape (band, y, x)
+        A file of the checkpoint, mapped, where it is large.
 
     Raises
     ------
     BackendError
         Nothing answers any more, or the backend refuses, with its own words.
-    """
-    shape = tuple(product.grid.shape)
-    array = canvas(checkpoint, (len(product.bands), *shape), product.dtype)
-    todo: list[Tile] = []
-    for tile in tiles((shape[0], shape[1]), config.tile, product.pixel_bytes):
-        kept = checkpoint.load(tile, len(product.bands), product.dtype)
-        if kept is None:
-            todo.append(tile)
-        else:
-            _place(array, tile, kept)
-            tally.add(kept=1)
-            advance(tile.height * tile.width)
-    stop = threading.Event()
+    BudgetError
+        The budget is used up.
 
-    def work(tile: Tile) -> None:
-        if stop.is_set():
-            return
-        try:
-            pixels = _tile(product, tile, config, where, tally, ask, stop)
-            checkpoint.keep(tile, pixels)
-        except BaseException:
-            # Tiles under way end first and are kept; no other is begun.
-            stop.set()
-            raise
-        _place(array, tile, pixels)
-        advance(tile.height * tile.width)
+    Notes
+    -----
+    What is too much for the service (memory, time, size) is asked for in tiles of half the side,
+    a quarter of the area, at most `STEPS` times. What was learnt from one tile holds for the rest
+    of the product, and after a kill: no more than one request per slot is refused at each size.
+
+    An answer that holds nothing in any band is asked for a second time, and stored only if both
+    answers agree to the bit: a mask over a whole tile and an answer that lost its content upstream
+    look alike.
+    """
+    rows, cols = (int(side) for side in product.grid.shape)
+    array = canvas(checkpoint, (len(product.bands), rows, cols), product.dtype)
+    placed = 0
+
+    def place(tile: Tile, pixels: NDArray[Any]) -> None:
+        nonlocal placed
+        array[:, tile.row : tile.row + tile.height, tile.col : tile.col + tile.width] = pixels
+        with tally.lock:
+            placed += pixels.nbytes
+            full = placed >= _RELEASE
+            placed = 0 if full else placed
+        if full:
+            release(array)
+
+    done = []
+    for tile in checkpoint.tiles():
+        if tile.row + tile.height > rows or tile.col + tile.width > cols:
+            continue
+        pixels = checkpoint.load(tile, len(product.bands), product.dtype)
+        if pixels is None:
+            continue
+        place(tile, pixels)
+        done.append(tile)
+        tally.add(kept=1)
+        (kept or advance)(tile.pixels)
+    # In the order of rows, as a disk that is full or a reader in a hurry likes it best.
+    largest = request_side(config.tile, product.pixel_bytes)
+    queue = _Queue(_left((rows, cols), largest, done), largest, checkpoint, tell)
+    asker = _Asker(product, config, where, tally, ask, queue, meter, pace or Pace(config.workers))
+
+    def work() -> None:
+        while (item := queue.next()) is not None:
+            try:
+                pixels = asker.tile(item)
+                if pixels is not None:
+                    checkpoint.keep(item.tile, pixels)
+                    place(item.tile, pixels)
+                    advance(item.tile.pixels)
+            except BaseException as error:
+                # Tiles under way end first and are kept; no other is begun.
+                queue.stop(error)
+                return
+            finally:
+                queue.ended()
 
     with ThreadPoolExecutor(config.workers, thread_name_prefix="export") as pool:
-        jobs: list[Future[None]] = [pool.submit(work, tile) for tile in todo]
-        wait(jobs)
-    errors = [error for job in jobs if (error := job.exception()) is not None]
-    # A tile that was waiting to try again says "stopped"; the one that failed says why.
-    for error in sorted(errors, key=lambda error: isinstance(error, _Stopped)):
-        raise error
+        jobs = [pool.submit(work) for _ in range(config.workers)]
+        try:
+            wait(jobs)
+        except BaseException as error:
+            queue.stop(error)
+            raise
+    if meter is not None:
+        meter.settle()
+    if queue.error is not None:
+        raise queue.error
+    release(array)
     return array
 
 
@@ -229,73 +251,207 @@ class _Stopped(BackendError):
     """A tile gave up waiting because another one had failed."""
 
 
-def canvas(checkpoint: Checkpoint, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-    """Return zeros to assemble a product in; a file of the checkpoint where they are many."""
-    if int(np.prod(shape)) * np.dtype(dtype).itemsize <= _IN_MEMORY:
-        return np.zeros(shape, dtype)
-    path = checkpoint.folder / "whole.bin"
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return np.memmap(path, dtype=dtype, mode="w+", shape=shape)
+def _left(shape: tuple[int, int], side: int, done: Iterable[Tile]) -> Iterator[Tile]:
+    """Yield tiles of at most `side` pixels that cover what no finished tile covers, row by row."""
+    near: dict[tuple[int, int], list[Tile]] = {}
+    for tile in done:
+        for row in range(tile.row // side, (tile.row + tile.height - 1) // side + 1):
+            for col in range(tile.col // side, (tile.col + tile.width - 1) // side + 1):
+                near.setdefault((row, col), []).append(tile)
+    rows, cols = shape
+    for row in range(0, rows, side):
+        for col in range(0, cols, side):
+            parts = [Tile(row, col, min(side, rows - row), min(side, cols - col))]
+            for other in near.get((row // side, col // side), ()):
+                parts = [left for part in parts for left in part.without(other)]
+            yield from parts
 
 
-def _place(array: NDArray[Any], tile: Tile, pixels: NDArray[Any]) -> None:
-    rows = slice(tile.row, tile.row + tile.height)
-    array[:, rows, tile.col : tile.col + tile.width] = pixels
+@dataclass(frozen=True)
+class _Item:
+    """A tile to ask for, and how often it or what it is a part of was cut."""
+
+    tile: Tile
+    cuts: int = 0
 
 
-def _tile(
-    product: Product,
-    tile: Tile,
-    config: ExportConfig,
-    where: str,
-    tally: Tally,
-    ask: Callable[[Product, Tile], bytes],
-    stop: threading.Event,
-) -> NDArray[Any]:
-    def once() -> NDArray[Any]:
-        tally.add(requests=1)
-        data = ask(product, tile)
-        pixels = decode(data, tile, product)
-        tally.add(bytes=len(data))
+class _Queue:
+    """Tiles that are left, cut as small as was learnt that they must be."""
+
+    def __init__(
+        self,
+        tiles: Iterator[Tile],
+        side: int,
+        checkpoint: Checkpoint,
+        tell: Callable[[str], None],
+    ) -> None:
+        self.error: BaseException | None = None
+        self._tiles, self._largest = tiles, side
+        self._checkpoint, self._tell = checkpoint, tell
+        self._parts: list[_Item] = []
+        self._under_way = 0
+        self._changed = threading.Condition()
+        self._cuts = 0
+        known = checkpoint.learnt()
+        if known is not None:
+            while self._cuts < STEPS and self._side(self._cuts) > known[0]:
+                self._cuts += 1
+            if self._cuts:
+                self._say(known[1])
+
+    def _side(self, cuts: int) -> int:
+        return -(-self._largest // 2**cuts)
+
+    def _say(self, reason: str) -> None:
+        self._tell(f"tiles of {self._side(self._cuts)} instead of {self._largest}: {reason}")
+
+    @property
+    def stopped(self) -> bool:
+        return self.error is not None
+
+    def next(self) -> _Item | None:
+        """Return what to ask for next; None when nothing is left or something failed."""
+        with self._changed:
+            while self.error is None:
+                if not self._parts:
+                    tile = next(self._tiles, None)
+                    if tile is not None:
+                        self._parts.append(_Item(tile))
+                if self._parts:
+                    item = self._parts.pop()
+                    side = self._side(self._cuts)
+                    if item.tile.side > side:
+                        self._push(item.tile.cut(side), self._cuts)
+                        continue
+                    self._under_way += 1
+                    # A small tile at the edge has its steps left even where others took some.
+                    return item
+                if not self._under_way:
+                    return None
+                self._changed.wait()
+            return None
+
+    def _push(self, tiles: list[Tile], cuts: int) -> None:
+        self._parts.extend(_Item(tile, cuts) for tile in reversed(tiles))
+        self._changed.notify_all()
+
+    def refused(self, item: _Item, reason: str) -> None:
+        """Take back a tile that was too much for the service, to be asked for in parts."""
+        with self._changed:
+            half = -(-item.tile.side // 2)
+            cuts = item.cuts + 1
+            if item.tile.side > self._side(cuts):
+                # As large as others of its step: they are too much as well.
+                half = self._side(cuts)
+                if cuts > self._cuts:
+                    self._cuts = cuts
+                    self._checkpoint.learn(half, reason)
+                    self._say(reason)
+            self._push(item.tile.cut(half), cuts)
+
+    def ended(self) -> None:
+        with self._changed:
+            self._under_way -= 1
+            self._changed.notify_all()
+
+    def stop(self, error: BaseException) -> None:
+        with self._changed:
+            # A tile that was waiting to try again says "stopped"; the one that failed says why.
+            if self.error is None or isinstance(self.error, _Stopped):
+                self.error = error
+            self._changed.notify_all()
+
+    def rest(self, seconds: float) -> None:
+        """Wait; raise where another tile fails meanwhile."""
+        with self._changed:
+            if self._changed.wait_for(lambda: self.stopped, seconds):
+                raise _Stopped("Stopped, because another tile failed.")
+
+
+@dataclass(frozen=True)
+class _Asker:
+    """Asks for tiles, in the settings of one product."""
+
+    product: Product
+    config: ExportConfig
+    where: str
+    tally: Tally
+    ask: Callable[[Product, Tile], bytes]
+    queue: _Queue
+    meter: Meter | None
+    pace: Pace
+
+    def tile(self, item: _Item) -> NDArray[Any] | None:
+        """Return the pixels of a tile; None where it was handed back to be cut."""
+        tile = item.tile
+        begun = 0.0
+
+        def once() -> NDArray[Any]:
+            nonlocal begun
+            with self.pace.slot(lambda: self.queue.stopped) as begun:
+                pixels = self._answer(tile)
+                if _holds_nothing(pixels, self.product):
+                    self.tally.add(asked_twice=1)
+                    again = self._answer(tile)
+                    if not np.array_equal(pixels, again, equal_nan=again.dtype.kind == "f"):
+                        raise ConnectionError("one of two answers held nothing")
+            self.pace.answered()
+            return pixels
+
+        def waits(error: BaseException) -> None:
+            self.tally.add(retries=1)
+            if is_rate(error):
+                self.pace.slower(begun)
+
+        try:
+            return patiently(
+                once,
+                where=self.where,
+                retries=self.config.retries,
+                backoff=self.config.backoff,
+                seed=tile.row * 65537 + tile.col,
+                sleep=self.queue.rest,
+                on_retry=waits,
+            )
+        except ThawslumpError:
+            raise
+        except Exception as error:
+            if classify(error) is not Fault.TOO_LARGE:
+                raise BackendError(
+                    f"{self.where} refused {self._named(tile)}: {words(error)}",
+                    hint="The request itself cannot be computed; asking again will not help.",
+                ) from error
+            if item.cuts >= STEPS or -(-tile.side // 2) < self.config.smallest_tile:
+                raise BackendError(
+                    f"{self.where} refused {self._named(tile)}"
+                    + (f", after {item.cuts} cuts to half the side" if item.cuts else "")
+                    + f": {words(error)}",
+                    hint="Use fewer images (shorter windows) or fewer bands, or export it as a "
+                    "batch task (export.method: drive).",
+                ) from error
+            self.tally.add(splits=1)
+            self.queue.refused(item, words(error))
+            return None
+
+    def _named(self, tile: Tile) -> str:
+        return (
+            f"a tile of {self.product.name} ({tile.width} x {tile.height} pixels "
+            f"at row {tile.row}, column {tile.col})"
+        )
+
+    def _answer(self, tile: Tile) -> NDArray[Any]:
+        counted = (
+            contextlib.nullcontext() if self.meter is None else self.meter.request(tile.pixels)
+        )
+        with counted:
+            self.tally.add(requests=1)
+            data = self.ask(self.product, tile)
+        pixels = decode(data, tile, self.product)
+        self.tally.add(bytes=len(data))
         return pixels
 
-    try:
-        return patiently(
-            once,
-            where=where,
-            retries=config.retries,
-            backoff=config.backoff,
-            seed=tile.row * 65537 + tile.col,
-            sleep=lambda seconds: _rest(stop, seconds),
-            on_retry=lambda: tally.add(retries=1),
-        )
-    except BackendError:
-        raise
-    except Exception as error:
-        small = max(tile.height, tile.width) // 2 < config.smallest_tile
-        if classify(error) is not Fault.TOO_LARGE or small:
-            raise BackendError(
-                f"{where} refused a tile of {product.name} ({tile.width} x {tile.height} pixels "
-                f"at row {tile.row}, column {tile.col}): {words(error)}",
-                hint="Use fewer images (shorter windows)."
-                if classify(error) is Fault.TOO_LARGE
-                else "The request itself cannot be computed; asking again will not help.",
-            ) from error
-    tally.add(splits=1)
-    pixels = np.empty((len(product.bands), tile.height, tile.width), product.dtype)
-    for half in tile.halves():
-        part = _tile(product, half, config, where, tally, ask, stop)
-        inside = Tile(half.row - tile.row, half.col - tile.col, half.height, half.width)
-        _place(pixels, inside, part)
-    return pixels
 
-
-def _rest(stop: threading.Event, seconds: float) -> None:
-    if stop.wait(seconds):
-        raise _Stopped("Stopped, because another tile failed.")
-
-
-def clear(folder: Path) -> None:
-    """Remove the checkpoints of a site."""
-    shutil.rmtree(folder, ignore_errors=True)
+def _holds_nothing(pixels: NDArray[Any], product: Product) -> bool:
+    if product.dtype == "float32":
+        return bool(np.isnan(pixels).all())
+    return bool((pixels == product.nodata).all())

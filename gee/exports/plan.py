@@ -32,25 +32,67 @@ class Tile:
     height: int
     width: int
 
-    def halves(self) -> tuple[Tile, Tile]:
-        """Return the two halves across the longer side.
+    @property
+    def pixels(self) -> int:
+        return self.height * self.width
+
+    @property
+    def side(self) -> int:
+        """The longer side."""
+        return max(self.height, self.width)
+
+    def cut(self, side: int) -> list[Tile]:
+        """Return the parts of at most `side` pixels a side, row by row.
 
         Examples
         --------
-        >>> Tile(0, 0, 4, 9).halves()
-        (Tile(row=0, col=0, height=4, width=4), Tile(row=0, col=4, height=4, width=5))
+        >>> Tile(0, 0, 4, 9).cut(5)
+        [Tile(row=0, col=0, height=4, width=5), Tile(row=0, col=5, height=4, width=4)]
         """
-        if self.height > self.width:
-            cut = self.height // 2
-            return (
-                Tile(self.row, self.col, cut, self.width),
-                Tile(self.row + cut, self.col, self.height - cut, self.width),
+        return [
+            Tile(
+                row,
+                col,
+                min(side, self.row + self.height - row),
+                min(side, self.col + self.width - col),
             )
-        cut = self.width // 2
-        return (
-            Tile(self.row, self.col, self.height, cut),
-            Tile(self.row, self.col + cut, self.height, self.width - cut),
+            for row in range(self.row, self.row + self.height, side)
+            for col in range(self.col, self.col + self.width, side)
+        ]
+
+    def without(self, other: Tile) -> list[Tile]:
+        """Return what is left of this tile where another one is taken out: up to four parts.
+
+        Examples
+        --------
+        >>> Tile(0, 0, 4, 4).without(Tile(0, 0, 2, 2))
+        [Tile(row=0, col=2, height=2, width=2), Tile(row=2, col=0, height=2, width=4)]
+        >>> Tile(0, 0, 4, 4).without(Tile(4, 0, 2, 2))
+        [Tile(row=0, col=0, height=4, width=4)]
+        """
+        top, left = max(self.row, other.row), max(self.col, other.col)
+        bottom = min(self.row + self.height, other.row + other.height)
+        right = min(self.col + self.width, other.col + other.width)
+        if top >= bottom or left >= right:
+            return [self]
+        parts = (
+            Tile(self.row, self.col, top - self.row, self.width),
+            Tile(top, self.col, bottom - top, left - self.col),
+            Tile(top, right, bottom - top, self.col + self.width - right),
+            Tile(bottom, self.col, self.row + self.height - bottom, self.width),
         )
+        return [part for part in parts if part.height and part.width]
+
+
+def request_side(side: int, pixel_bytes: int) -> int:
+    """Return `side`, or the side of the largest request whose answer the service allows.
+
+    Examples
+    --------
+    >>> request_side(256, 60), request_side(4096, 60)
+    (256, 894)
+    """
+    return max(1, min(side, math.isqrt(LARGEST_REQUEST // max(1, pixel_bytes))))
 
 
 def tiles(shape: tuple[int, int], side: int, pixel_bytes: int = 1) -> list[Tile]:
@@ -69,13 +111,7 @@ def tiles(shape: tuple[int, int], side: int, pixel_bytes: int = 1) -> list[Tile]
     >>> [(t.row, t.col, t.height, t.width) for t in tiles((300, 256), 256)]
     [(0, 0, 256, 256), (256, 0, 44, 256)]
     """
-    side = max(1, min(side, math.isqrt(LARGEST_REQUEST // max(1, pixel_bytes))))
-    rows, cols = shape
-    return [
-        Tile(row, col, min(side, rows - row), min(side, cols - col))
-        for row in range(0, rows, side)
-        for col in range(0, cols, side)
-    ]
+    return Tile(0, 0, int(shape[0]), int(shape[1])).cut(request_side(side, pixel_bytes))
 
 
 def request_grid(grid: GeoBox, tile: Tile) -> dict[str, Any]:
