@@ -56,14 +56,37 @@ def plan_valley(workspace: Workspace, round: int) -> list[Item]:
     ]
 
 
-def export_settings(workspace: Workspace, site: Site) -> dict[str, Any]:
-    """Return everything but the code that determines the tiles of a site."""
+# What a part of a large area takes from its area without its pixels depending on it: when the area
+# grows, blocks inside it stay as they are. Their place is `pinned`.
+_NOT_OF_PARTS = frozenset({"area", "mosaic", "bounds"})
+
+
+def export_settings(
+    workspace: Workspace, site: Site, digests: dict[tuple[str, ...], str] | None = None
+) -> dict[str, Any]:
+    """Return everything but the code that determines the tiles of a site.
+
+    Parameters
+    ----------
+    workspace : Workspace
+    site : Site
+    digests : dict, optional
+        Keeps what was found of the catalogue from one site to the next.
+    """
     backend = workspace.config.backend
     own = backend.kind == "emulator" and backend.url is None
+    digest = None
+    if own:
+        names = tuple(_collections(site))
+        digests = {} if digests is None else digests
+        if names not in digests:
+            digests[names] = catalog_digest(workspace.catalog, names)
+        digest = digests[names]
+    left_out = {"outlines", "role", "block", *(_NOT_OF_PARTS if hasattr(site, "pinned") else ())}
     return {
-        "site": site.model_dump(mode="json", exclude={"outlines", "role"}),
+        "site": site.model_dump(mode="json", exclude=left_out),
         "backend": {"kind": backend.kind, "url": backend.url if not own else None},
-        "catalog": catalog_digest(workspace.catalog, _collections(site)) if own else None,
+        "catalog": digest,
         "landcover_points": _points_digest(workspace, site),
     }
 
@@ -97,6 +120,7 @@ def plan_export(workspace: Workspace, round: int) -> list[Item] | Waiting:
     if workspace.config.export.method != "pixels":
         return _awaited(workspace, sites)
     items = []
+    digests: dict[tuple[str, ...], str] = {}
     for site in sites:
         folder = workspace.tiles(site.name)
         items.append(
@@ -104,7 +128,7 @@ def plan_export(workspace: Workspace, round: int) -> list[Item] | Waiting:
                 step="export",
                 name=site.name,
                 target="gee.exports.step:run",
-                settings=export_settings(workspace, site),
+                settings=export_settings(workspace, site, digests),
                 inputs=(),
                 outputs=tuple(folder / name for name in FILES),
                 cost=_megapixels(site) * _SECONDS_PER_MEGAPIXEL,
@@ -115,11 +139,12 @@ def plan_export(workspace: Workspace, round: int) -> list[Item] | Waiting:
 
 def _awaited(workspace: Workspace, sites: Iterable[Site]) -> list[Item] | Waiting:
     left = []
+    digests: dict[tuple[str, ...], str] = {}
     for site in sites:
         folder = workspace.tiles(site.name)
         path = folder / "batch.json"
         kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        current = kept.get("settings") == settings_digest(export_settings(workspace, site))
+        current = kept.get("settings") == settings_digest(export_settings(workspace, site, digests))
         complete = all((folder / name).exists() for name in FILES)
         if not (current and complete and kept.get("state") == "collected"):
             left.append(site.name)
@@ -127,17 +152,26 @@ def _awaited(workspace: Workspace, sites: Iterable[Site]) -> list[Item] | Waitin
         return []
     return Waiting(
         len(left),
-        f"batch exports of {', '.join(left)}: thawslump export submit, then thawslump export "
-        "status, then thawslump export fetch --from FOLDER",
+        f"batch exports of {_grouped(workspace, left)}: thawslump export submit, then thawslump "
+        "export status, then thawslump export fetch --from FOLDER",
+    )
+
+
+def _grouped(workspace: Workspace, names: Iterable[str]) -> str:
+    """Return names in words; the parts of a large area as their number."""
+    counts: dict[str, int] = {}
+    for name in names:
+        area = workspace.area_of(name)
+        counts[area] = counts.get(area, 0) + 1
+    return ", ".join(
+        f"{area} ({count} of {len(workspace.parts(area))} parts)" if workspace.zones(area) else area
+        for area, count in counts.items()
     )
 
 
 def _megapixels(site: Site) -> float:
-    import math
-
-    west, south, east, north = site.bounds
-    width = (east - west) * 111_320 * math.cos(math.radians((south + north) / 2))
-    return max(0.01, width * (north - south) * 111_320 / site.resolution**2 / 1e6)
+    rows, columns = site.grid().shape
+    return max(0.01, rows * columns / 1e6)
 
 
 def _collections(site: Site) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from affine import Affine
 from odc.geo.geobox import GeoBox
@@ -10,36 +11,124 @@ from pyproj import CRS, Transformer
 
 from thawslump.errors import ConfigError, DataError
 
-__all__ = ["coarser", "grid_over", "lonlat_bounds", "metres_per_pixel", "same_grid", "utm_crs"]
+if TYPE_CHECKING:
+    from shapely.geometry import MultiPolygon, Polygon
+
+__all__ = [
+    "coarser",
+    "grid_over",
+    "lonlat_bounds",
+    "lonlat_box",
+    "metres_per_pixel",
+    "same_grid",
+    "unwrapped",
+    "utm_crs",
+]
+
+Bounds = tuple[float, float, float, float]
 
 
 def utm_crs(lon: float, lat: float) -> str:
     """Return the code of the UTM zone that holds a point (WGS 84).
 
+    - Zones are 6 degrees wide everywhere: the wider ones of Norway and Svalbard are not followed.
+    - UTM ends at 84 N and 80 S; beyond, it is the polar stereographic EPSG:3413 or EPSG:3031.
+
+    Parameters
+    ----------
+    lon : float
+        Degrees; 181 is 179 W.
+    lat : float
+
     Examples
     --------
     >>> utm_crs(129.4, 71.8)
     'EPSG:32652'
-    >>> utm_crs(-70.0, -30.0)
-    'EPSG:32719'
+    >>> utm_crs(-70.0, -30.0), utm_crs(180.5, 66.0), utm_crs(-35.0, 84.5)
+    ('EPSG:32719', 'EPSG:32601', 'EPSG:3413')
     """
-    zone = min(int((lon + 180.0) // 6.0) + 1, 60)
+    if lat > 84.0:
+        return "EPSG:3413"
+    if lat < -80.0:
+        return "EPSG:3031"
+    # The 180th meridian itself belongs to zone 60 when it is reached from the west.
+    zone = 60 if lon == 180.0 else int((lon + 180.0) % 360.0 // 6.0) + 1
     return f"EPSG:{(32600 if lat >= 0 else 32700) + zone}"
 
 
+def unwrapped(bounds_lonlat: Bounds) -> Bounds:
+    """Return a longitude/latitude box whose east is above its west.
+
+    A west above the east means a box across the antimeridian; its east then comes out above 180.
+
+    Raises
+    ------
+    ConfigError
+        Latitudes out of order or range, or a box as wide as half the globe or wider: west and
+        east have changed places.
+
+    Examples
+    --------
+    >>> unwrapped((178.0, 64.0, -179.0, 66.0))
+    (178.0, 64.0, 181.0, 66.0)
+    """
+    west, south, east, north = bounds_lonlat
+    hint = "Give the bounds in degrees in that order."
+    if not (west != east and south < north):
+        raise ConfigError(
+            f"bounds are (west, south, east, north) = {bounds_lonlat}: "
+            "west must be below east and south below north.",
+            hint=hint,
+        )
+    if not (-180 <= west <= 180 and -180 <= east <= 180 and south >= -90 and north <= 90):
+        raise ConfigError(
+            f"bounds are (west, south, east, north) = {bounds_lonlat}: longitudes from -180 to "
+            "180 and latitudes from -90 to 90 degrees were expected.",
+            hint=hint,
+        )
+    if west > east:
+        if east + 360 - west >= 180:
+            raise ConfigError(
+                f"bounds are (west, south, east, north) = {bounds_lonlat}: west must be below "
+                "east, except for a place across the antimeridian; this one would be "
+                f"{east + 360 - west:g} degrees wide.",
+                hint=hint,
+            )
+        east += 360
+    return west, south, east, north
+
+
+def lonlat_box(bounds_lonlat: Bounds) -> Polygon | MultiPolygon:
+    """Return a longitude/latitude box as a shape; one across the antimeridian in two pieces.
+
+    Examples
+    --------
+    >>> lonlat_box((179.0, 64.0, -179.0, 65.0)).area
+    2.0
+    """
+    from shapely.geometry import MultiPolygon, box
+
+    west, south, east, north = bounds_lonlat
+    if west <= east:
+        return box(west, south, east, north)
+    return MultiPolygon([box(west, south, 180, north), box(-180, south, east, north)])
+
+
 def grid_over(
-    bounds_lonlat: tuple[float, float, float, float], resolution: float, crs: str | None = None
+    bounds_lonlat: Bounds, resolution: float, crs: str | None = None, *, step: int = 1
 ) -> GeoBox:
     """Return the grid whose pixels cover a longitude/latitude box.
 
     Parameters
     ----------
     bounds_lonlat : (west, south, east, north)
-        Degrees, EPSG:4326.
+        Degrees, EPSG:4326; a west above the east crosses the antimeridian.
     resolution : float
         Pixel size in units of `crs` (metres for UTM).
     crs : str, optional
         Projected CRS; the UTM zone of the centre where not given.
+    step : int
+        Edges lie on whole multiples of so many pixels.
 
     Returns
     -------
@@ -49,7 +138,8 @@ def grid_over(
     Raises
     ------
     ConfigError
-        West is not below east, south not below north, or the CRS counts in degrees.
+        West is not below east (or more than half the globe apart), south not below north, the CRS
+        counts in degrees, or it cannot hold the box.
 
     Examples
     --------
@@ -57,13 +147,7 @@ def grid_over(
     >>> str(grid.crs), grid.transform.a, grid.transform.c % 10
     ('EPSG:32652', 10.0, 0.0)
     """
-    west, south, east, north = bounds_lonlat
-    if not (west < east and south < north):
-        raise ConfigError(
-            f"bounds are (west, south, east, north) = {bounds_lonlat}: "
-            "west must be below east and south below north.",
-            hint="Give the bounds in degrees in that order.",
-        )
+    west, south, east, north = unwrapped(bounds_lonlat)
     name = crs or utm_crs((west + east) / 2, (south + north) / 2)
     if CRS.from_user_input(name).is_geographic:
         raise ConfigError(
@@ -71,12 +155,20 @@ def grid_over(
             hint="Leave crs out (the UTM zone is chosen) or give, for example, EPSG:3413.",
         )
     to_grid = Transformer.from_crs("EPSG:4326", name, always_xy=True)
-    left, bottom, right, top = to_grid.transform_bounds(west, south, east, north, densify_pts=21)
+    edges = to_grid.transform_bounds(*bounds_lonlat, densify_pts=21)
+    if not all(math.isfinite(edge) for edge in edges):
+        raise ConfigError(
+            f"{name} cannot hold the bounds {bounds_lonlat}: they reach too far from its middle.",
+            hint="Give a crs made for the whole of it, for example EPSG:3413 for the Arctic.",
+        )
+    left, bottom, right, top = edges
+    size = resolution * step
     # A tolerance of a thousandth of a pixel: bounds made from a grid give that grid again.
-    x0 = math.floor(left / resolution + 1e-3) * resolution
-    x1 = math.ceil(right / resolution - 1e-3) * resolution
-    y0 = math.floor(bottom / resolution + 1e-3) * resolution
-    y1 = math.ceil(top / resolution - 1e-3) * resolution
+    slack = 1e-3 / step
+    x0 = math.floor(left / size + slack) * size
+    x1 = math.ceil(right / size - slack) * size
+    y0 = math.floor(bottom / size + slack) * size
+    y1 = math.ceil(top / size - slack) * size
     shape = (round((y1 - y0) / resolution), round((x1 - x0) / resolution))
     return GeoBox(shape, Affine(resolution, 0, x0, 0, -resolution, y1), name)
 
@@ -90,7 +182,10 @@ def coarser(grid: GeoBox, resolution: float) -> GeoBox:
 
 
 def lonlat_bounds(grid: GeoBox) -> tuple[float, float, float, float]:
-    """Return (west, south, east, north) in degrees of a grid's outline."""
+    """Return (west, south, east, north) in degrees of a grid's outline.
+
+    West is above east where it crosses the antimeridian.
+    """
     to_lonlat = Transformer.from_crs(grid.crs.proj, "EPSG:4326", always_xy=True)
     box = grid.boundingbox
     west, south, east, north = to_lonlat.transform_bounds(

@@ -107,6 +107,7 @@ STEPS: tuple[Step, ...] = (
     Step("valley", "gee.steps:plan_valley", "before", "make the made-up valley", 30),
     Step("import", "inventory.steps:plan_import", "before", "known outlines into the inventory", 3),
     Step("export", "gee.steps:plan_export", "before", "tiles from Earth Engine", 60),
+    Step("mosaic", "thawslump.mosaic:plan", "before", "mosaics of large areas", 1),
     Step("labels", "inventory.steps:plan_labels", "round", "label rasters", 4),
     Step("train", "trainer.steps:plan_train", "round", "train the runs", 90),
     Step("ensemble", "trainer.steps:plan_ensemble", "round", "choose the members", 10),
@@ -249,9 +250,13 @@ class Driver:
         return outcome
 
     def _chosen(self, items: list[Item]) -> list[Item]:
-        if self.site is None or not any(item.name in self.workspace.sites for item in items):
+        place = self.workspace
+        named = {*place.declared, *place.sites, *place.mosaics}
+        if self.site is None or not any(item.name in named for item in items):
             return items
-        return [item for item in items if item.name == self.site]
+        # Of a large area, its parts are worked on, but its outlines are brought in once.
+        wanted = {*place.parts(self.site), *place.views(self.site), place.area_of(self.site)}
+        return [item for item in items if item.name in wanted]
 
     def left(self, items: list[Item]) -> list[tuple[Item, str]]:
         """Return the items that are not done, each with its key."""

@@ -59,10 +59,16 @@ class Site(BaseModel):
         description="train, validation, test (outlines known) or area (to be mapped)"
     )
     bounds: tuple[float, float, float, float] = Field(
-        description="west, south, east, north in degrees"
+        description="west, south, east, north in degrees; west above east crosses 180 degrees"
     )
     crs: str | None = Field(None, description="projected CRS; none is the UTM zone of the centre")
     resolution: float = Field(10.0, gt=0, le=1000, description="pixel size, units of the CRS")
+    block: int = Field(
+        3072,
+        ge=64,
+        le=16384,
+        description="pixels; an area that is longer is mapped in parts of at most this side",
+    )
     pre: Window | None = Field(None, description="window before the change")
     post: Window | None = Field(None, description="window after the change, same season")
     event: date | None = Field(

@@ -16,6 +16,7 @@ from thawslump.errors import BusyError, ConfigError, nearest
 from thawslump.files import write_json
 
 if TYPE_CHECKING:
+    from thawslump.areas import Mosaic
     from thawslump.site import Site
 
 __all__ = ["Workspace"]
@@ -56,8 +57,8 @@ class Workspace:
         return load_model(config_model(), path)
 
     @cached_property
-    def sites(self) -> dict[str, Site]:
-        """Sites and areas by name, in the order of their names."""
+    def declared(self) -> dict[str, Site]:
+        """Sites and areas as their files say, by name, in the order of their names."""
         from thawslump.config import load_model
         from thawslump.site import Site
 
@@ -78,21 +79,86 @@ class Workspace:
                 found[site.name] = site
         return dict(sorted(found.items()))
 
+    @cached_property
+    def mosaics(self) -> dict[str, Mosaic]:
+        """Large areas by UTM zone, by name of the mosaic (see `thawslump.areas`)."""
+        if not any(_may_be_large(site) for site in self.declared.values()):
+            # The grids of areas need packages that take time to load.
+            return {}
+        from thawslump.areas import mosaics
+
+        found: dict[str, Mosaic] = {}
+        for site in self.declared.values():
+            if not _may_be_large(site):
+                continue
+            try:
+                zones = mosaics(site)
+            except ConfigError as error:
+                raise ConfigError(f"Area {site.name}: {error.message}", hint=error.hint) from None
+            for zone in zones:
+                for name in (zone.name, *zone.names):
+                    if name in self.declared:
+                        raise ConfigError(
+                            f'"{name}" is a part of the area "{site.name}" and a site of its own.',
+                            hint="Rename the site.",
+                        )
+                found[zone.name] = zone
+        return found
+
+    @cached_property
+    def sites(self) -> dict[str, Site]:
+        """What is exported and mapped, by name: sites, small areas, and parts of large areas."""
+        large = {zone.area for zone in self.mosaics.values()}
+        found = {name: site for name, site in self.declared.items() if name not in large}
+        for zone in self.mosaics.values():
+            found |= {part.name: part for part in zone.parts}
+        return dict(sorted(found.items()))
+
     def site(self, name: str) -> Site:
-        """Return a site by name.
+        """Return a site, an area, or a part of a large area by name.
 
         Raises
         ------
         ConfigError
             There is none; the nearest name is offered.
         """
-        if name not in self.sites:
-            raise ConfigError(
-                f'There is no site "{name}" in {self.root}.'
-                + (nearest(name, self.sites) or f" There are: {', '.join(self.sites) or 'none'}."),
-                hint="`thawslump site add` makes one.",
-            )
-        return self.sites[name]
+        for known in (self.declared, self.sites, self.mosaics):
+            if name in known:
+                return known[name]
+        raise ConfigError(
+            f'There is no site "{name}" in {self.root}.'
+            + (
+                nearest(name, self.declared) or f" There are: {', '.join(self.declared) or 'none'}."
+            ),
+            hint="`thawslump site add` makes one.",
+        )
+
+    def area_of(self, name: str) -> str:
+        """Return the name of the file that a site or a part of an area comes from.
+
+        The inventory knows areas whole, so its rows carry this name.
+        """
+        return str(getattr(self.site(name), "area", name))
+
+    def zones(self, name: str) -> tuple[Mosaic, ...]:
+        """Return the mosaics of a large area, from west to east; nothing for other sites."""
+        return tuple(zone for zone in self.mosaics.values() if zone.area == name)
+
+    def parts(self, name: str) -> tuple[str, ...]:
+        """Return the names in `sites` that a name stands for: the parts of a large area, or itself.
+
+        Raises
+        ------
+        ConfigError
+            There is no such site.
+        """
+        self.site(name)
+        zones = [zone for zone in self.mosaics.values() if name in (zone.area, zone.name)]
+        return tuple(part for zone in zones for part in zone.names) or (name,)
+
+    def views(self, name: str) -> tuple[str, ...]:
+        """Return under which names the files of a site show it: its mosaics, or itself."""
+        return tuple(zone.name for zone in self.zones(name)) or (name,)
 
     def outlines(self, site: str) -> Path | None:
         """The file of a site's known outlines; relative paths start at the workspace."""
@@ -103,14 +169,18 @@ class Workspace:
     def tiles(self, site: str) -> Path:
         return self.root / "tiles" / site
 
+    def _suffix(self, site: str) -> str:
+        # A mosaic of parts is a small file that names theirs.
+        return "vrt" if site in self.mosaics else "tif"
+
     def stack(self, site: str) -> Path:
-        return self.tiles(site) / "stack.tif"
+        return self.tiles(site) / f"stack.{self._suffix(site)}"
 
     def context(self, site: str) -> Path:
-        return self.tiles(site) / "context.tif"
+        return self.tiles(site) / f"context.{self._suffix(site)}"
 
     def factors(self, site: str) -> Path:
-        return self.tiles(site) / "factors.tif"
+        return self.tiles(site) / f"factors.{self._suffix(site)}"
 
     def item(self, site: str) -> Path:
         return self.tiles(site) / "item.json"
@@ -126,6 +196,9 @@ class Workspace:
 
     def maps(self, round: int) -> Path:
         return self.round(round) / "maps"
+
+    def map(self, round: int, site: str, prefix: str = "") -> Path:
+        return self.maps(round) / f"{prefix}{site}.{self._suffix(site)}"
 
     @property
     def inventory(self) -> Path:
@@ -181,6 +254,10 @@ class Workspace:
             yield
         finally:
             lock.release()
+
+
+def _may_be_large(site: Site) -> bool:
+    return site.role == "area" and site.source == "earthengine"
 
 
 def _words() -> str:
