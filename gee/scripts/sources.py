@@ -5,10 +5,25 @@ Needs no Earth Engine client: plans read it too. `Site.sources` replaces any id.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-__all__ = ["FACTOR_SOURCES", "SOURCES", "STACK_SOURCES", "Source", "attributions", "keys_of"]
+from thawslump.errors import ConfigError
+
+__all__ = [
+    "FACTOR_SOURCES",
+    "MARGIN",
+    "REACH",
+    "SOURCES",
+    "STACK_SOURCES",
+    "UPSLOPE",
+    "Source",
+    "attributions",
+    "catchment_margin",
+    "is_file",
+    "keys_of",
+    "resembles",
+]
 
 
 @dataclass(frozen=True)
@@ -26,6 +41,8 @@ class Source:
         The licence allows no commercial use (or only under other terms).
     note : str
         What to know before trusting it.
+    citation : str
+        The paper or data set to cite, with its doi.
     """
 
     key: str
@@ -35,6 +52,7 @@ class Source:
     licence: str
     non_commercial: bool = False
     note: str = ""
+    citation: str = ""
 
 
 _COPERNICUS = "Contains modified Copernicus Sentinel data"
@@ -59,6 +77,8 @@ SOURCES: dict[str, Source] = {
             "(c) DLR e.V. 2010-2014 and (c) Airbus Defence and Space GmbH 2014-2018, provided "
             "under COPERNICUS by the European Union and ESA; all rights reserved",
             "Copernicus DEM terms",
+            note="a surface of 2011 to 2015 with trees and buildings, heights above EGM2008",
+            citation="European Space Agency 2024, doi 10.5270/ESA-c5d3d65",
         ),
         Source(
             "cloud_score",
@@ -77,6 +97,7 @@ SOURCES: dict[str, Source] = {
             "CC-BY-NC 4.0, or ODbL 1.0 (derived data must be shared under it)",
             non_commercial=True,
             note="3 arc-seconds, about 90 m: coarser than the other factors",
+            citation="Yamazaki et al. 2019, Water Resources Research 55, doi 10.1029/2019WR024873",
         ),
         Source(
             "lst",
@@ -84,6 +105,8 @@ SOURCES: dict[str, Source] = {
             "Landsat 8 Collection 2 Level 2, surface temperature",
             "Landsat-8 image courtesy of the U.S. Geological Survey",
             "public domain",
+            note="from 2013 on; made with ASTER emissivities, and missing where those are",
+            citation="U.S. Geological Survey, doi 10.5066/P9OGBGM6",
         ),
         Source(
             "precipitation",
@@ -91,7 +114,8 @@ SOURCES: dict[str, Source] = {
             "ERA5-Land, monthly",
             "Contains modified Copernicus Climate Change Service information",
             "Copernicus C3S terms",
-            note="about 11 km: one value for a whole site, or a few",
+            note="about 11 km: one value for a whole site, or a few; a reanalysis, not measured",
+            citation="Munoz Sabater 2019, doi 10.24381/cds.68d2bb30",
         ),
         Source(
             "landcover",
@@ -101,6 +125,7 @@ SOURCES: dict[str, Source] = {
             "processed by ESA WorldCover consortium",
             "CC-BY 4.0",
             note="a map of 2021: slumps that are older may be its classes, not their cause",
+            citation="Zanaga et al. 2022, doi 10.5281/zenodo.7254221",
         ),
         Source(
             "embedding",
@@ -109,7 +134,9 @@ SOURCES: dict[str, Source] = {
             "The AlphaEarth Foundations Satellite Embedding dataset is produced by Google and "
             "Google DeepMind.",
             "CC-BY 4.0",
-            note="a year after the change shows the slumps themselves: the year before is taken",
+            note="from 2017 on; a year after the change shows the slumps themselves: the last whole "
+            "year before it is taken",
+            citation="Brown et al. 2025, doi 10.48550/arXiv.2507.22291",
         ),
         Source(
             "landcover_points",
@@ -149,10 +176,29 @@ STACK_SOURCES: dict[str, tuple[str, ...]] = {
 }
 """What each band of the change stack is made from; the first names it in files."""
 
+REACH: dict[str, float] = {
+    "faults": 100_000.0,
+    "rivers": 20_000.0,
+    "roads": 20_000.0,
+    "railway": 20_000.0,
+}
+"""Metres beyond which no line is looked for: farther counts as this far. Faults are classed up to
+60 km in He et al. (2024), the others up to 5 km there and 11 km in Zhang et al. (2023)."""
+
+UPSLOPE = ("TWI", "SPI", "upslope_cut", "distance_rivers")
+"""Factors made from the upslope area; the last one only without a table of rivers."""
+
+MARGIN = 5_000.0
+"""Metres around a site that `sources.upslope: local` takes its catchments from."""
+
+_FILES = (".gpkg", ".geojson", ".json", ".shp", ".fgb")
+
 FACTOR_SOURCES: dict[str, tuple[str, ...]] = {
     "elevation": ("dem",),
     "slope": ("dem",),
     "aspect": ("dem",),
+    "slope_horn": ("dem",),
+    "aspect_horn": ("dem",),
     "curvature": ("dem",),
     "plan_curvature": ("dem",),
     "profile_curvature": ("dem",),
@@ -161,8 +207,10 @@ FACTOR_SOURCES: dict[str, tuple[str, ...]] = {
     "TRI_range": ("dem",),
     "TWI": ("upslope", "dem"),
     "SPI": ("upslope", "dem"),
+    "upslope_cut": ("upslope", "dem"),
     "NDVI": ("s2", "cloud_score"),
     "LST": ("lst",),
+    "LST_days": ("lst",),
     "precipitation": ("precipitation",),
     "distance_faults": ("faults",),
     "distance_rivers": ("rivers", "upslope"),
@@ -188,14 +236,84 @@ def keys_of(bands: Iterable[str]) -> list[str]:
     return sorted({key for name in bands for key in made_from.get(name, ())})
 
 
-def attributions(keys: Iterable[str], replaced: Iterable[str] = ()) -> list[dict[str, object]]:
+def is_file(name: str) -> bool:
+    """Tell whether a source is a vector file, not the id of an asset.
+
+    Examples
+    --------
+    >>> is_file("data/faults.gpkg"), is_file("projects/p/assets/faults")
+    (True, False)
+    """
+    return name.lower().endswith(_FILES)
+
+
+def resembles(key: str, name: str) -> bool:
+    """Tell whether an asset has the bands, units and dates of the default for `key`.
+
+    Other assets are maps: their first band is taken as it is, in the factor's unit.
+
+    Examples
+    --------
+    >>> resembles("lst", "LANDSAT/LC09/C02/T1_L2"), resembles("lst", "users/a/temperature")
+    (True, False)
+    """
+    default = SOURCES[key].id
+    kin = key == "lst" and name.startswith("LANDSAT/LC0") and name.endswith("/C02/T1_L2")
+    return name == default or kin
+
+
+def catchment_margin(upslope: str) -> float | None:
+    """Return the margin in metres where the upslope area is computed here, None for an asset.
+
+    Parameters
+    ----------
+    upslope : str
+        ``sources.upslope``: ``local``, ``local:METRES`` or an asset id.
+
+    Raises
+    ------
+    ConfigError
+        ``local:`` followed by no number of metres.
+
+    Examples
+    --------
+    >>> catchment_margin("local"), catchment_margin("local:12000"), catchment_margin("users/a/b")
+    (5000.0, 12000.0, None)
+    """
+    word, _, metres = upslope.partition(":")
+    if word != "local":
+        return None
+    if not metres:
+        return MARGIN
+    try:
+        margin = float(metres)
+    except ValueError:
+        margin = -1.0
+    if not 0 <= margin <= 100_000:
+        raise ConfigError(
+            f"sources.upslope is {upslope}; expected local:METRES with 0 to 100000 metres.",
+            hint="Write local (5000 m around the site) or, for instance, local:12000.",
+        )
+    return margin
+
+
+def attributions(
+    keys: Iterable[str], replaced: Mapping[str, str] | Iterable[str] = ()
+) -> list[dict[str, object]]:
     """Return who is to be named for some sources, for items and reports.
 
     Parameters
     ----------
     keys : iterable of str
-    replaced : iterable of str
-        Keys for which the user named other data: their terms are not known here.
+    replaced : mapping of str to str, or iterable of str
+        `Site.sources`: keys for which the user named other data, whose terms are not known here.
+
+    Returns
+    -------
+    list of dict
+        ``source``, ``id`` (None where not known), ``title``, ``attribution``, ``licence``,
+        ``non_commercial`` (None where the terms are not known), and where there are any
+        ``citation`` and ``note``.
 
     Examples
     --------
@@ -203,23 +321,36 @@ def attributions(keys: Iterable[str], replaced: Iterable[str] = ()) -> list[dict
     >>> [(f["source"], f["non_commercial"]) for f in found]
     [('dem', None), ('upslope', True)]
     """
-    own = set(replaced)
+    own = dict(replaced) if isinstance(replaced, Mapping) else dict.fromkeys(replaced)
     rows: list[dict[str, object]] = []
     for key in sorted(set(keys)):
         source = SOURCES[key]
-        if key in own or source.id is None:
+        name = own.get(key, source.id)
+        row: dict[str, object] = {"source": key, "id": name, "title": source.title}
+        if key == "upslope" and name is not None and catchment_margin(name) is not None:
             rows.append(
-                {"source": key, "attribution": _OWN, "licence": _OWN, "non_commercial": None}
+                row
+                | {
+                    "title": "upslope area, computed from the DEM on this machine",
+                    "attribution": "computed by thawslump with pyflwdir (Eilander et al., MIT)",
+                    "licence": "that of the DEM",
+                    "non_commercial": False,
+                    "citation": "Eilander et al. 2021, doi 10.5194/hess-25-5287-2021",
+                }
             )
-            continue
-        rows.append(
-            {
-                "source": key,
-                "title": source.title,
-                "attribution": source.attribution,
-                "licence": source.licence,
-                "non_commercial": source.non_commercial,
-                **({"note": source.note} if source.note else {}),
-            }
-        )
+        elif name is None or (key in own and name != source.id):
+            title = source.title if source.id is None else f"own data in place of {source.title}"
+            terms = {"attribution": _OWN, "licence": _OWN, "non_commercial": None}
+            rows.append(row | {"title": title} | terms)
+        else:
+            rows.append(
+                row
+                | {
+                    "attribution": source.attribution,
+                    "licence": source.licence,
+                    "non_commercial": source.non_commercial,
+                    **({"citation": source.citation} if source.citation else {}),
+                    **({"note": source.note} if source.note else {}),
+                }
+            )
     return rows
