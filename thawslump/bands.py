@@ -31,6 +31,8 @@ class Band:
     origin : {"S1", "S2", "terrain", "ancillary"}
     categorical : bool
         Values are class numbers: never averaged.
+    mask : bool
+        The classes are yes (1) and no (0): one channel of a model, as it is.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Band:
     description: str
     origin: str
     categorical: bool = False
+    mask: bool = False
 
 
 BANDS: dict[str, Band] = {
@@ -49,8 +52,8 @@ BANDS: dict[str, Band] = {
         Band("preVH", "dB", "median VH backscatter before, averaged in linear power", "S1"),
         Band("postVH", "dB", "median VH backscatter after, averaged in linear power", "S1"),
         Band("dVH", "dB", "postVH - preVH", "S1"),
-        Band("layover", "1", "1 where layover distorts the radar image", "S1", True),
-        Band("shadow", "1", "1 where radar shadow hides the ground", "S1", True),
+        Band("layover", "1", "1 where layover distorts the radar image", "S1", True, True),
+        Band("shadow", "1", "1 where radar shadow hides the ground", "S1", True, True),
         Band("liaDeg", "degree", "local incidence angle", "S1"),
         Band("elevation", "m", "height above the ellipsoid or geoid of the DEM", "terrain"),
         Band("slope", "degree", "steepness of the terrain", "terrain"),

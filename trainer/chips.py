@@ -12,31 +12,71 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from thawslump.bands import BANDS
 from thawslump.errors import DataError
 from thawslump.grid import same_grid
 from thawslump.raster import grid_of, open_raster, read, read_float
 
-__all__ = ["IGNORE", "Chips", "Scaling", "Tile", "fit_scaling", "read_tile", "scale"]
+__all__ = [
+    "IGNORE",
+    "Chips",
+    "Classes",
+    "Scaling",
+    "Tile",
+    "channels_of",
+    "expand",
+    "fit_scaling",
+    "read_tile",
+    "scale",
+    "unseen",
+]
 
 IGNORE = 255
 """Label of a pixel that nobody looked at: it counts in no loss and no score."""
 
+MOST_CLASSES = 64
+"""A band of class numbers with more values than this is none, or was resampled as if it were."""
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes of one band on the training pixels; each becomes a channel of the model.
+
+    Attributes
+    ----------
+    values : tuple of int
+        Class numbers, rising.
+    shares : tuple of float
+        Share of the training pixels that have a value, one per class; they add up to 1.
+    """
+
+    values: tuple[int, ...]
+    shares: tuple[float, ...]
+
 
 @dataclass(frozen=True)
 class Scaling:
-    """Mean and standard deviation of the training pixels of each band.
+    """How the bands of a stack become the input channels of a model, from the training pixels.
 
     Attributes
     ----------
     bands : tuple of str
-        In the order of the model's input channels.
+        In the order of the model's input.
     mean, std : tuple of float
-        One per band, in the band's unit.
+        One per band, in the band's unit; 0 and 1 for a band of classes.
+    classes : tuple of Classes or None
+        One per band, None for numbers and for masks; empty where no band has classes.
     """
 
     bands: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    classes: tuple[Classes | None, ...] = ()
+
+    @property
+    def channels(self) -> int:
+        """Number of input channels of the model."""
+        return channels_of(len(self.bands), self.classes)
 
 
 @dataclass(frozen=True)
@@ -138,8 +178,22 @@ def band_names(stack: Path) -> tuple[str, ...]:
         return tuple(name or f"band{i + 1}" for i, name in enumerate(source.descriptions))
 
 
+def channels_of(bands: int, classes: Sequence[Classes | None] = ()) -> int:
+    """Return how many channels some bands become.
+
+    Examples
+    --------
+    >>> channels_of(3, (None, Classes((2, 5), (0.5, 0.5)), None))
+    4
+    """
+    return bands + sum(len(each.values) - 1 for each in classes if each is not None)
+
+
 def fit_scaling(arrays: Iterable[NDArray[np.floating[Any]]], bands: Sequence[str]) -> Scaling:
-    """Return mean and standard deviation per band over all finite pixels.
+    """Return mean and standard deviation, or the classes, of each band over all finite pixels.
+
+    Which bands hold classes, and which of those are masks, `thawslump.bands.BANDS` says; bands it
+    does not know are numbers.
 
     Parameters
     ----------
@@ -150,25 +204,34 @@ def fit_scaling(arrays: Iterable[NDArray[np.floating[Any]]], bands: Sequence[str
     Returns
     -------
     Scaling
-        A band without variation gets a standard deviation of 1.
+        A band without variation gets a standard deviation of 1, and so does a mask: rare layover
+        would else be the loudest of all inputs.
 
     Raises
     ------
     DataError
-        A band is missing in every tile.
+        A band is missing in every tile, or one of classes holds no class numbers.
 
     Examples
     --------
     >>> fit_scaling([np.array([[[0.0, 2.0, np.nan]]])], ["dNDVI"])
-    Scaling(bands=('dNDVI',), mean=(1.0,), std=(1.0,))
+    Scaling(bands=('dNDVI',), mean=(1.0,), std=(1.0,), classes=())
+    >>> fit_scaling([np.array([[[5.0, 7.0, 7.0, 7.0]]])], ["CART_LC_classified"]).classes
+    (Classes(values=(5, 7), shares=(0.25, 0.75)),)
     """
     count = np.zeros(len(bands))
     mean = np.zeros(len(bands))
     squares = np.zeros(len(bands))
+    found: list[dict[int, int]] = [{} for _ in bands]
+    classed = [_has_classes(band) for band in bands]
     for array in arrays:
         for i, band in enumerate(array):
             values = band[np.isfinite(band)].astype("float64")
             if not values.size:
+                continue
+            if classed[i]:
+                _count_classes(found[i], values, bands[i])
+                count[i] += values.size
                 continue
             # Chan's update: combining tiles loses no digits, unlike a sum of squares.
             here = values.mean()
@@ -184,12 +247,49 @@ def fit_scaling(arrays: Iterable[NDArray[np.floating[Any]]], bands: Sequence[str
             hint="Train on a setting without it, or export the training sites again.",
         )
     std = np.sqrt(squares / count)
-    std[std == 0] = 1.0
-    return Scaling(tuple(bands), tuple(map(float, mean)), tuple(map(float, std)))
+    plain = [name in BANDS and BANDS[name].categorical for name in bands]
+    std[(std == 0) | plain] = 1.0
+    classes = tuple(
+        Classes(tuple(sorted(each)), tuple(each[value] / int(n) for value in sorted(each)))
+        if is_class
+        else None
+        for each, n, is_class in zip(found, count, classed, strict=True)
+    )
+    return Scaling(
+        tuple(bands),
+        tuple(map(float, mean)),
+        tuple(map(float, std)),
+        classes if any(classed) else (),
+    )
+
+
+def _has_classes(band: str) -> bool:
+    known = BANDS.get(band)
+    return known is not None and known.categorical and not known.mask
+
+
+def _count_classes(found: dict[int, int], values: NDArray[np.float64], band: str) -> None:
+    numbers, counts = np.unique(values, return_counts=True)
+    odd = numbers[numbers != np.rint(numbers)]
+    if odd.size:
+        raise DataError(
+            f"Band {band} holds {odd[0]:g}; its values are class numbers, so whole numbers.",
+            hint="Resample it by the nearest value, never by means, and import or export it again.",
+        )
+    for number, n in zip(numbers, counts, strict=True):
+        found[int(number)] = found.get(int(number), 0) + int(n)
+    if len(found) > MOST_CLASSES:
+        raise DataError(
+            f"Band {band} holds more than {MOST_CLASSES} different values; it should hold classes.",
+            hint="Give it another name if it is a measurement; classes have few numbers.",
+        )
 
 
 def scale(
-    array: NDArray[np.floating[Any]], mean: Sequence[float], std: Sequence[float]
+    array: NDArray[np.floating[Any]],
+    mean: Sequence[float],
+    std: Sequence[float],
+    classes: Sequence[Classes | None] = (),
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Scale bands to training mean 0 and deviation 1, missing values becoming 0.
 
@@ -199,6 +299,9 @@ def scale(
         Missing values are NaN or infinite.
     mean, std : sequence of float
         One per band.
+    classes : sequence of Classes or None, optional
+        One per band: in a band that has them, the first becomes 1, the second 2 and so on
+        (`expand` makes channels of them); a class that was not seen in training becomes 0.
 
     Returns
     -------
@@ -217,8 +320,85 @@ def scale(
     centre = np.asarray(mean, dtype="float32")[:, None, None]
     width = np.asarray(std, dtype="float32")[:, None, None]
     scaled = np.where(there, (array - centre) / width, np.float32(0)).astype("float32", copy=False)
+    for band, each in enumerate(classes):
+        if each is not None:
+            scaled[band] = _positions(array[band], each)
     filled = 1 - there.mean(axis=0, dtype="float32")
     return scaled, filled.astype("float32", copy=False)
+
+
+def _positions(band: NDArray[np.floating[Any]], classes: Classes) -> NDArray[np.float32]:
+    """Return 1 for the first class, 2 for the second ..., 0 where missing or not seen before."""
+    values = np.asarray(classes.values, dtype="float64")
+    place = np.searchsorted(values, band).clip(max=len(values) - 1)
+    return np.where(values[place] == band, place + 1, 0).astype("float32")
+
+
+def expand(scaled: Tensor, classes: Sequence[Classes | None], *, dim: int) -> Tensor:
+    """Make channels of the bands of classes: one per class, 1 where it is, less its share.
+
+    A pixel whose class is missing or was not seen in training has the training mean in all of
+    them, 0, like any missing band.
+
+    Parameters
+    ----------
+    scaled : Tensor of float32
+        From `scale`; bands along `dim`.
+    classes : sequence of Classes or None
+        One per band; the same tensor comes back where it is empty.
+    dim : int
+
+    Returns
+    -------
+    Tensor of float32
+        Channels in the order of the bands, those of a band in the order of its classes.
+
+    Examples
+    --------
+    >>> positions = torch.tensor([[[1.0, 2.0, 0.0]]])
+    >>> expand(positions, (Classes((4, 9), (0.25, 0.75)),), dim=0).tolist()
+    [[[0.75, -0.25, 0.0]], [[-0.75, 0.25, 0.0]]]
+    """
+    if not any(each is not None for each in classes):
+        return scaled
+    channels = []
+    for band, each in enumerate(classes):
+        values = scaled.select(dim, band)
+        if each is None:
+            channels.append(values)
+            continue
+        known = values > 0
+        for position, share in enumerate(each.shares, start=1):
+            channels.append(torch.where(known, (values == position).float() - share, 0.0))
+    return torch.stack(channels, dim=dim)
+
+
+def unseen(
+    array: NDArray[np.floating[Any]], classes: Sequence[Classes | None]
+) -> NDArray[np.int64]:
+    """Return how many pixels of each band have a class that was not seen in training.
+
+    Parameters
+    ----------
+    array : ndarray, shape (band, y, x)
+    classes : sequence of Classes or None
+
+    Returns
+    -------
+    ndarray of int64, shape (band,)
+        0 for bands of numbers.
+
+    Examples
+    --------
+    >>> unseen(np.array([[[4.0, 5.0, np.nan]]]), (Classes((4,), (1.0,)),)).tolist()
+    [1]
+    """
+    count = np.zeros(len(array), dtype="int64")
+    for band, each in enumerate(classes):
+        if each is not None:
+            there = np.isfinite(array[band])
+            count[band] = np.count_nonzero(there & ~np.isin(array[band], each.values))
+    return count
 
 
 class Chips:
@@ -256,11 +436,12 @@ class Chips:
         device: torch.device | str = "cpu",
     ) -> None:
         self.crop = crop
+        self.classes = scaling.classes
         pixels, labels, shapes = [], [], []
         positives: list[NDArray[np.int64]] = []
         rejected: list[NDArray[np.int64]] = []
         for index, tile in enumerate(tiles):
-            scaled, filled = scale(tile.array, scaling.mean, scaling.std)
+            scaled, filled = scale(tile.array, scaling.mean, scaling.std, scaling.classes)
             marks = np.where(filled == 1, np.uint8(IGNORE), tile.labels)
             pad = [(0, max(0, crop - side)) for side in marks.shape]
             scaled = np.pad(scaled, [(0, 0), *pad])
@@ -287,6 +468,9 @@ class Chips:
                 "or check that the outlines lie inside the sites.",
             )
         self._turns = _turns(crop).to(device)
+        # A class or a mask is what it is: gain and offset are for measurements.
+        measured = [not (name in BANDS and BANDS[name].categorical) for name in scaling.bands]
+        self._measured = torch.tensor(measured, dtype=torch.float32, device=device)
 
     def draw(
         self,
@@ -308,15 +492,16 @@ class Chips:
         flips : bool
             Mirror half of the crops.
         jitter : float
-            Standard deviation of a random gain (around 1) and offset (around 0) of each band of
-            each crop, in units of the scaled band.
+            Standard deviation of a random gain (around 1) and offset (around 0) of each measured
+            band of each crop, in units of the scaled band; classes and masks stay as they are.
         background, rejected : float
             Shares of crops around any pixel, and around a place that reviewers rejected. All
             others hold at least one slump pixel.
 
         Returns
         -------
-        images : Tensor of float32, shape (batch, band, crop, crop)
+        images : Tensor of float32, shape (batch, channel, crop, crop)
+            Channels-last in memory; more channels than bands where bands have classes.
         labels : Tensor of uint8, shape (batch, crop, crop)
         """
         device = self.pixels.device
@@ -344,8 +529,10 @@ class Chips:
         images = self.pixels[index]
         if jitter > 0:
             shape = (2, batch, 1, 1, images.shape[-1])
-            gain, offset = jitter * torch.randn(shape, generator=generator, device=device)
+            noise = jitter * torch.randn(shape, generator=generator, device=device)
+            gain, offset = noise * self._measured
             images = images * (1 + gain) + offset
+        images = expand(images, self.classes, dim=3)
         return images.permute(0, 3, 1, 2), self.labels[index]
 
 

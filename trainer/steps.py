@@ -19,6 +19,8 @@ __all__ = ["plan_ensemble", "plan_predict", "plan_susceptibility", "plan_train"]
 RUN_FILES = ("model.safetensors", "item.json", "README.md", "metrics.json", "history.json")
 ENSEMBLE_FILES = ("item.json", "metrics.json", "README.md")
 ENSEMBLE = "ensemble"
+TRAINING = 2
+"""`trainer.segmentation.train.VERSION`, whose module is slow to import."""
 
 
 def _with_role(workspace: Workspace, *roles: str) -> list[Site]:
@@ -99,6 +101,7 @@ def plan_train(workspace: Workspace, round: int) -> list[Item]:
                 settings=settings,
                 inputs=inputs,
                 outputs=tuple(folder / name for name in RUN_FILES),
+                version=TRAINING,
                 round=round,
                 cost=_cost(settings),
             )

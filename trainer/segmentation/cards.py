@@ -10,8 +10,9 @@ from typing import Any
 
 from thawslump.bands import BANDS
 from thawslump.errors import DataError
+from trainer.chips import Classes, channels_of
 
-__all__ = ["MLM_SCHEMA", "ensemble_item", "model_card", "model_item", "read_item"]
+__all__ = ["MLM_SCHEMA", "classes_of", "ensemble_item", "model_card", "model_item", "read_item"]
 
 MLM_SCHEMA = "https://stac-extensions.github.io/mlm/v1.5.1/schema.json"
 FILE_SCHEMA = "https://stac-extensions.github.io/file/v2.1.0/schema.json"
@@ -56,12 +57,22 @@ def _frame(
     }
 
 
-def _input(bands: Sequence[str], mean: Sequence[float], std: Sequence[float]) -> dict[str, Any]:
+def _input(
+    bands: Sequence[str],
+    mean: Sequence[float],
+    std: Sequence[float],
+    classes: Sequence[Classes | None] = (),
+) -> dict[str, Any]:
+    given = {
+        band: {"values": list(each.values), "shares": list(each.shares)}
+        for band, each in zip(bands, classes, strict=False)
+        if each is not None
+    }
     return {
         "name": "change stack",
         "bands": list(bands),
         "input": {
-            "shape": [-1, len(bands), -1, -1],
+            "shape": [-1, channels_of(len(bands), classes), -1, -1],
             "dim_order": ["batch", "bands", "height", "width"],
             "data_type": "float32",
         },
@@ -70,8 +81,37 @@ def _input(bands: Sequence[str], mean: Sequence[float], std: Sequence[float]) ->
         ],
         "resize_type": None,
         "pre_processing_function": None,
-        "description": "Missing values are 0 after scaling. Height and width are multiples of 32.",
+        "description": "Missing values are 0 after scaling. Height and width are multiples of 32."
+        + (
+            " A band named in thawslump:classes becomes one channel per class, in its place: 1 "
+            "where the pixel has the class, else 0, less the class's share; all 0 where it is "
+            "missing or has another class."
+            if given
+            else ""
+        ),
+        **({"thawslump:classes": given} if given else {}),
     }
+
+
+def classes_of(entry: Mapping[str, Any]) -> tuple[Classes | None, ...]:
+    """Return the classes of each band of an entry of mlm:input, empty where none has any.
+
+    Items of models that were trained before bands had classes have no such field.
+
+    Examples
+    --------
+    >>> classes_of({"bands": ["dVV"]})
+    ()
+    """
+    given = entry.get("thawslump:classes") or {}
+    if not given:
+        return ()
+    return tuple(
+        Classes(tuple(given[band]["values"]), tuple(given[band]["shares"]))
+        if band in given
+        else None
+        for band in entry["bands"]
+    )
 
 
 def _bands(bands: Sequence[str]) -> list[dict[str, str]]:
@@ -109,6 +149,7 @@ def model_item(
     bands: Sequence[str],
     mean: Sequence[float],
     std: Sequence[float],
+    classes: Sequence[Classes | None] = (),
     weights: Path,
     parameters: int,
     framework_version: str,
@@ -124,7 +165,9 @@ def model_item(
     hyperparameters : mapping
         ``architecture`` and ``encoder`` among them: enough to build the model again.
     bands, mean, std : sequence
-        One per input channel, in order.
+        One per band, in order.
+    classes : sequence of Classes or None
+        One per band; empty where no band has classes.
     weights : Path
         The safetensors file, beside which the item will lie.
     parameters : int
@@ -159,7 +202,7 @@ def model_item(
         "mlm:batch_size_suggestion": hyperparameters["batch"],
         "mlm:accelerator": None,
         "mlm:accelerator_constrained": False,
-        "mlm:input": [_input(bands, mean, std)],
+        "mlm:input": [_input(bands, mean, std, classes)],
         "mlm:output": [_output("Logits; the sigmoid is the probability.")],
         "mlm:hyperparameters": dict(hyperparameters),
     }

@@ -12,7 +12,7 @@ import numpy as np
 from thawslump.errors import DataError
 from thawslump.files import write_json, write_text
 from trainer import metrics
-from trainer.chips import read_tile
+from trainer.chips import channels_of, read_tile
 from trainer.segmentation import cards
 from trainer.segmentation.models import build
 from trainer.segmentation.predict import Member, predict_array
@@ -67,9 +67,9 @@ def load_members(beside: Path, names: Sequence[str]) -> tuple[tuple[str, ...], l
         properties = cards.read_item(folder / "item.json")["properties"]
         entry = properties["mlm:input"][0]
         settings = properties["mlm:hyperparameters"]
-        model = build(
-            settings["architecture"], settings["encoder"], len(entry["bands"]), settings["depth"]
-        )
+        classes = cards.classes_of(entry)
+        channels = channels_of(len(entry["bands"]), classes)
+        model = build(settings["architecture"], settings["encoder"], channels, settings["depth"])
         try:
             model.load_state_dict(load_file(folder / "model.safetensors"))
         except (OSError, SafetensorError, RuntimeError) as error:
@@ -79,7 +79,7 @@ def load_members(beside: Path, names: Sequence[str]) -> tuple[tuple[str, ...], l
             ) from error
         model.eval()
         bands.update(dict.fromkeys(entry["bands"]))
-        found.append((name, model, entry))
+        found.append((name, model, entry, classes))
     order = tuple(bands)
     members = [
         Member(
@@ -88,8 +88,9 @@ def load_members(beside: Path, names: Sequence[str]) -> tuple[tuple[str, ...], l
             tuple(order.index(band) for band in entry["bands"]),
             tuple(scaling["mean"] for scaling in entry["value_scaling"]),
             tuple(scaling["stddev"] for scaling in entry["value_scaling"]),
+            classes,
         )
-        for name, model, entry in found
+        for name, model, entry, classes in found
     ]
     return order, members
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from thawslump.errors import DataError
-from trainer.chips import scale
+from trainer.chips import Classes, expand, scale, unseen
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -39,11 +40,13 @@ class Member:
     ----------
     name : str
     model : callable
-        (1, band, y, x) float32 -> logits (1, 1, y, x); in evaluation mode.
+        (1, channel, y, x) float32 -> logits (1, 1, y, x); in evaluation mode.
     bands : tuple of int
-        Which bands of the stack, in the order of the model's channels.
+        Which bands of the stack, in the order of the model's input.
     mean, std : tuple of float
         Scaling, one per band.
+    classes : tuple of Classes or None
+        One per band, None for numbers and masks; empty where no band has classes.
     """
 
     name: str
@@ -51,6 +54,7 @@ class Member:
     bands: tuple[int, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    classes: tuple[Classes | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,11 +119,12 @@ def predict_window(members: Sequence[Member], array: Floats) -> tuple[Floats, Fl
     squares = np.zeros(array.shape[1:], dtype="float32")
     scaled: dict[tuple[Any, ...], tuple[Tensor, NDArray[np.bool_]]] = {}
     for member in members:
-        key = (member.bands, member.mean, member.std)
+        key = (member.bands, member.mean, member.std, member.classes)
         if key not in scaled:
-            values, filled = scale(array[list(member.bands)], member.mean, member.std)
-            image = torch.from_numpy(values)[None].contiguous(memory_format=torch.channels_last)
-            scaled[key] = image, filled < 1
+            part = array[list(member.bands)]
+            values, filled = scale(part, member.mean, member.std, member.classes)
+            image = expand(torch.from_numpy(values), member.classes, dim=0)[None]
+            scaled[key] = image.contiguous(memory_format=torch.channels_last), filled < 1
         image, there = scaled[key]
         if not there.any():
             continue
@@ -276,6 +281,8 @@ def write_strips(
 ) -> dict[str, float]:
     """Write a map as a Cloud Optimized GeoTIFF, strip by strip, atomically.
 
+    The tags are written last: what making the strips finds out may be among them.
+
     Returns
     -------
     dict
@@ -318,7 +325,6 @@ def write_strips(
                 target.units = ("1", "1", "1")
                 target.scales = (SCALE,) * 3
                 target.offsets = (0.0,) * 3
-                target.update_tags(**tags)
                 for strip in strips:
                     whole = quantised(strip)
                     target.write(whole, window=Window(0, strip.row, width, whole.shape[1]))
@@ -329,6 +335,7 @@ def write_strips(
                         np.nansum(strip.probability, dtype="float64"),
                         np.nansum(strip.filled, dtype="float64"),
                     )
+                target.update_tags(**tags)
             if not sums[1]:
                 raise DataError(
                     f"{path} would be empty: the stack has no valid pixel in the models' bands.",
@@ -361,6 +368,48 @@ def write_strips(
     }
 
 
+class Unseen:
+    """Counts the pixels whose class no training site had, row of windows by row of windows.
+
+    Parameters
+    ----------
+    bands : sequence of str
+        Of the arrays that `look` gets.
+    members : sequence of Member
+        A class counts as seen only where every member that uses its band knows it.
+    """
+
+    def __init__(self, bands: Sequence[str], members: Sequence[Member]) -> None:
+        known: dict[int, set[int]] = {}
+        for member in members:
+            for band, each in zip(member.bands, member.classes, strict=False):
+                if each is not None:
+                    known[band] = known.get(band, set(each.values)) & set(each.values)
+        self.bands = tuple(bands)
+        self._classes = [
+            Classes(tuple(sorted(known[i])), ()) if i in known else None for i in range(len(bands))
+        ]
+        self._count = np.zeros(len(bands), dtype="int64")
+        self._pixels = 0
+        self._next = 0
+
+    def look(self, array: Floats, first: int) -> None:
+        """Count the rows of an array that begins at row `first`; rows seen before do not count."""
+        fresh = array[:, max(0, self._next - first) :]
+        self._count += unseen(fresh, self._classes)
+        self._pixels += fresh[0].size
+        self._next = max(self._next, first + array.shape[1])
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Share of all pixels seen so far, for the bands that have such classes."""
+        return {
+            band: round(int(count) / self._pixels, 6)
+            for band, count in zip(self.bands, self._count, strict=True)
+            if count
+        }
+
+
 def run(
     item: Item, workspace: Workspace, progress: Callable[[float, str], None]
 ) -> dict[str, float | int | str]:
@@ -382,9 +431,14 @@ def run(
     grid = grid_of(stack)
     height, width = grid.shape
 
+    strange = Unseen(bands, members)
+
     def read(first: int, last: int) -> Floats:
         progress(first / height, f"row {first} of {height}")
-        return read_bands(stack, bands, Window(0, first, width, last - first))
+        array = read_bands(stack, bands, Window(0, first, width, last - first))
+        strange.look(array, first)
+        tags["unseen_classes"] = json.dumps(strange.shares)
+        return array
 
     tags = {
         "made_up": "yes" if settings["made_up"] else "no",
@@ -396,4 +450,7 @@ def run(
         strips = predict_strips(
             members, read, (height, width), window=settings["window"], overlap=settings["overlap"]
         )
-        return dict(write_strips(item.outputs[0], strips, grid, tags))
+        facts: dict[str, float | int | str] = {**write_strips(item.outputs[0], strips, grid, tags)}
+    # A name of its own for each band: facts are numbers and words.
+    facts.update({f"unseen_{band}": share for band, share in strange.shares.items()})
+    return facts

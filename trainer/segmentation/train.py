@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from thawslump.errors import DataError, ThawslumpError
 from thawslump.files import atomic, sha256, write_json, write_text
 from trainer import metrics
-from trainer.chips import Chips, Scaling, Tile, band_names, fit_scaling, read_tile
+from trainer.chips import Chips, Scaling, Tile, band_names, fit_scaling, read_tile, unseen
 from trainer.segmentation import cards
 from trainer.segmentation.checkpoint import (
     load_state,
@@ -48,6 +48,9 @@ __all__ = [
 ]
 
 State = dict[str, Tensor]
+
+VERSION = 2
+"""Raised when equal settings and inputs give other weights (`trainer.steps.TRAINING` follows)."""
 
 
 class Diverged(ThawslumpError):
@@ -156,7 +159,8 @@ def validate(
     DataError
         The model returned a value that is not finite.
     """
-    member = Member("model", model, tuple(range(len(scaling.bands))), scaling.mean, scaling.std)
+    every = tuple(range(len(scaling.bands)))
+    member = Member("model", model, every, scaling.mean, scaling.std, scaling.classes)
     maps = [predict_array([member], tile.array).probability for tile in tiles]
     found = sum(
         (metrics.histogram(p, t.labels) for p, t in zip(maps, tiles, strict=True)),
@@ -209,7 +213,7 @@ def fit(
             f"({', '.join(tile.name for tile in validation) or 'there is none'}).",
             hint="Give a site with known slumps the role validation.",
         )
-    model = build(recipe.architecture, recipe.encoder, len(scaling.bands), recipe.depth)
+    model = build(recipe.architecture, recipe.encoder, scaling.channels, recipe.depth)
     # One multi-tensor update instead of one small one per weight.
     optimizer = torch.optim.AdamW(
         model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay, foreach=True
@@ -318,7 +322,7 @@ def _under(tensors: State, prefix: str) -> State:
 def fingerprint_of(settings: Any, inputs: Sequence[Path]) -> str:
     """Return a name of the run that changes with its settings, its inputs and the torch version."""
     content = json.dumps(
-        [settings, [sha256(path) for path in inputs], torch.__version__], sort_keys=True
+        [VERSION, settings, [sha256(path) for path in inputs], torch.__version__], sort_keys=True
     )
     return hashlib.sha256(content.encode()).hexdigest()
 
@@ -331,6 +335,16 @@ def _bands_of(setting: str, stacks: Sequence[Path]) -> tuple[str, ...]:
     for stack in stacks:
         present.update(dict.fromkeys(band_names(stack)))
     return bands_of(setting, tuple(present))
+
+
+def _unseen_shares(tile: Tile, scaling: Scaling) -> dict[str, float]:
+    """Return, per band, the share of a tile's pixels whose class no training site has."""
+    counts = unseen(tile.array, scaling.classes)
+    return {
+        band: round(int(count) / tile.labels.size, 6)
+        for band, count in zip(scaling.bands, counts, strict=True)
+        if count
+    }
 
 
 def _bounds(stacks: Sequence[Path]) -> list[float]:
@@ -402,7 +416,7 @@ def run(
             fingerprint=fingerprint_of(dict(settings), item.inputs),
             progress=progress,
         )
-        model = build(recipe.architecture, recipe.encoder, len(bands), recipe.depth)
+        model = build(recipe.architecture, recipe.encoder, scaling.channels, recipe.depth)
         model.load_state_dict(fitted.weights)
         model.eval()
         found, maps = validate(model, scaling, validation)
@@ -420,6 +434,12 @@ def run(
             "f1_interval": interval(maps, validation, 0.5),
         },
         "filled": {tile.name: round(tile.filled, 6) for tile in tiles},
+        # Pixels of a class that no training site has, per band: they see the training mean.
+        "unseen_classes": {
+            tile.name: found_there
+            for tile in tiles
+            if (found_there := _unseen_shares(tile, scaling))
+        },
         "slump_pixels": {tile.name: int((tile.labels == 1).sum()) for tile in tiles},
         "parameters": parameters(model),
     }
@@ -438,6 +458,7 @@ def run(
         bands=bands,
         mean=scaling.mean,
         std=scaling.std,
+        classes=scaling.classes,
         weights=outputs["model.safetensors"],
         parameters=content["parameters"],
         framework_version=torch.__version__.split("+")[0],
