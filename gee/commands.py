@@ -35,6 +35,8 @@ def run(site: Name = None) -> None:
     from thawslump.pipeline import run as run_pipeline
 
     workspace = options.workspace()
+    for words in _warnings(_chosen(site)):
+        typer.echo(f"Warning: {words}", err=True)
     run_pipeline(workspace, until="export", site=site, reporter=options.reporter())
 
 
@@ -102,6 +104,18 @@ def fetch(
             if options.current.json
             else f"{name}: {found['files']} files, {found['pixels']} pixels"
         )
+
+
+def _warnings(names: list[str]) -> list[str]:
+    """Return each warning of the sources' terms once, with the sites that it is for."""
+    from gee.exports import credits
+
+    sites: dict[str, list[str]] = {}
+    for name in names:
+        site = options.workspace().site(name)
+        for words in credits.warnings(credits.expected(site), site):
+            sites.setdefault(words, []).append(name)
+    return [f"{words}: {', '.join(found)}" for words, found in sites.items()]
 
 
 def _told(share: float, words: str) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gee.exports import credits
 from gee.exports.faults import patiently
 from gee.exports.plan import estimate_eecu, tiles
 from gee.exports.products import products
+from gee.exports.purpose import purpose
 from gee.exports.survey import survey
-from gee.scripts.sources import attributions, keys_of
 from gee.session import connect, describe
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def check(workspace: Workspace, name: str) -> dict[str, Any]:
             lambda ask: patiently(ask, where=where, retries=config.retries, backoff=config.backoff),
         )
         wanted = products(site, found)
+        aims = [(product, purpose(product.filled)) for product in wanted]
     files = {}
     for product in wanted:
         rows, cols = product.grid.shape
@@ -74,11 +76,14 @@ def check(workspace: Workspace, name: str) -> dict[str, Any]:
         "requests": sum(file["requests"] for file in files.values()) + found.requests,
         "eecu_seconds_estimate": round(estimate_eecu(pixels, found.images), 3),
     }
-    outcome["non_commercial"] = [
-        f"{row['title']}: {row['licence']}"
-        for row in attributions(keys_of(site.factors), replaced=site.sources)
-        if row["non_commercial"]
-    ]
+    outcome["endpoints"] = {
+        product.name: describe(backend, workspace.catalog, aim) for product, aim in aims
+    }
+    used = credits.keys(
+        ((product.name, band) for product in wanted for band in product.bands), site, found.settled
+    )
+    outcome["attributions"] = credits.rows(used, site)
+    outcome["non_commercial"] = credits.warnings(used, site)
     outcome["text"] = _text(outcome)
     return outcome
 
@@ -107,7 +112,11 @@ def _text(found: dict[str, Any]) -> str:
             f"{file['requests']} requests, {file['bytes'] / 1e6:.1f} MB"
         )
     for words in found["non_commercial"]:
-        lines.append(f"  Warning: not free for commercial use: {words}")
+        lines.append(f"  Warning: {words}")
+    others = set(found["endpoints"].values())
+    if len(others) > 1:
+        for name, where in found["endpoints"].items():
+            lines.append(f"  {name}.tif is asked of {where}")
     lines.append(
         f"  together {found['requests']} requests, about "
         f"{found['eecu_seconds_estimate']:.0f} EECU-seconds (a rough estimate)"

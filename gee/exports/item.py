@@ -5,21 +5,25 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gee.exports import credits
 from gee.grids import crs_code
-from gee.scripts.sources import attributions, keys_of
+from gee.scripts.place import source
+from thawslump.bands import BANDS
 from thawslump.files import sha256, write_json
 from thawslump.grid import lonlat_bounds
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from gee.exports.products import Product
-    from gee.exports.survey import Survey
+    from gee.exports.survey import Side, Survey
     from thawslump.site import Site
 
-__all__ = ["graph_hash", "write_catalog", "write_item"]
+__all__ = ["graph_hash", "statistics", "write_catalog", "write_item"]
 
 _COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 _GEOJSON = "application/geo+json"
@@ -29,9 +33,16 @@ _EXTENSIONS = [
     "https://stac-extensions.github.io/processing/v1.2.0/schema.json",
     "https://stac-extensions.github.io/file/v2.1.0/schema.json",
 ]
+_CONTEXT = {
+    "red": "red (B4)",
+    "green": "green (B3)",
+    "blue": "blue (B2)",
+    "nir": "near infrared (B8)",
+    "observations": "clear observations",
+}
 _TITLES = {
     "stack": "Change stack",
-    "context": "True colour and near infrared before and after, and the relief",
+    "context": "True colour and near infrared before and after, the relief, clear observations",
     "factors": "Conditioning factors",
 }
 
@@ -48,6 +59,7 @@ def write_item(
     survey: Survey,
     products: Sequence[Product],
     backend: str,
+    statistics: Mapping[str, Sequence[Mapping[str, float]]] | None = None,
 ) -> None:
     """Write the STAC 1.1 item that stands beside the files of a site.
 
@@ -62,6 +74,8 @@ def write_item(
         Written already.
     backend : str
         Kind of endpoint, ``emulator`` or ``earthengine``.
+    statistics : mapping, optional
+        By product, `statistics` of each of its bands.
 
     Notes
     -----
@@ -74,7 +88,10 @@ def write_item(
     west, south, east, north = lonlat_bounds(grid)
     outline = [[west, south], [east, south], [east, north], [west, north], [west, south]]
     made_up = survey.made_up or site.made_up
-    no_radar = site.sources.get("s1") == "none"
+    settled = survey.settled
+    used = credits.keys(
+        ((product.name, band) for product in products for band in product.bands), site, settled
+    )
     item = pystac.Item(
         id=site.name,
         geometry={"type": "Polygon", "coordinates": [outline]},
@@ -88,29 +105,34 @@ def write_item(
             "proj:shape": list(grid.shape),
             "proj:transform": list(grid.transform)[:6],
             "processing:level": "L4",
-            "processing:lineage": _lineage(site),
+            "processing:lineage": _lineage(site, survey),
             "processing:software": _software(),
+            "license": "other",
             "thawslump:made_up": made_up,
             "thawslump:backend": backend,
             "thawslump:windows": {
                 "pre": [str(site.pre.start), str(site.pre.end)],
                 "post": [str(site.post.start), str(site.post.end)],
             },
-            "thawslump:slope_correction": site.slope_correction,
+            "thawslump:slope_correction": settled.model or site.slope_correction,
+            "thawslump:vegetated_share": settled.vegetated,
+            "thawslump:look_direction": settled.look,
             "thawslump:orbits": None
             if survey.orbits is None
             else [[orbit.direction, orbit.relative] for orbit in survey.orbits],
             "thawslump:platforms": survey.platforms,
-            "thawslump:images": _images(site, survey),
-            "thawslump:attributions": attributions(
-                {"s2", "dem", *keys_of(site.factors), *(() if no_radar else ("s1",))},
-                replaced=site.sources,
-            ),
+            "thawslump:cloud_mask": "cloud_score" if settled.cloud_score else "scl",
+            "thawslump:landcover": survey.landcover,
+            "thawslump:left_out": dict(settled.left_out),
+            "thawslump:images": _images(site, survey, used),
+            "thawslump:attributions": credits.rows(used, site),
+            "thawslump:warnings": credits.warnings(used, site),
         },
         stac_extensions=list(_EXTENSIONS),
     )
     for product in products:
-        item.add_asset(product.name, _asset(path.parent, product))
+        seen = None if statistics is None else statistics.get(product.name)
+        item.add_asset(product.name, _asset(path.parent, product, site, survey, seen))
     for relation in ("root", "parent"):
         item.add_link(pystac.Link(relation, "../catalog.json", media_type="application/json"))
     write_json(path, item.to_dict(include_self_link=False, transform_hrefs=False))
@@ -137,15 +159,23 @@ def _midnight(date: Any) -> Any:
     return dt.datetime(date.year, date.month, date.day, tzinfo=dt.UTC)
 
 
-def _lineage(site: Site) -> str:
-    if site.slope_correction == "none":
-        correction = "no slope correction"
+def _lineage(site: Site, survey: Survey) -> str:
+    model = survey.settled.model or site.slope_correction
+    if source(site, "s1") == "none":
+        radar = ""
     else:
-        correction = f"{site.slope_correction} slope correction (Vollrath et al. 2020)"
+        correction = (
+            "no slope correction"
+            if model == "none"
+            else f"slope correction by the model {model} (Vollrath et al. 2020)"
+        )
+        radar = (
+            f"Sentinel-1: median in linear power of the images of each window, {correction}, dB; "
+        )
+    clouds = "Cloud Score+ and " if survey.settled.cloud_score else ""
     return (
-        f"Sentinel-1: median in linear power of the images of each window, {correction}, dB; "
-        "Sentinel-2: greenest pixel of the images masked by their scene classification; "
-        "change = after - before."
+        f"{radar}Sentinel-2: greenest pixel of the images, clouds masked by {clouds}their scene "
+        "classification; change = after - before."
     )
 
 
@@ -159,31 +189,108 @@ def _software() -> dict[str, str]:
     return found
 
 
-def _images(site: Site, survey: Survey) -> dict[str, Any]:
-    from gee.scripts.place import source
-
-    found: dict[str, Any] = {"dem": {"collection": source(site, "dem")}}
+def _images(site: Site, survey: Survey, used: Iterable[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key in sorted(used):
+        if key in ("s1", "s2") or (key == "landcover_points" and key not in site.sources):
+            continue
+        found[key] = {"collection": source(site, key)}
     for (key, side), pictures in survey.pictures.items():
         part = found.setdefault(key, {"collection": source(site, key)})
         part[side] = [{"index": p.index, "date": str(p.date)} for p in pictures]
     return found
 
 
-def _asset(folder: Path, product: Product) -> Any:
+def statistics(product: Product, array: NDArray[Any]) -> list[dict[str, float]]:
+    """Return smallest and largest value and the share that is not nodata, of each band.
+
+    Parameters
+    ----------
+    product : Product
+    array : ndarray, shape (band, y, x)
+
+    Returns
+    -------
+    list of dict
+        As STAC's `statistics`: ``minimum``, ``maximum`` (absent in an empty band), and
+        ``valid_percent``.
+    """
+    import numpy as np
+
+    found = []
+    for band in array:
+        seen = np.isfinite(band) if product.dtype == "float32" else band != product.nodata
+        row = {"valid_percent": round(100.0 * float(seen.mean()), 4)}
+        if seen.any():
+            values = band[seen]
+            # As many digits as float32 holds.
+            row |= {
+                "minimum": float(f"{values.min():.7g}"),
+                "maximum": float(f"{values.max():.7g}"),
+            }
+        found.append(row)
+    return found
+
+
+def _sides(band: str) -> tuple[Side, ...]:
+    """Return the windows whose images of a collection go into a band."""
+    if band.startswith("pre"):
+        return ("pre",)
+    if band.startswith("post"):
+        return ("post",)
+    # The ground as it was: classes and NDVI of the window before.
+    before = band in ("NDVI", "CART_LC_classified")
+    return ("pre",) if before else ("pre", "post")
+
+
+def _dates(band: str, keys: Iterable[str], survey: Survey) -> list[str]:
+    return sorted(
+        {
+            str(picture.date)
+            for key in keys
+            for side in _sides(band)
+            for picture in survey.pictures.get((key, side), ())
+        }
+    )
+
+
+def _described(band: str) -> str:
+    if band in BANDS:
+        return BANDS[band].description
+    side, _, what = band.partition("_")
+    if what in _CONTEXT:
+        return f"{_CONTEXT[what]} {'before' if side == 'pre' else 'after'}, greenest pixel"
+    return "shaded relief"
+
+
+def _asset(
+    folder: Path,
+    product: Product,
+    site: Site,
+    survey: Survey,
+    seen: Sequence[Mapping[str, float]] | None,
+) -> Any:
     import pystac
 
     path = folder / f"{product.name}.tif"
     nodata = "nan" if math.isnan(product.nodata) else product.nodata
-    bands = [
-        {
+    bands = []
+    for number, (name, unit, origin) in enumerate(
+        zip(product.bands, product.units, product.sources, strict=True)
+    ):
+        keys = credits.sources_of(name, product.name, site, survey.settled)
+        entry: dict[str, Any] = {
             "name": name,
             "unit": unit,
             "data_type": product.dtype,
             "nodata": nodata,
-            "description": f"from {source}",
+            "description": f"{_described(name)}; from {origin}",
+            "thawslump:sources": [source(site, key) for key in keys if key != "landcover_points"],
+            "thawslump:dates": _dates(name, keys, survey),
         }
-        for name, unit, source in zip(product.bands, product.units, product.sources, strict=True)
-    ]
+        if seen is not None:
+            entry["statistics"] = dict(seen[number])
+        bands.append(entry)
     return pystac.Asset(
         href=f"./{path.name}",
         title=_TITLES[product.name],

@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gee.exports import credits
 from gee.exports.faults import patiently
 from gee.exports.fetch import Checkpoint, Tally, clear, fetch
-from gee.exports.item import graph_hash, write_catalog, write_item
+from gee.exports.item import graph_hash, statistics, write_catalog, write_item
 from gee.exports.plan import estimate_eecu
 from gee.exports.products import Product, products
+from gee.exports.purpose import purpose
 from gee.exports.survey import Survey, survey
 from gee.scripts import sentinel1
-from gee.session import connect, describe
+from gee.session import aimed, connect, describe
+from thawslump.bands import BANDS
 from thawslump.errors import DataError
 from thawslump.raster import write_cog
 
@@ -89,7 +92,17 @@ def run(
                 checkpoint = Checkpoint(
                     checkpoints / product.name, identity(product, item.settings)
                 )
-                yield fetch(product, checkpoint, config, where, tally, advance)
+                aim = purpose(product.filled)
+                with aimed(backend, aim):
+                    array = fetch(
+                        product,
+                        checkpoint,
+                        config,
+                        describe(backend, workspace.catalog, aim),
+                        tally,
+                        advance,
+                    )
+                yield array
 
         finish(workspace, site, found, wanted, fetched())
     clear(checkpoints)
@@ -132,11 +145,13 @@ def finish(
     """
     folder = workspace.tiles(site.name)
     pixels = 0
+    seen = {}
     for product, array in zip(wanted, arrays, strict=True):
         _refuse_empty(site, found, product, array)
         _write(folder / f"{product.name}.tif", product, array, found, site)
+        seen[product.name] = statistics(product, array)
         pixels += int(np.prod(product.grid.shape))
-    write_item(folder / "item.json", site, found, wanted, workspace.config.backend.kind)
+    write_item(folder / "item.json", site, found, wanted, workspace.config.backend.kind, seen)
     names = [other.name for other in workspace.sites.values() if other.source == site.source]
     write_catalog(folder.parent / "catalog.json", workspace.config.name, names)
     return pixels
@@ -189,11 +204,14 @@ def _write(path: Path, product: Product, array: NDArray[Any], found: Survey, sit
         nodata=product.nodata,
         units=product.units,
         sources=product.sources,
+        # A mean of classes is none of them.
+        categorical=any(name in BANDS and BANDS[name].categorical for name in product.bands),
         tags={
             "site": site.name,
             "pre": str(site.pre),
             "post": str(site.post),
             "graph": graph_hash(product),
+            **credits.tags(product.name, product.bands, site, found),
             **({"made_up": "yes: made-up data, not a real place"} if made_up else {}),
         },
     )

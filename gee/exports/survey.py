@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -72,6 +72,8 @@ class Survey:
     settled: Settled
     requests: int
     other_orbits: tuple[Orbit, ...] = ()
+    landcover: Mapping[str, Any] | None = None
+    """How far the site's land cover is to be trusted, for its item; None where it is not made."""
 
     @property
     def orbits(self) -> tuple[Orbit, ...] | None:
