@@ -15,6 +15,9 @@ __all__ = [
     "CONTEXT",
     "EMBEDDING",
     "FACTORS",
+    "FACTORS_HE2024",
+    "FACTORS_ZHANG2023",
+    "FACTOR_SETS",
     "SETTINGS",
     "Band",
     "bands_of",
@@ -73,7 +76,18 @@ BANDS: dict[str, Band] = {
         ),
         Band("TWI", "1", "ln(upslope area per contour length / tan slope)", "ancillary"),
         Band("SPI", "m", "upslope area per contour length * tan slope", "ancillary"),
+        Band(
+            "upslope_cut",
+            "1",
+            "1 where the catchment reaches beyond the heights at hand: TWI and SPI are too low",
+            "ancillary",
+            True,
+            True,
+        ),
+        Band("slope_horn", "degree", "steepness from eight neighbours (Horn 1981)", "terrain"),
+        Band("aspect_horn", "degree", "direction of the slope, from eight neighbours", "terrain"),
         Band("LST", "degree Celsius", "mean clear-sky surface temperature before", "ancillary"),
+        Band("LST_days", "days", "clear days that LST is the mean of", "ancillary"),
         Band("precipitation", "mm", "sum of the twelve months before", "ancillary"),
         Band("distance_faults", "m", "distance to faults", "ancillary"),
         Band("distance_rivers", "m", "distance to rivers", "ancillary"),
@@ -109,7 +123,47 @@ CHANGE_STACK = (
 """The 15 bands of Ganerod et al. (2024), Table 2; one that the sources cannot give is absent."""
 
 FACTORS = ("elevation", "slope", "aspect", "NDVI")
-"""Conditioning factors at 30 m."""
+"""Conditioning factors at 30 m, where a site file names none."""
+
+FACTORS_HE2024 = (
+    "elevation",
+    "slope",
+    "aspect",
+    "distance_faults",
+    "NDVI",
+    "LST",
+    "curvature",
+    "lithology",
+    "permafrost",
+    "distance_railway",
+    "distance_rivers",
+    "TWI",
+    "precipitation",
+    "landcover",
+)
+"""The 14 factors of He et al. (2024), in their order (section II-C)."""
+
+FACTORS_ZHANG2023 = (
+    "slope",
+    "aspect",
+    "plan_curvature",
+    "profile_curvature",
+    "elevation",
+    "TWI",
+    "SPI",
+    "TPI",
+    "TRI_range",
+    "lithology",
+    "landcover",
+    "distance_faults",
+    "distance_rivers",
+    "distance_roads",
+)
+"""Those of the 17 factors of Zhang et al. (2023) that are maps, in their order (section 3.4); the
+other three are shares of InSAR time series, of polygons."""
+
+FACTOR_SETS = {"he2024": FACTORS_HE2024, "zhang2023": FACTORS_ZHANG2023}
+"""Names that a site file may give instead of a list of factors."""
 
 EMBEDDING = tuple(f"A{number:02d}" for number in range(64))
 """Bands of the satellite embedding."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from thawslump.bands import CHANGE_STACK, CONTEXT, FACTORS
+from thawslump.bands import CHANGE_STACK, CONTEXT, FACTOR_SETS, FACTORS
 from thawslump.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
@@ -97,7 +97,10 @@ class Site(BaseModel):
         description="bands of the change stack; one that the sources cannot give is left out",
     )
     factors: tuple[str, ...] = Field(
-        FACTORS, min_length=1, description="conditioning factors; docs/susceptibility.md lists them"
+        FACTORS,
+        min_length=1,
+        description="conditioning factors, or a set of them: he2024 or zhang2023; "
+        "docs/earth-engine.md lists them",
     )
     slope_correction: Literal["auto", "per_pixel", "volume", "surface", "none"] = Field(
         "auto",
@@ -187,6 +190,18 @@ class Site(BaseModel):
                 "without them its role can only be area"
             )
         return self
+
+    @field_validator("factors", mode="before")
+    @classmethod
+    def _factor_set(cls, given: Any) -> Any:
+        if not isinstance(given, str):
+            return given
+        if given not in FACTOR_SETS:
+            raise ValueError(
+                f'there is no set of factors "{given}"; there are {", ".join(FACTOR_SETS)}, or '
+                "give a list of factors." + nearest(given, FACTOR_SETS)
+            )
+        return FACTOR_SETS[given]
 
     @field_validator("bands")
     @classmethod

@@ -1,43 +1,78 @@
-"""Wetness and stream power from the upslope area."""
+"""Wetness and stream power from an asset of the upslope area.
+
+With ``sources.upslope: local`` nothing here is asked: the area is computed on this machine from the
+DEM (`gee.drainage`, `gee.exports.catchment`), by the same formulas.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import ee
 
+from gee.drainage import CHANNEL, LEAST_SLOPE
 from gee.grids import factor_grid
 from gee.scripts import terrain
-from gee.scripts.place import pinned, source
+from gee.scripts.place import is_tiled, pinned, region, source
+from gee.scripts.sources import catchment_margin, resembles
+from thawslump.errors import ConfigError
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
     from thawslump.site import Site
 
-__all__ = ["LEAST_SLOPE", "channels", "specific_area", "wetness"]
+__all__ = ["LEAST_SLOPE", "NEAR", "channels", "specific_area", "upslope_area", "wetness"]
 
-LEAST_SLOPE = 0.1
-"""Degrees that level ground counts as: the tangent of 0 would make TWI infinite."""
+NEAR = 256
+"""Pixels of the factors' grid within which channels are looked for."""
 
-_CHANNEL = 1e6  # square metres of upslope area from which on water runs in a channel
+
+def upslope_area(site: Site) -> ee.Image:
+    """Return the upslope area in square metres, band ``upslope``; read as it is.
+
+    From ``sources.upslope``: MERIT Hydro (band ``upa``, km2), or the first band of an image or of
+    a collection of tiles (``/*``) of yours, m2.
+
+    Raises
+    ------
+    ConfigError
+        ``sources.upslope`` is ``local``: there is no such image.
+    """
+    return _of_each(site, lambda area: area)
 
 
 def specific_area(site: Site) -> ee.Image:
     """Return the upslope area per unit contour length in metres, band ``specific_area``.
 
-    From ``sources.upslope``: an image with the band ``upa`` (km2, as MERIT Hydro) or one band in
-    m2. The contour length is the side of that image's pixels.
+    The contour length is the side of the asset's own pixels.
     """
+
+    def per_side(area: ee.Image) -> ee.Image:
+        side = ee.Image.pixelArea().sqrt().reproject(area.projection())
+        return area.divide(side).rename("specific_area")
+
+    return _of_each(site, per_side)
+
+
+def _of_each(site: Site, made: Callable[[ee.Image], ee.Image]) -> ee.Image:
     name = source(site, "upslope")
-    image = ee.Image(name)
-    if name == "MERIT/Hydro/v1_0_1":
-        area = image.select("upa").multiply(1e6)
-    else:
-        area = image.select([0])
-    side = ee.Image.pixelArea().sqrt().reproject(image.select([0]).projection())
-    return area.divide(side).rename("specific_area")
+    if catchment_margin(name) is not None:
+        raise ConfigError(
+            f"Site {site.name}: sources.upslope is {name}; TWI, SPI and channels are then computed "
+            "on this machine during an export, and are no expression of Earth Engine.",
+            hint="Read them from factors.tif after `thawslump export run`, or name an asset.",
+        )
+    if resembles("upslope", name):
+        return made(ee.Image(name).select(["upa"], ["upslope"]).multiply(1e6))
+    if is_tiled(name):
+        # Tile by tile: a mosaic has pixels of one degree.
+        around = region(site).buffer(NEAR * abs(factor_grid(site).transform.a))
+        tiles = ee.ImageCollection(name.removesuffix("/*")).filterBounds(around)
+        return tiles.map(lambda tile: made(ee.Image(tile).select([0], ["upslope"]))).mosaic()
+    return made(ee.Image(name).select([0], ["upslope"]))
 
 
 def wetness(site: Site, grid: GeoBox | None = None) -> ee.Image:
@@ -56,7 +91,4 @@ def wetness(site: Site, grid: GeoBox | None = None) -> ee.Image:
 
 def channels(site: Site) -> ee.Image:
     """Return 1 where more than 1 km2 drains through a pixel, else masked; band ``channel``."""
-    name = source(site, "upslope")
-    image = ee.Image(name)
-    area = image.select("upa").multiply(1e6) if name == "MERIT/Hydro/v1_0_1" else image.select([0])
-    return area.gte(_CHANNEL).selfMask().rename("channel")
+    return upslope_area(site).gte(CHANNEL).selfMask().rename("channel")

@@ -60,6 +60,11 @@ def source(site: Site, key: str) -> str:
             f"Site {site.name}: there is no default for {SOURCES[key].title}.",
             hint=f"Name an asset of yours under sources.{key}, or leave out what is made of it.",
         )
+    if name.partition(":")[0] == "local" and key != "upslope":
+        raise ConfigError(
+            f"Site {site.name}: sources.{key} is {name}; only upslope can be computed locally.",
+            hint=f"Give the id of an asset under sources.{key}, or remove it.",
+        )
     if name == "none" and key not in _CAN_BE_NONE:
         raise ConfigError(
             f"Site {site.name}: sources.{key} is none; only {' and '.join(_CAN_BE_NONE)} can be "

@@ -5,10 +5,14 @@ of the nine pixels around, and are masked where one of them is missing. Finite d
 those of L. W. Zevenbergen and C. R. Thorne, Quantitative analysis of land surface topography,
 Earth Surface Processes and Landforms 12, 1987, doi 10.1002/esp.3290120107: other methods (Horn's,
 say) give other values on rough ground, so the convention is part of the number.
+
+Earth Engine documents its slope and aspect as those of the four neighbours
+(`gee.scripts.terrain`), which is Zevenbergen and Thorne's gradient; `horn` gives that of the eight.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import ee
@@ -21,7 +25,7 @@ if TYPE_CHECKING:
 
     from thawslump.site import Site
 
-__all__ = ["BANDS", "curvatures", "relief", "ruggedness", "topographic_position"]
+__all__ = ["BANDS", "curvatures", "horn", "relief", "ruggedness", "topographic_position"]
 
 BANDS = ("curvature", "plan_curvature", "profile_curvature", "TPI", "TRI", "TRI_range")
 
@@ -76,6 +80,40 @@ def curvatures(heights: ee.Image, cell: float) -> ee.Image:
             along.divide(steep).multiply(-2).rename("profile_curvature"),
         ]
     )
+
+
+def horn(heights: ee.Image) -> ee.Image:
+    """Return slope and aspect from the eight neighbours, bands ``slope_horn`` and ``aspect_horn``.
+
+    B. K. P. Horn, Hill shading and the reflectance map, Proceedings of the IEEE 69, 1981, doi
+    10.1109/PROC.1981.11918; what ArcGIS, QGIS and `gdaldem` give unless told otherwise, and so
+    what most published slopes are.
+
+    Parameters
+    ----------
+    heights : ee.Image
+        One band, metres, computed on square pixels.
+
+    Returns
+    -------
+    ee.Image
+        Degrees; the aspect clockwise from grid north, masked where level.
+    """
+    high = heights.toDouble()
+    # The mean of three differences (weights 1, 2, 1) is the difference of such means.
+    upright = high.convolve(ee.Kernel.fixed(1, 3, [[0.25], [0.5], [0.25]], 0, 1))
+    level = high.convolve(ee.Kernel.fixed(3, 1, [[0.25, 0.5, 0.25]], 1, 0))
+
+    def rise(surface: ee.Image) -> tuple[ee.Image, ee.Image]:
+        steep = ee.Terrain.slope(surface).toDouble().multiply(math.pi / 180).tan()
+        facing = ee.Terrain.aspect(surface).toDouble().unmask(0, False).multiply(math.pi / 180)
+        return steep.multiply(facing.sin()), steep.multiply(facing.cos())
+
+    (east, _), (_, north) = rise(upright), rise(level)  # downhill, metres per metre
+    steep = east.hypot(north)
+    slope = steep.atan().multiply(180 / math.pi).rename("slope_horn")
+    facing = north.atan2(east).multiply(180 / math.pi).add(360).mod(360)
+    return slope.addBands(facing.updateMask(steep.gt(0)).rename("aspect_horn"))
 
 
 def _differences(heights: ee.Image) -> ee.Image:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 __all__ = ["Orbit", "Settled"]
 
@@ -38,6 +39,8 @@ class Settled:
         Share of the site on which plants scatter as a volume, 0 to 1.
     cloud_score : bool or None
         Whether the Sentinel-2 images have Cloud Score+.
+    clear_day : date or None
+        Day before the change whose Sentinel-2 images show most of the site.
     tree : str or None
         Decision tree of the land cover, as Earth Engine writes it.
     bands : tuple of str or None
@@ -47,6 +50,9 @@ class Settled:
     images : mapping of str to tuple of str
         Key "s1 pre", "s2 post" and so on: ``system:index`` of the images to use. Without it, all
         of the window: those that the service takes in between two tiles, too.
+    vectors : mapping of str to mapping
+        Key of `Site.sources` to the GeoJSON of the vector file that it names
+        (`gee.vectors.read_vectors`).
     """
 
     orbits: tuple[Orbit, ...] | None = None
@@ -55,7 +61,9 @@ class Settled:
     model: Literal["volume", "surface", "per_pixel", "none"] | None = None
     vegetated: float | None = None
     cloud_score: bool | None = None
+    clear_day: dt.date | None = None
     tree: str | None = None
     bands: tuple[str, ...] | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)
     images: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    vectors: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)

@@ -1,0 +1,207 @@
+"""Vector files of the user, cut to what a site needs and small enough to travel in a request.
+
+`Site.sources` may name a file (faults, rivers, roads, railway) instead of an asset: it is read
+here, clipped, simplified below the pixels of the factors and handed to the scripts as GeoJSON,
+which every request then carries.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gee.grids import factor_grid
+from gee.scripts.sources import REACH, is_file
+from thawslump.errors import DataError
+from thawslump.files import sha256
+from thawslump.grid import lonlat_bounds
+
+if TYPE_CHECKING:
+    from geopandas import GeoDataFrame
+    from odc.geo.geobox import GeoBox
+
+    from thawslump.site import Site
+
+__all__ = ["LARGEST", "checksums", "read_vectors", "shortened"]
+
+LARGEST = 5_000_000
+"""Bytes that the vectors of a site may take in a request. Earth Engine refuses requests above
+10 MB, and the rest of the expression is in them too."""
+
+_LONGEST = 5_000.0  # metres: between its ends a longer edge would leave the straight line
+_DECIMALS = 6  # of a degree: a tenth of a metre
+
+
+def checksums(root: Path, site: Site) -> dict[str, str]:
+    """Return the checksum of every vector file that a site names, by key; "missing" where gone."""
+    found = {}
+    for key, name in site.sources.items():
+        if is_file(name):
+            path = root / name
+            parts = sorted(path.parent.glob(f"{path.stem}.*")) if _is_shape(path) else [path]
+            found[key] = (
+                "-".join(sha256(part)[:16] for part in parts) if path.is_file() else "missing"
+            )
+    return found
+
+
+def read_vectors(root: Path, site: Site) -> dict[str, dict[str, Any]]:
+    """Return the vector files of a site as GeoJSON, by key of `Site.sources`.
+
+    Parameters
+    ----------
+    root : Path
+        Relative paths start here: the workspace.
+    site : Site
+
+    Returns
+    -------
+    dict
+        Key to a FeatureCollection in longitude and latitude (see `shortened`); empty where no
+        source is a file. A collection may be empty: nothing lies within reach.
+
+    Raises
+    ------
+    DataError
+        A file is missing, unreadable, without a CRS or empty; all together are too large for a
+        request, with what to do instead.
+    """
+    grid = factor_grid(site)
+    found: dict[str, dict[str, Any]] = {}
+    sizes: dict[str, int] = {}
+    for key, name in sorted(site.sources.items()):
+        if not is_file(name):
+            continue
+        if key not in REACH:
+            raise DataError(
+                f"Site {site.name}: sources.{key} is the file {name}; only "
+                f"{', '.join(REACH)} can be read from a vector file.",
+                hint="Bring rasters into Earth Engine as assets; the emulator takes them with "
+                "`thawslump emulator ingest`.",
+            )
+        frame = shortened(_read(root / name, grid, REACH[key]), grid, REACH[key])
+        found[key] = {
+            "type": "FeatureCollection",
+            "features": [
+                {"type": "Feature", "geometry": _rounded(shape), "properties": {}}
+                for shape in frame.geometry
+            ],
+        }
+        sizes[key] = len(json.dumps(found[key]))
+    if sum(sizes.values()) > LARGEST:
+        each = ", ".join(f"{key} {size / 1e6:.1f} MB" for key, size in sizes.items())
+        key = max(sizes, key=lambda key: sizes[key])
+        raise DataError(
+            f"Site {site.name}: the vectors around it are too large to travel with every request "
+            f"({each}; at most {LARGEST / 1e6:g} MB together, of the 10 MB of a request).",
+            hint="Make an asset of the file and name that under sources: on the emulator "
+            f"`thawslump emulator ingest {site.sources[key]} --as users/me/{key}`; on the live "
+            f"service `earthengine upload table --asset_id projects/MINE/assets/{key} "
+            "gs://BUCKET/FILE.zip` (a zipped Shapefile or CSV in a bucket).",
+        )
+    return found
+
+
+def shortened(frame: GeoDataFrame, grid: GeoBox, reach: float) -> GeoDataFrame:
+    """Return geometries within `reach` of a grid, with no more detail than its pixels show.
+
+    Parameters
+    ----------
+    frame : GeoDataFrame
+        Any CRS.
+    grid : GeoBox
+        Projected, square pixels.
+    reach : float
+        Metres around it.
+
+    Returns
+    -------
+    GeoDataFrame
+        In EPSG:4326. Simplified by a quarter of a pixel (Douglas and Peucker 1973, doi
+        10.3138/FM57-6770-U75U-7727), edges of at most 5 km; parts farther than `reach` gone.
+    """
+    import shapely
+
+    box = grid.boundingbox
+    around = shapely.box(
+        box.left - reach, box.bottom - reach, box.right + reach, box.top + reach
+    )
+    cell = abs(grid.transform.a)
+    if frame.crs.is_geographic:
+        # Edges that are straight in degrees are not so elsewhere.
+        frame = frame.set_geometry(shapely.segmentize(frame.geometry.array, 0.05))
+    frame = frame.to_crs(str(grid.crs))
+    frame = frame[frame.geometry.intersects(around)]
+    shapes = shapely.intersection(frame.geometry.array, around)
+    shapes = shapely.simplify(shapes, cell / 4, preserve_topology=True)
+    frame = frame.set_geometry(shapely.segmentize(shapes, _LONGEST))
+    frame = frame[~frame.geometry.is_empty]
+    return frame.to_crs("EPSG:4326")
+
+
+def _read(path: Path, grid: GeoBox, reach: float) -> GeoDataFrame:
+    import geopandas
+    import shapely
+    from pyproj import Transformer
+
+    if not path.is_file():
+        raise DataError(
+            f"{path} does not exist.",
+            hint="Give the path of a GeoPackage, GeoJSON or Shapefile, from the workspace on, or "
+            "the id of an asset.",
+        )
+    try:
+        import pyogrio
+
+        info = pyogrio.read_info(path, layer=0)
+        crs, count = info["crs"], info["features"]
+        if crs is None:
+            raise DataError(
+                f"{path} has no CRS, so its features cannot be placed.",
+                hint="Save it with its coordinate reference system (in QGIS: Export > Save As).",
+            )
+        box = grid.boundingbox
+        west, south, east, north = lonlat_bounds(grid.buffered(reach))
+        bbox = None
+        if west < east:  # not over the antimeridian
+            to_file = Transformer.from_crs(str(grid.crs), crs, always_xy=True)
+            bbox = to_file.transform_bounds(
+                box.left - reach, box.bottom - reach, box.right + reach, box.top + reach
+            )
+            bbox = bbox if all(abs(edge) < 1e12 for edge in bbox) and bbox[0] < bbox[2] else None
+        frame = geopandas.read_file(path, engine="pyogrio", layer=0, bbox=bbox, columns=[])
+    except DataError:
+        raise
+    except Exception as error:  # pyogrio raises classes of its own for bad files
+        raise DataError(
+            f"{path} could not be read as a vector file: {error}.",
+            hint="Give a GeoPackage, GeoJSON or Shapefile.",
+        ) from error
+    if not count or "geometry" not in frame:
+        raise DataError(
+            f"{path} holds no features.", hint="Give a file with lines, areas or points."
+        )
+    shapes = frame.geometry
+    frame = frame[shapes.notna() & ~shapes.is_empty]
+    return frame.set_geometry(shapely.force_2d(frame.geometry.array))
+
+
+def _is_shape(path: Path) -> bool:
+    return path.suffix.lower() == ".shp"
+
+
+def _rounded(shape: Any) -> Mapping[str, Any]:
+    import shapely
+
+    def shorter(values: Any) -> Any:
+        if isinstance(values, float):
+            return round(values, _DECIMALS)
+        return [shorter(value) for value in values]
+
+    mapping = shapely.geometry.mapping(shape)
+    if mapping["type"] == "GeometryCollection":
+        parts = [_rounded(part) for part in shape.geoms]
+        return {"type": "GeometryCollection", "geometries": parts}
+    return {"type": mapping["type"], "coordinates": shorter(mapping["coordinates"])}
