@@ -17,7 +17,7 @@ from thawslump.grid import utm_crs
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
 
-__all__ = ["rasterize", "read_outlines", "utm_crs"]
+__all__ = ["rasterize", "read_features", "read_outlines", "utm_crs"]
 
 
 def rasterize(
@@ -75,6 +75,55 @@ def rasterize(
     )
 
 
+def read_features(path: Path, crs: str, what: str = "features") -> GeoDataFrame:
+    """Read any vector file and bring it to `crs`.
+
+    Parameters
+    ----------
+    path : Path
+        GeoPackage, GeoJSON, Shapefile or GeoParquet.
+    crs : str
+        Target CRS.
+    what : str
+        What errors call the content.
+
+    Returns
+    -------
+    GeoDataFrame
+        Rows with a non-empty geometry; invalid rings are mended.
+
+    Raises
+    ------
+    DataError
+        The file is missing or unreadable, or has no CRS.
+    """
+    import geopandas
+
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"{path} does not exist.", hint=f"Check the path of the {what}.")
+    try:
+        if path.suffix.lower() in (".parquet", ".geoparquet"):
+            frame = geopandas.read_parquet(path)
+        else:
+            # The first layer, as QGIS would offer; without a number several ones give a warning.
+            frame = geopandas.read_file(path, engine="pyogrio", layer=0)
+    except Exception as error:  # pyogrio and pyarrow raise classes of their own for bad files
+        raise DataError(
+            f"{path} could not be read as a vector file: {error}.",
+            hint="Give a GeoPackage, GeoJSON, Shapefile or GeoParquet file.",
+        ) from error
+    if "geometry" not in frame or frame.crs is None:
+        raise DataError(
+            f"{path} has no CRS, so its {what} cannot be placed.",
+            hint="Save it with its coordinate reference system (in QGIS: Export > Save As).",
+        )
+    frame = frame[frame.geometry.notna() & ~frame.geometry.is_empty]
+    frame = frame.to_crs(crs)
+    frame = frame.set_geometry(frame.geometry.make_valid())
+    return frame.reset_index(drop=True)
+
+
 def read_outlines(path: Path, crs: str) -> GeoDataFrame:
     """Read polygons from any vector file and bring them to `crs`.
 
@@ -95,34 +144,11 @@ def read_outlines(path: Path, crs: str) -> GeoDataFrame:
     DataError
         The file is missing or unreadable, has no CRS, or holds no polygons.
     """
-    import geopandas
-
-    path = Path(path)
-    if not path.exists():
-        raise DataError(f"{path} does not exist.", hint="Check the path of the outlines.")
-    try:
-        if path.suffix.lower() in (".parquet", ".geoparquet"):
-            frame = geopandas.read_parquet(path)
-        else:
-            # The first layer, as QGIS would offer; without a number several ones give a warning.
-            frame = geopandas.read_file(path, engine="pyogrio", layer=0)
-    except Exception as error:  # pyogrio and pyarrow raise classes of their own for bad files
-        raise DataError(
-            f"{path} could not be read as a vector file: {error}.",
-            hint="Give a GeoPackage, GeoJSON, Shapefile or GeoParquet file.",
-        ) from error
-    if "geometry" not in frame or frame.crs is None:
-        raise DataError(
-            f"{path} has no CRS, so its outlines cannot be placed.",
-            hint="Save it with its coordinate reference system (in QGIS: Export > Save As).",
-        )
-    frame = frame[frame.geometry.notna() & ~frame.geometry.is_empty]
+    frame = read_features(path, crs, "outlines")
     frame = frame[frame.geometry.geom_type.isin(["Polygon", "MultiPolygon"])]
     if frame.empty:
         raise DataError(
             f"{path} holds no polygons.",
             hint="Outlines are Polygon or MultiPolygon features, one per slump.",
         )
-    frame = frame.to_crs(crs)
-    frame = frame.set_geometry(frame.geometry.make_valid())
     return frame.reset_index(drop=True)

@@ -1,21 +1,27 @@
-"""Land cover by a classification tree (CART) trained for each site, and how far to trust it.
+"""Land cover by a classification tree (CART) trained for each site.
 
 As in Ganerod et al. (2024), section 3: one Sentinel-2 image of the window before with hardly a
 cloud, the elevation, and the Sentinel-1 composite of the window before; a tree
 (``ee.Classifier.smileCart``) trained on points in eight classes. The points come from the user,
 or are drawn from a reference map.
+
+A tree that is trained inside the expression is trained (and paid for) again by every tile.
+`gee.exports.landcover.learn` therefore asks for the day of the image and for the tree once, and
+`cart` takes both as constants (`Settled.clear_day`, `Settled.tree`).
 """
 
 from __future__ import annotations
 
+import datetime as dt
+import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import ee
 
 from gee.grids import crs_code
 from gee.scripts import sentinel1, sentinel2, terrain
-from gee.scripts.place import region, source
+from gee.scripts.place import mapped, region, source
 from gee.scripts.settled import Settled
 from thawslump.errors import ConfigError
 
@@ -23,18 +29,25 @@ if TYPE_CHECKING:
     from thawslump.site import Site
 
 __all__ = [
+    "BAND",
     "CLASSES",
     "FROM_WORLDCOVER",
+    "GROUP",
+    "LABEL",
     "OPTICAL",
-    "Accuracy",
-    "accuracy",
+    "by_tree",
     "cart",
-    "classified",
+    "clear_shares",
     "clearest_day",
     "drawn_points",
     "folds_by_block",
+    "inputs",
+    "judged",
+    "points_of",
     "predictors",
     "sampled",
+    "trained",
+    "user_points",
 ]
 
 CLASSES = {
@@ -53,20 +66,54 @@ FROM_WORLDCOVER = {10: 2, 20: 2, 30: 3, 40: 3, 50: 1, 60: 4, 70: 8, 80: 5, 90: 6
 """Class of each ESA WorldCover class. Its "bare or sparse vegetation" does not tell rock from
 sparse plants, so class 7 is only learned from the user's own points."""
 
+BAND = "CART_LC_classified"
 OPTICAL = ("B2", "B3", "B4", "B8", "B11", "B12")
 LABEL = "landcover"
-_MAP = "ESA/WorldCover/v200"
-# Metres between the pixels on which the cloud share of an image is counted.
+GROUP = "group"
+PER_CLASS = 100
+"""Points of each class that are drawn from a reference map."""
+
+# On how many pixels at most the cloud share of an image is counted, and how coarse at least.
+_COUNTED = 250_000
 _COARSE = 100.0
 _DAY = 86_400_000
 
 
-class Accuracy(NamedTuple):
-    """Lazy results of one way of holding points back."""
+def _coarse(site: Site) -> float:
+    rows, cols = site.grid().shape
+    pixels = rows * cols * site.resolution**2 / _COUNTED
+    return max(_COARSE, site.resolution, math.sqrt(pixels))
 
-    matrix: ee.ConfusionMatrix
-    overall: ee.Number
-    kappa: ee.Number
+
+def clear_shares(site: Site, settled: Settled | None = None) -> ee.FeatureCollection:
+    """Return one feature per day of the window before: ``day``, and ``seen``, its clear share.
+
+    ``day`` counts from 1970-01-01 (UTC); ``seen`` is the share of the site, 0 to 1, that the day's
+    images show clear of clouds.
+    """
+    assert site.pre is not None
+    images = sentinel2.seen(site, site.pre, settled)
+    place, grid = region(site), site.grid()
+
+    def with_share(day: ee.Number) -> ee.Feature:
+        clear = _of_day(images, ee.Number(day)).select("clear").max()
+        share = clear.unmask(0, False).reduceRegion(
+            reducer=ee.Reducer.mean(),
+            geometry=place,
+            crs=crs_code(grid),
+            scale=_coarse(site),
+            maxPixels=1e9,
+        )
+        return ee.Feature(None, {"day": day, "seen": share.get("clear")})
+
+    times = ee.List(images.aggregate_array("system:time_start"))
+    days = times.map(lambda time: ee.Number(time).divide(_DAY).floor()).distinct().sort()
+    return ee.FeatureCollection(days.map(with_share))
+
+
+def _of_day(images: ee.ImageCollection, day: ee.Number) -> ee.ImageCollection:
+    start = day.multiply(_DAY)
+    return images.filterDate(ee.Date(start), ee.Date(start.add(_DAY)))
 
 
 def clearest_day(site: Site, settled: Settled | None = None) -> ee.Image:
@@ -74,34 +121,28 @@ def clearest_day(site: Site, settled: Settled | None = None) -> ee.Image:
 
     All images of that day are joined, so a site that lies across two tiles is whole; what is
     hidden on it is masked. Bands `OPTICAL` (reflectance * 10000).
+
+    Parameters
+    ----------
+    site : Site
+    settled : Settled, optional
+        With `Settled.clear_day`, that day is taken; without, every tile looks for it anew.
     """
     assert site.pre is not None
-    place, grid = region(site), site.grid()
-    images = sentinel2.collection(site, site.pre, settled)
-
-    def of(day: ee.Number) -> ee.ImageCollection:
-        start = ee.Number(day).multiply(_DAY)
-        return images.filterDate(ee.Date(start), ee.Date(start.add(_DAY)))
-
-    def with_share(day: ee.Number) -> ee.Feature:
-        clear = of(day).map(lambda image: sentinel2.clear(ee.Image(image))).max()
-        share = clear.unmask(0, False).reduceRegion(
-            reducer=ee.Reducer.mean(),
-            geometry=place,
-            crs=crs_code(grid),
-            scale=max(_COARSE, site.resolution),
-            maxPixels=1e9,
-        )
-        return ee.Feature(None, {"day": day, "seen": share.get("clear")})
-
-    times = ee.List(images.aggregate_array("system:time_start"))
-    days = times.map(lambda time: ee.Number(time).divide(_DAY).floor()).distinct()
-    best = ee.FeatureCollection(days.map(with_share)).sort("seen", False).first()
-    return of(best.get("day")).map(_seen).mosaic().select(list(OPTICAL))
+    images = sentinel2.masked(site, site.pre, settled)
+    if settled is not None and settled.clear_day is not None:
+        day = settled.clear_day
+        of_day = images.filterDate(str(day), str(day + dt.timedelta(days=1)))
+    else:
+        best = clear_shares(site, settled).sort("seen", False).first()
+        of_day = _of_day(images, ee.Number(best.get("day")))
+    return of_day.select(list(OPTICAL)).mosaic()
 
 
-def _seen(image: ee.Image) -> ee.Image:
-    return ee.Image(image).updateMask(sentinel2.clear(ee.Image(image)))
+def inputs(site: Site) -> tuple[str, ...]:
+    """Return the names of the bands of `predictors`."""
+    radar = () if source(site, "s1") == "none" else sentinel1.POLARISATIONS
+    return (*OPTICAL, "NDVI", "elevation", "slope", *radar)
 
 
 def predictors(site: Site, settled: Settled | None = None) -> ee.Image:
@@ -118,20 +159,17 @@ def predictors(site: Site, settled: Settled | None = None) -> ee.Image:
     return ee.Image.cat(parts).toFloat()
 
 
-def drawn_points(
-    site: Site, per_class: int = 100, seed: int = 0, reference: str = _MAP
-) -> ee.FeatureCollection:
-    """Return points drawn evenly over the classes of a reference map.
+def drawn_points(site: Site, per_class: int = PER_CLASS, seed: int = 0) -> ee.FeatureCollection:
+    """Return points drawn evenly over the classes of the site's reference map.
 
     Parameters
     ----------
     site : Site
+        ``sources.landcover`` is a map with the classes of ESA WorldCover. It has errors of its
+        own, which no accuracy measured against it can show.
     per_class : int
         Most points of one class; a class with fewer pixels gives what it has.
     seed : int
-    reference : str
-        A map with the classes of ESA WorldCover: an image, or a collection of tiles. It has errors
-        of its own, which no accuracy measured against it can show.
 
     Returns
     -------
@@ -143,18 +181,50 @@ def drawn_points(
             f"Site {site.name}: {per_class} points per class cannot train anything.",
             hint="Ask for at least 1; the default is 100.",
         )
-    known = ee.ImageCollection(reference).mosaic().select([0])
+    known = mapped(site, "landcover")
     classes = known.remap(list(FROM_WORLDCOVER), list(FROM_WORLDCOVER.values())).rename(LABEL)
-    grid = site.grid()
     return classes.toByte().stratifiedSample(
         numPoints=per_class,
         classBand=LABEL,
         region=region(site),
         scale=site.resolution,
-        projection=crs_code(grid),
+        projection=crs_code(site.grid()),
         seed=seed,
         geometries=True,
     )
+
+
+def user_points(site: Site) -> ee.FeatureCollection:
+    """Return the points of the asset under ``sources.landcover_points``, within the site."""
+    asset = ee.FeatureCollection(source(site, "landcover_points"))
+    return asset.filterBounds(region(site)).filter(
+        ee.Filter.inList(LABEL, list(CLASSES))
+    )
+
+
+def points_of(site: Site) -> ee.FeatureCollection:
+    """Return the points to train on: the user's asset, else points of the reference map.
+
+    Raises
+    ------
+    ConfigError
+        The points are in a file, which only an export reads; there is neither asset nor map.
+    """
+    if site.landcover_points is not None:
+        raise ConfigError(
+            f"Site {site.name}: its land cover is learned from the file {site.landcover_points}, "
+            "which an expression cannot read.",
+            hint="Learn it first (`gee.exports.survey.survey` does) and give what is settled.",
+        )
+    if "landcover_points" in site.sources:
+        return user_points(site)
+    if source(site, "landcover") == "none":
+        raise ConfigError(
+            f"Site {site.name}: sources.landcover is none, and there are no points to learn the "
+            "land cover from.",
+            hint=f"Give landcover_points, or leave {BAND} out of the site's bands.",
+        )
+    return drawn_points(site)
 
 
 def sampled(
@@ -204,45 +274,81 @@ def folds_by_block(
     return points.map(dealt)
 
 
-def classified(image: ee.Image, training: ee.FeatureCollection, label: str = LABEL) -> ee.Image:
-    """Return the class of every pixel, band ``CART_LC_classified`` (uint8, see `CLASSES`).
+def trained(
+    training: ee.FeatureCollection, names: Sequence[str] | ee.List, label: str = LABEL
+) -> ee.Classifier:
+    """Return the tree that some points with predictors teach.
 
-    Masked where a predictor is.
+    Parameters
+    ----------
+    training : ee.FeatureCollection
+        From `sampled`.
+    names : sequence of str or ee.List
+        Predictors: properties of the points and bands of the image to classify.
+    label : str
     """
-    return image.classify(_tree(training, image, label), "CART_LC_classified").toByte()
+    return ee.Classifier.smileCart().train(training, label, names)
 
 
-def cart(site: Site, settled: Settled | None = None) -> ee.Image:
-    """Return the land cover of a site, band ``CART_LC_classified``, by a tree of its own."""
-    image = predictors(site, settled)
-    return classified(image, sampled(image, drawn_points(site), site))
-
-
-def _tree(training: ee.FeatureCollection, image: ee.Image, label: str) -> ee.Classifier:
-    return ee.Classifier.smileCart().train(training, label, image.bandNames())
-
-
-def accuracy(
-    image: ee.Image, training: ee.FeatureCollection, fold: str, folds: int, label: str = LABEL
-) -> Accuracy:
+def judged(
+    training: ee.FeatureCollection,
+    names: Sequence[str] | ee.List,
+    fold: str,
+    folds: int,
+    label: str = LABEL,
+) -> ee.ConfusionMatrix:
     """Judge the tree by folds: every point is classified by a tree that has not seen its fold.
 
     Parameters
     ----------
-    image : ee.Image
-        The predictors (for their names).
     training : ee.FeatureCollection
         From `sampled`, with a property that holds the number of its fold, 0 to ``folds - 1``.
+    names : sequence of str or ee.List
+        As for `trained`.
     fold : str
         That property: ``fold`` of `folds_by_block`, a polygon's number, or a random one.
     folds : int
     label : str
+
+    Returns
+    -------
+    ee.ConfusionMatrix
+        Rows are the true classes, columns the found ones, in the order of `CLASSES`.
     """
     parts = []
     for number in range(folds):
         rest = training.filter(ee.Filter.neq(fold, number))
         held = training.filter(ee.Filter.eq(fold, number))
-        parts.append(held.classify(_tree(rest, image, label), "found"))
-    judged = ee.FeatureCollection(parts).flatten()
-    matrix = judged.errorMatrix(label, "found", sorted(CLASSES))
-    return Accuracy(matrix, matrix.accuracy(), matrix.kappa())
+        parts.append(held.classify(trained(rest, names, label), "found"))
+    return ee.FeatureCollection(parts).flatten().errorMatrix(label, "found", sorted(CLASSES))
+
+
+def by_tree(image: ee.Image, tree: ee.Classifier) -> ee.Image:
+    """Return the class of every pixel, band ``CART_LC_classified`` (uint8, see `CLASSES`).
+
+    Masked where a predictor is, whether the tree asks for it or not.
+    """
+    seen = image.mask().reduce(ee.Reducer.min())
+    return image.updateMask(seen).classify(tree, BAND).toByte()
+
+
+def cart(site: Site, settled: Settled | None = None) -> ee.Image:
+    """Return the land cover of a site, band ``CART_LC_classified``, by a tree of its own.
+
+    Parameters
+    ----------
+    site : Site
+    settled : Settled, optional
+        With `Settled.tree`, that tree is used, the same in every tile. Without, it is trained
+        inside the expression.
+
+    Raises
+    ------
+    ConfigError
+        No tree, and nothing to learn one from (see `points_of`).
+    """
+    image = predictors(site, settled)
+    if settled is not None and settled.tree is not None:
+        return by_tree(image, ee.Classifier.decisionTree(settled.tree))
+    names = inputs(site)
+    return by_tree(image, trained(sampled(image, points_of(site), site), names))
