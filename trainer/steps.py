@@ -163,26 +163,52 @@ def plan_predict(workspace: Workspace, round: int) -> list[Item]:
         for name in members
         for file in ("model.safetensors", "item.json")
     )
-    return [
-        Item(
-            step="predict",
-            name=site.name,
-            target="trainer.segmentation.predict:run",
-            settings={
-                "members": members,
-                "threshold": chosen["threshold"],
-                "window": config.window,
-                "overlap": config.overlap,
-                "threads": config.threads,
-                "made_up": site.made_up,
-            },
-            inputs=(workspace.stack(site.name), folder / "item.json", *weights),
-            outputs=(workspace.maps(round) / f"{site.name}.tif",),
-            round=round,
-            cost=4.0,
+    items = []
+    for site in _with_role(workspace, "area", "test", "validation"):
+        settings: dict[str, Any] = {
+            "members": members,
+            "threshold": chosen["threshold"],
+            "window": config.window,
+            "overlap": config.overlap,
+            "threads": config.threads,
+            "made_up": site.made_up,
+        }
+        part, neighbours = _part(workspace, site)
+        if part is not None:
+            settings["part"] = part
+        items.append(
+            Item(
+                step="predict",
+                name=site.name,
+                target="trainer.segmentation.predict:run",
+                settings=settings,
+                inputs=(
+                    workspace.stack(site.name),
+                    folder / "item.json",
+                    *weights,
+                    *(workspace.stack(name) for name in neighbours),
+                ),
+                outputs=(workspace.map(round, site.name),),
+                round=round,
+                cost=4.0,
+            )
         )
-        for site in _with_role(workspace, "area", "test", "validation")
-    ]
+    return items
+
+
+def _part(workspace: Workspace, site: Site) -> tuple[dict[str, Any] | None, list[str]]:
+    """Return the windows of a part of a large area, and the parts that they reach into."""
+    if site.name in workspace.declared:
+        return None, []
+    from thawslump.areas import Part
+    from trainer.segmentation.places import around
+
+    assert isinstance(site, Part)  # what no file declares is a part of what one does
+    config = workspace.config.segmentation
+    mosaic = workspace.mosaics[site.mosaic]
+    pixels, names = around(site, mosaic, config.window, config.overlap)
+    there = [name for name in names if workspace.stack(name).exists()]
+    return {"mosaic": site.mosaic, "around": list(pixels)}, there
 
 
 def _ensemble_record(path: Path) -> dict[str, Any]:

@@ -277,7 +277,12 @@ def quantised(strip: Strip) -> NDArray[np.uint16]:
 
 
 def write_strips(
-    path: Path, strips: Iterator[Strip], grid: GeoBox, tags: dict[str, str]
+    path: Path,
+    strips: Iterator[Strip],
+    grid: GeoBox,
+    tags: dict[str, str],
+    *,
+    may_be_empty: bool = False,
 ) -> dict[str, float]:
     """Write a map as a Cloud Optimized GeoTIFF, strip by strip, atomically.
 
@@ -291,7 +296,7 @@ def write_strips(
     Raises
     ------
     DataError
-        No pixel has a value.
+        No pixel has a value, and the map may not be empty.
     StorageError
         The disk is full or not writable; an older map stays as it was.
     """
@@ -336,7 +341,7 @@ def write_strips(
                         np.nansum(strip.filled, dtype="float64"),
                     )
                 target.update_tags(**tags)
-            if not sums[1]:
+            if not sums[1] and not may_be_empty:
                 raise DataError(
                     f"{path} would be empty: the stack has no valid pixel in the models' bands.",
                     hint="Look at the tile: its windows may hold no clear image. Export it again.",
@@ -363,8 +368,8 @@ def write_strips(
     return {
         "pixels": int(pixels),
         "nodata_pixels": int(pixels - valid),
-        "mean_probability": round(float(probability / valid), 6),
-        "filled_share": round(float(filled / valid), 6),
+        "mean_probability": round(float(probability / max(valid, 1)), 6),
+        "filled_share": round(float(filled / max(valid, 1)), 6),
     }
 
 
@@ -416,26 +421,28 @@ def run(
     """Map one site with the ensemble (target of the step ``predict``).
 
     Inputs: the stack, the ensemble's item.json, then model.safetensors and item.json of each
-    member. Output: the map.
+    member; of a part of a large area also the stacks of its neighbours. Output: the map.
     """
-    from rasterio.windows import Window
-
-    from thawslump.raster import grid_of
-    from trainer.chips import read_bands
     from trainer.segmentation.ensemble import load_members
+    from trainer.segmentation.places import Place
     from trainer.segmentation.train import reproducible
 
     settings = item.settings
     stack, ensemble = item.inputs[0], item.inputs[1]
     bands, members = load_members(ensemble, settings["members"])
-    grid = grid_of(stack)
-    height, width = grid.shape
+    part = settings.get("part")
+    place = (
+        Place(stack)
+        if part is None
+        else Place(stack, workspace.stack(part["mosaic"]), part["around"])
+    )
+    height = place.shape[0]
 
     strange = Unseen(bands, members)
 
     def read(first: int, last: int) -> Floats:
         progress(first / height, f"row {first} of {height}")
-        array = read_bands(stack, bands, Window(0, first, width, last - first))
+        array = place.read(bands, first, last)
         strange.look(array, first)
         tags["unseen_classes"] = json.dumps(strange.shares)
         return array
@@ -448,9 +455,18 @@ def run(
     }
     with reproducible(0, settings["threads"]):
         strips = predict_strips(
-            members, read, (height, width), window=settings["window"], overlap=settings["overlap"]
+            members, read, place.shape, window=settings["window"], overlap=settings["overlap"]
         )
-        facts: dict[str, float | int | str] = {**write_strips(item.outputs[0], strips, grid, tags)}
+        # Parts of an area may be sea, or lie where no image was taken.
+        facts: dict[str, float | int | str] = {
+            **write_strips(
+                item.outputs[0],
+                place.own(strips),
+                place.grid,
+                tags,
+                may_be_empty=part is not None,
+            )
+        }
     # A name of its own for each band: facts are numbers and words.
     facts.update({f"unseen_{band}": share for band, share in strange.shares.items()})
     return facts
