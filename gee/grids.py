@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
-from thawslump.grid import coarser
+from thawslump.grid import coarser, metres_per_pixel
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
     from thawslump.site import Site
 
-__all__ = ["crs_code", "crs_transform", "factor_grid"]
+__all__ = ["catchment_grid", "crs_code", "crs_transform", "factor_grid"]
 
 
 def crs_code(grid: GeoBox) -> str:
@@ -34,3 +35,9 @@ def crs_transform(grid: GeoBox) -> list[float]:
 def factor_grid(site: Site) -> GeoBox:
     """Return the grid of the factors: 30 m (never finer than the site), same upper-left corner."""
     return coarser(site.grid(), max(30.0, site.resolution))
+
+
+def catchment_grid(site: Site, margin: float) -> GeoBox:
+    """Return the grid of the factors, wider by `margin` metres (whole pixels) on every side."""
+    grid = factor_grid(site)
+    return grid.pad(math.ceil(margin / metres_per_pixel(grid)))

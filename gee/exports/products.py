@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 from odc.geo.geobox import GeoBox
 
-from gee.grids import factor_grid
+from gee.grids import catchment_grid, factor_grid
+from gee.scripts import terrain
 from gee.scripts.context import context
-from gee.scripts.factors import factors
-from gee.scripts.place import source
-from gee.scripts.sources import FACTOR_SOURCES, STACK_SOURCES
+from gee.scripts.factors import computed_here, factors
+from gee.scripts.place import pinned, source
+from gee.scripts.sources import FACTOR_SOURCES, STACK_SOURCES, catchment_margin
 from gee.scripts.stack import available, stack
 from thawslump.bands import BANDS, EMBEDDING
+from thawslump.grid import lonlat_bounds
 
 if TYPE_CHECKING:
     import ee
@@ -21,10 +23,14 @@ if TYPE_CHECKING:
     from gee.exports.survey import Survey
     from thawslump.site import Site
 
-__all__ = ["FLOAT_FILL", "Product", "products"]
+__all__ = ["CATCHMENT", "FLOAT_FILL", "Product", "products"]
 
 FLOAT_FILL = -99999.0
 """Stands for "masked" on the way from the service; NaN in the files."""
+
+CATCHMENT = "catchment"
+"""The product that is no file: heights and slope of a site and around it, from which factors are
+computed on this machine (`gee.exports.catchment`)."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,10 @@ class Product:
 
 def _origin(site: Site, key: str) -> str:
     # Rivers without a table of their own are the channels of the upslope area.
-    return source(site, "upslope" if key == "rivers" and key not in site.sources else key)
+    name = source(site, "upslope" if key == "rivers" and key not in site.sources else key)
+    if catchment_margin(name) is not None:
+        return f"{source(site, 'dem')}, upslope area computed on this machine"
+    return name
 
 
 def _context_unit(name: str) -> str:
@@ -82,8 +91,32 @@ def _context_unit(name: str) -> str:
     return "images" if name.endswith("_observations") else "reflectance * 10000"
 
 
+def _catchment(site: Site) -> Product:
+    margin = catchment_margin(source(site, "upslope"))
+    assert margin is not None  # asked for only where the upslope area is computed here
+    grid = catchment_grid(site, margin)
+    # Tiles of the DEM that only the margin touches belong to it.
+    wide = site.model_copy(update={"bounds": lonlat_bounds(grid)})
+    heights = pinned(terrain.elevation(wide), grid)
+    dem = source(site, "dem")
+    return Product(
+        CATCHMENT,
+        heights.addBands(terrain.slope(wide, grid)),
+        grid,
+        ("elevation", "slope"),
+        "float32",
+        FLOAT_FILL,
+        float("nan"),
+        ("m", "degree"),
+        (dem, dem),
+    )
+
+
 def products(site: Site, survey: Survey) -> list[Product]:
-    """Return the files of a site: change stack, context for reviewers, conditioning factors."""
+    """Return the files of a site: change stack, context for reviewers, conditioning factors.
+
+    Before the factors comes `CATCHMENT`, where some of them are computed on this machine.
+    """
     settled = survey.settled
     bands = available(site, settled)
     s2, dem = source(site, "s2"), source(site, "dem")
@@ -115,9 +148,10 @@ def products(site: Site, survey: Survey) -> list[Product]:
             tuple(_context_unit(name) for name in site.context),
             tuple(dem if name == "hillshade" else s2 for name in site.context),
         ),
+        *([_catchment(site)] if computed_here(site, site.factors) else []),
         Product(
             "factors",
-            factors(site, site.factors, settled),
+            factors(site, site.factors, settled, placeholders=True),
             factor_grid(site),
             tuple(name for name, _ in factor_bands),
             "float32",
