@@ -25,34 +25,72 @@ Direction = Literal["ASCENDING", "DESCENDING"]
 _RADIANS = math.pi / 180.0
 _INCLINATION = 98.18  # degrees, of the orbit of all Sentinel-1 satellites
 _REVOLUTIONS_PER_DAY = 14 + 7 / 12  # 175 in 12 days
+_HEIGHT, _RADIUS = 693.0, 6371.0  # km, of the orbit and of the Earth
 # Images that are asked for their angles. All of one orbit show the same to 0.01 degrees.
 _ASKED = 12
 # The angle changes by some 5e-5 degrees per metre; the orbit's word counts a little beside that.
 _VOTE = 1e-7
 
 
-def orbit_look(site: Site, direction: Direction) -> float:
+def orbit_look(site: Site, direction: Direction, incidence: float = 38.0) -> float:
     """Return the direction from the ground to the satellite, degrees clockwise from grid north.
 
-    From the orbit's inclination and period, the Earth's rotation under it, and the meridian
-    convergence of the site's CRS; the satellite looks to its right.
+    From the orbit's inclination, height and period, the Earth's rotation under it, and the meridian
+    convergence of the site's CRS; the satellite looks to its right, on a sphere. It stands some
+    500 km away: at 72 degrees north, where meridians converge, the direction to it differs by 14
+    degrees from the one that its heading at that latitude suggests.
+
+    Parameters
+    ----------
+    site : Site
+    direction : {"ASCENDING", "DESCENDING"}
+    incidence : float
+        On the ellipsoid, degrees; the middle of the swath where not given.
     """
     from pyproj import Proj
 
     west, south, east, north = site.bounds
     longitude, latitude = (west + east) / 2, (south + north) / 2
-    # Beyond the turning point of the orbit the track runs due west.
-    ratio = math.cos(_INCLINATION * _RADIANS) / math.cos(latitude * _RADIANS)
-    inertial = math.asin(max(-1.0, min(1.0, ratio)))
-    eastward = _REVOLUTIONS_PER_DAY * math.sin(inertial) - math.cos(latitude * _RADIANS)
-    northward = _REVOLUTIONS_PER_DAY * math.cos(inertial)
-    heading = math.degrees(math.atan2(eastward, northward))
-    if direction == "DESCENDING":
-        heading = 180.0 - heading
+    theta = incidence * _RADIANS
+    arc = theta - math.asin(math.sin(theta) / (1 + _HEIGHT / _RADIUS))
+    # Angles along the orbit from the equator, northwards; what is seen moves north with them.
+    south_end, north_end = (-90.0, 90.0) if direction == "ASCENDING" else (270.0, 90.0)
+    for _ in range(50):
+        middle = (south_end + north_end) / 2
+        if _seen_from(middle * _RADIANS, arc)[0] < latitude * _RADIANS:
+            south_end = middle
+        else:
+            north_end = middle
+    towards = math.degrees(_seen_from(north_end * _RADIANS, arc)[1])
     grid = site.grid()
     assert grid.crs is not None
     convergence = Proj(grid.crs.proj).get_factors(longitude, latitude).meridian_convergence
-    return (heading + 270.0 - convergence) % 360.0
+    return float((towards - convergence) % 360.0)
+
+
+def _seen_from(along: float, arc: float) -> tuple[float, float]:
+    """Return the latitude that is seen `arc` to the right of the track, and the direction back.
+
+    Radians; `along` is the angle along the orbit from the equator, northwards.
+    """
+    tilt = _INCLINATION * _RADIANS
+    below = math.asin(math.sin(tilt) * math.sin(along))
+    eastward = math.cos(tilt) / math.cos(below) - math.cos(below) / _REVOLUTIONS_PER_DAY
+    northward = math.sin(tilt) * math.cos(along) / math.cos(below)
+    right = math.atan2(eastward, northward) + math.pi / 2
+    latitude = math.asin(
+        math.sin(below) * math.cos(arc) + math.cos(below) * math.sin(arc) * math.cos(right)
+    )
+    turn = math.atan2(
+        math.sin(right) * math.sin(arc) * math.cos(below),
+        math.cos(arc) - math.sin(below) * math.sin(latitude),
+    )
+    back = math.atan2(
+        -math.sin(turn) * math.cos(below),
+        math.cos(latitude) * math.sin(below)
+        - math.sin(latitude) * math.cos(below) * math.cos(turn),
+    )
+    return latitude, back
 
 
 def view(images: ee.ImageCollection, site: Site, direction: Direction | None) -> ee.Dictionary:
