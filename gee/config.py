@@ -100,32 +100,51 @@ class BackendConfig(_Section):
 
 
 class ExportConfig(_Section):
-    """How tiles are fetched. None of these settings changes what the files hold."""
+    """How tiles are fetched. None of these settings changes the pixels that the files hold."""
 
-    method: Literal["pixels", "drive", "cloud_storage"] = Field(
+    method: Literal["pixels", "drive", "cloud_storage", "asset"] = Field(
         "pixels",
-        description="`pixels` fetches tile by tile; `drive` and `cloud_storage` start batch tasks "
-        "for large areas (`thawslump export submit`).",
+        description="`pixels` fetches tile by tile; `drive`, `cloud_storage` and `asset` start "
+        "batch tasks for large areas (`thawslump export submit`).",
     )
     destination: str = Field(
         "thawslump",
         min_length=1,
-        description="Folder in Drive or bucket that batch tasks write to.",
+        description="What batch tasks write to: a folder in Drive, a bucket, or a folder of assets "
+        "(projects/my-project/assets/thawslump).",
+    )
+    priority: int = Field(
+        100,
+        ge=0,
+        le=9999,
+        description="Of batch tasks within the project; higher ones start first.",
     )
     eecu_budget: float | None = Field(
         None,
         gt=0,
-        description="EECU-seconds after which `thawslump export status` cancels the batch tasks "
-        "that still run; none is no limit.",
+        description="EECU-seconds that all exports of the workspace may cost together: no request "
+        "is begun beyond, and `export status` cancels batch tasks. None is no limit.",
+    )
+    meter: bool = Field(
+        True,
+        description="Ask the service what each request cost (its profiler). Without it costs are "
+        "estimated.",
     )
     tile: int = Field(256, ge=16, le=4096, description="Largest side of one request in pixels.")
     smallest_tile: int = Field(
         32,
         ge=8,
         le=4096,
-        description="A request that is too much for the service is halved down to this side.",
+        description="A request that is too much for the service is cut to half the side, at most "
+        "three times and not below this side.",
     )
-    workers: int = Field(4, ge=1, le=40, description="Requests under way at the same time.")
+    workers: int = Field(
+        8,
+        ge=1,
+        le=100,
+        description="Requests under way at the same time, at most; fewer while the service says "
+        "that it is too many. Earth Engine allows a project 40 by default.",
+    )
     retries: int = Field(
         6, ge=0, le=20, description="Tries after a passing fault (busy, connection lost) of a tile."
     )

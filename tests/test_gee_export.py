@@ -598,7 +598,7 @@ def test_commands_plan_and_run(
         assert ended.value.code == 0
         shown = capsys.readouterr().out
         if words[-1] == "plan":
-            assert "stack.tif: " in shown and "a rough estimate" in shown
+            assert "stack.tif: " in shown and "never held against a bill" in shown
         elif words[-1] == "--json":
             assert json.loads(shown)["files"]["factors"]["bands"] == list(a_site().factors)
     assert workspace.stack("place").exists() and workspace.item("place").exists()

@@ -93,8 +93,9 @@ def show(found: dict[str, Any], *, json_lines: bool) -> str:
     if export.get("requests"):
         lines.append(
             f"Export: {export['pixels'] / 1e6:.1f} million pixels in {export['requests']} "
-            f"requests, about {export['bytes'] / 1e6:.0f} MB "
-            f"and {export['eecu_seconds']:.0f} EECU-seconds (estimates)"
+            f"requests, about {export['bytes'] / 1e6:.0f} MB, "
+            f"{export['eecu_seconds']:.0f} EECU-seconds and {export['seconds']:.0f} s "
+            "(estimates, never held against a bill)"
         )
     lines.append(
         f"Planned items take about {found['seconds']} s; "

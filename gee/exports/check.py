@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from gee.exports import credits
 from gee.exports.faults import patiently
-from gee.exports.plan import estimate_eecu, tiles
+from gee.exports.meter import LEDGER, Ledger
+from gee.exports.pace import duration
 from gee.exports.products import products
 from gee.exports.purpose import purpose
+from gee.exports.step import expected
 from gee.exports.survey import survey
 from gee.session import connect, describe
 
@@ -19,9 +22,10 @@ __all__ = ["check"]
 
 
 def check(workspace: Workspace, name: str) -> dict[str, Any]:
-    """Return what exporting a site would take: images, dates, pixels, requests, estimated cost.
+    """Return what exporting a site would take: images, dates, pixels, requests, cost and time.
 
-    Nothing is fetched; each collection is asked once.
+    Nothing is fetched; each collection is asked once. Cost and time are estimates after the model
+    of `gee.exports.plan.cost`.
 
     Returns
     -------
@@ -48,16 +52,20 @@ def check(workspace: Workspace, name: str) -> dict[str, Any]:
         )
         wanted = products(site, found)
         aims = [(product, purpose(product.filled)) for product in wanted]
-    files = {}
-    for product in wanted:
-        rows, cols = product.grid.shape
-        files[product.name] = {
+    costs = [expected(site, product, found, config.tile) for product in wanted]
+    files = {
+        product.name: {
             "bands": list(product.bands),
-            "shape": [rows, cols],
-            "requests": len(tiles((rows, cols), config.tile, product.pixel_bytes)),
-            "bytes": rows * cols * product.pixel_bytes,
+            "shape": list(one.shape),
+            "requests": one.requests,
+            "bytes": one.bytes,
+            "million_reads": {key: round(value, 3) for key, value in one.reads.items()},
+            "eecu_seconds_estimate": round(one.eecu_seconds, 3),
         }
-    pixels = sum(file["shape"][0] * file["shape"][1] for file in files.values())
+        for product, one in zip(wanted, costs, strict=True)
+    }
+    with contextlib.closing(Ledger(workspace.root / "tiles" / LEDGER)) as ledger:
+        spent = ledger.total()
     outcome: dict[str, Any] = {
         "site": name,
         "backend": where,
@@ -72,9 +80,14 @@ def check(workspace: Workspace, name: str) -> dict[str, Any]:
         "other_orbits": [f"{o.direction.lower()} {o.relative}" for o in found.other_orbits],
         "platforms": found.platforms,
         "files": files,
-        "pixels": pixels,
-        "requests": sum(file["requests"] for file in files.values()) + found.requests,
-        "eecu_seconds_estimate": round(estimate_eecu(pixels, found.images), 3),
+        "pixels": sum(one.pixels for one in costs),
+        "requests": sum(one.requests for one in costs) + found.requests,
+        "eecu_seconds_estimate": round(sum(one.eecu_seconds for one in costs), 3),
+        "seconds_estimate": round(sum(one.seconds(config.workers) for one in costs)),
+        "at_once": config.workers,
+        "method": config.method,
+        "eecu_seconds_spent": round(spent, 3),
+        "eecu_budget": config.eecu_budget,
     }
     outcome["endpoints"] = {
         product.name: describe(backend, workspace.catalog, aim) for product, aim in aims
@@ -107,9 +120,12 @@ def _text(found: dict[str, Any]) -> str:
         )
     for name, file in found["files"].items():
         rows, cols = file["shape"]
+        most = max(file["million_reads"].items(), key=lambda pair: pair[1], default=("", 0.0))[0]
         lines.append(
             f"  {name}.tif: {rows} x {cols} pixels, {len(file['bands'])} bands, "
-            f"{file['requests']} requests, {file['bytes'] / 1e6:.1f} MB"
+            f"{file['bytes'] / 1e6:.1f} MB; {file['requests']} requests, about "
+            f"{_amount(file['eecu_seconds_estimate'])} EECU-seconds"
+            + (f", most of it for {most}" if most else "")
         )
     for words in found["non_commercial"]:
         lines.append(f"  Warning: {words}")
@@ -117,8 +133,23 @@ def _text(found: dict[str, Any]) -> str:
     if len(others) > 1:
         for name, where in found["endpoints"].items():
             lines.append(f"  {name}.tif is asked of {where}")
-    lines.append(
+    together = (
         f"  together {found['requests']} requests, about "
-        f"{found['eecu_seconds_estimate']:.0f} EECU-seconds (a rough estimate)"
+        f"{_amount(found['eecu_seconds_estimate'])} EECU-seconds"
     )
+    if found["method"] == "pixels":
+        together += (
+            f" and {duration(found['seconds_estimate'])} with {found['at_once']} requests at a time"
+        )
+    lines.append(together)
+    lines.append("  (estimates after a model that was never held against a bill)")
+    budget, spent = found["eecu_budget"], found["eecu_seconds_spent"]
+    if budget is not None:
+        lines.append(f"  {_amount(spent)} of the budget of {budget:g} EECU-seconds are spent")
+        if spent + found["eecu_seconds_estimate"] > budget:
+            lines.append("  Warning: the budget may not last; the export would stop there")
     return "\n".join(lines)
+
+
+def _amount(seconds: float) -> str:
+    return f"{seconds:.0f}" if seconds >= 10 else f"{seconds:.2g}"

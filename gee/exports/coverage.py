@@ -45,7 +45,6 @@ class Coverage:
         A band without any value there, while every tile beside it has one in more than half of its
         pixels: masks by cloud or layover seldom end at the edges of a tile, lost answers do.
         """
-        rows, cols = self.shares.shape[1:]
         # Beyond the edge nothing speaks against it; without any neighbour nothing speaks at all.
         around = np.pad(self.shares, ((0, 0), (1, 1), (1, 1)), constant_values=-1)
         beside = np.stack(

@@ -60,6 +60,8 @@ def write_item(
     products: Sequence[Product],
     backend: str,
     statistics: Mapping[str, Sequence[Mapping[str, float]]] | None = None,
+    tiles: Mapping[str, Mapping[str, Any]] | None = None,
+    upslope: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the STAC 1.1 item that stands beside the files of a site.
 
@@ -76,6 +78,11 @@ def write_item(
         Kind of endpoint, ``emulator`` or ``earthengine``.
     statistics : mapping, optional
         By product, `statistics` of each of its bands.
+    tiles : mapping, optional
+        By product, how much of its tiles holds nothing (`gee.exports.coverage`).
+    upslope : mapping, optional
+        How the upslope area was computed, where that was on this machine
+        (`gee.exports.catchment`).
 
     Notes
     -----
@@ -124,9 +131,13 @@ def write_item(
             "thawslump:cloud_mask": "cloud_score" if settled.cloud_score else "scl",
             "thawslump:landcover": survey.landcover,
             "thawslump:left_out": dict(settled.left_out),
+            **({"thawslump:upslope": dict(upslope)} if upslope else {}),
             "thawslump:images": _images(site, survey, used),
             "thawslump:attributions": credits.rows(used, site),
             "thawslump:warnings": credits.warnings(used, site),
+            **(
+                {} if tiles is None else {"thawslump:tiles": {n: dict(t) for n, t in tiles.items()}}
+            ),
         },
         stac_extensions=list(_EXTENSIONS),
     )
@@ -217,17 +228,28 @@ def statistics(product: Product, array: NDArray[Any]) -> list[dict[str, float]]:
     """
     import numpy as np
 
+    from gee.exports.checkpoint import release
+
+    bands, rows, _ = array.shape
+    seen = np.zeros(bands, np.int64)
+    low, high = np.full(bands, np.inf), np.full(bands, -np.inf)
+    for top in range(0, rows, 256):
+        # A part at a time: a large product lies in a file.
+        for index in range(bands):
+            part = np.asarray(array[index, top : top + 256])
+            there = np.isfinite(part) if product.dtype == "float32" else part != product.nodata
+            seen[index] += int(there.sum())
+            if there.any():
+                values = part[there]
+                low[index] = min(low[index], float(values.min()))
+                high[index] = max(high[index], float(values.max()))
+        release(array)
     found = []
-    for band in array:
-        seen = np.isfinite(band) if product.dtype == "float32" else band != product.nodata
-        row = {"valid_percent": round(100.0 * float(seen.mean()), 4)}
-        if seen.any():
-            values = band[seen]
+    for index in range(bands):
+        row = {"valid_percent": round(100.0 * float(seen[index]) / array[index].size, 4)}
+        if seen[index]:
             # As many digits as float32 holds.
-            row |= {
-                "minimum": float(f"{values.min():.7g}"),
-                "maximum": float(f"{values.max():.7g}"),
-            }
+            row |= {"minimum": float(f"{low[index]:.7g}"), "maximum": float(f"{high[index]:.7g}")}
         found.append(row)
     return found
 

@@ -32,6 +32,7 @@ __all__ = ["LEDGER", "Ledger", "Meter", "profiled", "workload_tag"]
 LEDGER = "eecu.sqlite"
 """Name of the ledger's file, in the folder ``tiles`` of a workspace."""
 
+_ROW = re.compile(r"\s*(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)\s")
 _TRIES = 4  # a profile may be there only some moments after the answer
 _BATCH = 32  # answers whose profiles are read together while no budget waits for them
 _LONGEST = 100  # profiles read with one request
@@ -159,12 +160,8 @@ def profiled(ids: list[str]) -> float:
         It knows no such profile (any more, or yet).
     """
     ask = ee.ApiFunction.lookup("Profile.getProfiles").call
-    text = str(ask(ids=ids).getInfo())
-    return sum(
-        float(row[1])
-        for row in (re.match(r"\s*(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)\s", line) for line in text.splitlines())
-        if row
-    )  # fmt: skip
+    lines = str(ask(ids=ids).getInfo()).splitlines()
+    return sum(float(row[1]) for row in map(_ROW.match, lines) if row)
 
 
 class Meter:
@@ -274,8 +271,8 @@ class Meter:
         return BudgetError(
             f"The budget of {self.budget:g} EECU-seconds is used up: the exports of this workspace "
             f"have cost {spent:.4g}.",
-            hint="Finished tiles are kept. Raise export.eecu_budget in thawslump.yaml and start the "
-            "same command again; `thawslump export cost` tells what was spent on what.",
+            hint="Finished tiles are kept. Raise export.eecu_budget in thawslump.yaml and start "
+            "the same command again; `thawslump export cost` tells what was spent on what.",
         )
 
     def _end(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,10 @@ from gee.steps import FILES
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
+    from thawslump.site import Site
     from thawslump.workspace import Workspace
 
-__all__ = ["Tile", "estimate_eecu", "request_grid", "tiles", "totals"]
+__all__ = ["Cost", "Tile", "cost", "request_grid", "request_side", "tiles", "totals"]
 
 LARGEST_REQUEST = 48_000_000
 """Bytes that one answer of computePixels may have."""
@@ -133,21 +135,124 @@ def request_grid(grid: GeoBox, tile: Tile) -> dict[str, Any]:
     }
 
 
-def estimate_eecu(pixels: int, images: int) -> float:
-    """Return a rough estimate of the Earth Engine compute seconds (EECU-seconds) of a site.
+# Bands of an image that are read for one product: what is measured, and what masks it.
+_S2_BANDS = {"stack": 4, "context": 6, "factors": 4}
+_S1_BANDS = 2
+_TERRAIN_READS = 9  # a neighbourhood of heights
+_SHADOW_READS = 60  # heights along the line of sight
+_MAP_READS = 4
+_EMBEDDING_READS = 64
+_EECU_PER_MILLION_READS = 0.2
+_SECONDS_PER_REQUEST = 1.0  # of a request that computes next to nothing
+_TERRAIN = frozenset({"elevation", "slope", "aspect", "hillshade"})
+_SHADOWS = frozenset({"layover", "shadow", "liaDeg"})
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What fetching one product is expected to take.
+
+    Attributes
+    ----------
+    name : str
+        Of the product.
+    shape : (rows, columns)
+    requests : int
+    bytes : int
+        Uncompressed.
+    reads : dict of str to float
+        Millions of pixels of bands that the service reads, by what they are of.
+    """
+
+    name: str
+    shape: tuple[int, int]
+    requests: int
+    bytes: int
+    reads: dict[str, float]
+
+    @property
+    def pixels(self) -> int:
+        return self.shape[0] * self.shape[1]
+
+    @property
+    def eecu_seconds(self) -> float:
+        """Expected EECU-seconds; see `cost`."""
+        return sum(self.reads.values()) * _EECU_PER_MILLION_READS
+
+    def seconds(self, at_once: int) -> float:
+        """Expected seconds with so many requests under way: one processor for each, and a second
+        on the way."""
+        together = self.requests * _SECONDS_PER_REQUEST + self.eecu_seconds
+        return together / max(1, min(at_once, self.requests))
+
+
+def cost(
+    site: Site,
+    name: str,
+    shape: tuple[int, int],
+    bands: Sequence[str],
+    images: Mapping[tuple[str, str], int],
+    side: int,
+    pixel_bytes: int,
+) -> Cost:
+    """Return what fetching a product is expected to take.
 
     Parameters
     ----------
-    pixels : int
-        Of the finest grid.
-    images : int
-        Sentinel images in both windows.
+    site : Site
+    name : {"stack", "context", "factors"}
+    shape : (rows, columns)
+    bands : sequence of str
+    images : mapping
+        Number of images by source (``s1``, ``s2``) and side (``pre``, ``post``).
+    side : int
+        Of one request, pixels.
+    pixel_bytes : int
+        Of all bands together.
 
     Notes
     -----
-    A rule of thumb, one EECU-second for a million pixels read: not calibrated against a bill.
+    A model, not a measurement: EECU-seconds = 0.2 per million pixels of a band that is read. Of
+    Sentinel-2 every image of a window is read for every product (4 bands, 6 for the context: those
+    measured and those that mask), before and after, for the factors before alone; of Sentinel-1
+    every image of the chosen orbit, 2 bands; heights 9 times for terrain and 60 times more for
+    shadows along the line of sight; any other map 4 times, the embedding 64 times. A product at
+    30 m has a ninth of the pixels. What two requests share (overlapping neighbourhoods, what the
+    service keeps) is not looked at. Never held against a bill; relative sizes of the products were
+    compared with the emulator's meter (benchmarks/export_budget.py).
     """
-    return pixels * max(1, images) / 1e6
+    rows, cols = (int(side_) for side_ in shape)
+    million = rows * cols / 1e6
+    chosen = set(bands)
+    if name == "stack":
+        optical = bool({"dNDVI", "CART_LC_classified"} & chosen)
+        radar = any("VV" in band or "VH" in band for band in chosen)
+    else:
+        optical, radar = name == "context" or "NDVI" in chosen, False
+    sides = ("pre",) if name == "factors" else ("pre", "post")
+    count = {key: sum(images.get((key, one), 0) for one in sides) for key in ("s1", "s2")}
+    others = {
+        band
+        for band in chosen - _TERRAIN - _SHADOWS - {"NDVI", "dNDVI"}
+        if name != "context" and not any(part in band for part in ("VV", "VH"))
+    }
+    axes = {band for band in others if len(band) == 3 and band[0] == "A" and band[1:].isdigit()}
+    corrected = radar and site.slope_correction != "none"
+    reads = {
+        "Sentinel-2": million * count["s2"] * _S2_BANDS[name] if optical else 0.0,
+        "Sentinel-1": million * count["s1"] * _S1_BANDS if radar else 0.0,
+        "terrain": million * _TERRAIN_READS if corrected or chosen & _TERRAIN else 0.0,
+        "line of sight": million * _SHADOW_READS if corrected or chosen & _SHADOWS else 0.0,
+        "other maps": million
+        * (_MAP_READS * len(others - axes) + (_EMBEDDING_READS if axes else 0)),
+    }
+    return Cost(
+        name,
+        (rows, cols),
+        len(tiles((rows, cols), side, pixel_bytes)),
+        rows * cols * pixel_bytes,
+        {key: value for key, value in reads.items() if value},
+    )
 
 
 def totals(workspace: Workspace) -> dict[str, float]:
@@ -156,32 +261,40 @@ def totals(workspace: Workspace) -> dict[str, float]:
     Returns
     -------
     dict
-        ``sites``, ``pixels``, ``requests``, ``bytes`` (uncompressed) and ``eecu_seconds`` (a rough
-        estimate: a Sentinel-2 image every 5 days and a Sentinel-1 image every 12 days).
+        ``sites``, ``pixels``, ``requests``, ``bytes`` (uncompressed), ``eecu_seconds`` and
+        ``seconds``: the model of `cost`, with a Sentinel-2 image every 5 days and a Sentinel-1
+        image every 12 days.
     """
-    side = workspace.config.export.tile
+    config = workspace.config.export
     found: dict[str, float] = {
         "sites": 0,
         "pixels": 0,
         "requests": 0,
         "bytes": 0,
         "eecu_seconds": 0.0,
+        "seconds": 0.0,
     }
     for site in workspace.sites.values():
         folder = workspace.tiles(site.name)
         if site.source != "earthengine" or all((folder / name).exists() for name in FILES):
             continue
-        days = sum((w.end - w.start).days for w in (site.pre, site.post) if w is not None)
-        images = round(days / _S1_DAYS) + round(days / _S2_DAYS)
         found["sites"] += 1
-        for grid, size in (
-            (site.grid(), 4 * len(site.bands)),
-            (site.grid(), 2 * len(site.context)),
-            (factor_grid(site), 4 * len(site.factors)),
+        images = {
+            (key, one): round((window.end - window.start).days / days)
+            for one, window in (("pre", site.pre), ("post", site.post))
+            for key, days in (("s1", _S1_DAYS), ("s2", _S2_DAYS))
+            if window is not None and site.sources.get(key) != "none"
+        }
+        for name, grid, bands, size in (
+            ("stack", site.grid(), site.bands, 4 * len(site.bands)),
+            ("context", site.grid(), site.context, 2 * len(site.context)),
+            ("factors", factor_grid(site), site.factors, 4 * len(site.factors)),
         ):
             rows, cols = grid.shape
-            found["pixels"] += rows * cols
-            found["bytes"] += rows * cols * size
-            found["requests"] += len(tiles((rows, cols), side, size))
-            found["eecu_seconds"] += estimate_eecu(rows * cols, images)
+            one = cost(site, name, (rows, cols), bands, images, config.tile, size)
+            found["pixels"] += one.pixels
+            found["bytes"] += one.bytes
+            found["requests"] += one.requests
+            found["eecu_seconds"] += one.eecu_seconds
+            found["seconds"] += one.seconds(config.workers)
     return found
