@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from thawslump.errors import DataError
 from trainer.susceptibility.models import (
     build,
+    classes_of,
     design,
     feature_names,
     load_forest,
     read_logistic,
     save_forest,
+    unseen,
     write_logistic,
 )
 
@@ -124,3 +126,26 @@ def test_a_broken_logistic_file_is_named(tmp_path: Path) -> None:
 def test_unknown_model_is_named() -> None:
     with pytest.raises(DataError, match="known are logistic and forest"):
         build("magic")
+
+
+@given(
+    st.lists(st.integers(0, 99), min_size=1, max_size=6, unique=True),
+    st.lists(st.one_of(st.integers(0, 120), st.just(float("nan"))), min_size=1, max_size=30),
+)
+def test_every_class_has_its_column(known: list[int], values: list[float]) -> None:
+    "One 1 per cell of a known class; unknown and missing ones are missing in all columns"
+    band = np.array(values, np.float32)
+    held = design({"slope": band * 0, "landcover": band}, {"landcover": tuple(known)})
+    assert held.shape == (len(values), 1 + len(known))
+    for row, value in zip(held[:, 1:], values, strict=True):
+        if value in known:
+            assert row.sum() == 1 and row[known.index(int(value))] == 1
+        else:
+            assert np.isnan(row).all()
+    strange = sum(value == value and value not in known for value in values)
+    assert unseen({"landcover": band}, {"landcover": tuple(known)}) == {"landcover": strange}
+
+
+def test_class_numbers_are_whole_numbers() -> None:
+    with pytest.raises(DataError, match=r"Factor lithology holds 2\.5.*whole numbers"):
+        classes_of({"lithology": np.array([1.0, 2.5])})

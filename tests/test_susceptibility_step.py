@@ -133,6 +133,41 @@ def test_map_holds_what_the_model_says(workspace: Workspace) -> None:
     assert set(np.unique(classes[valid])) <= {1, 2, 3, 4, 5}
 
 
+def test_classes_of_a_factor_are_columns_and_unknown_ones_are_counted(
+    workspace: Workspace,
+) -> None:
+    "Slumps on lithology 2 of 1, 2, 3: a linear model sees it; class 9 of another site is missing"
+    for name in ("east", "north", "south", "west"):
+        read = raster.read_float(workspace.factors(name))
+        rng = np.random.default_rng(len(name))
+        rock = rng.choice([1.0, 3.0], read.array.shape[1:]).astype(np.float32)
+        path = workspace.labels(1, name)
+        if path.exists():
+            slump = raster.read(path).array[0][1::3, 1::3] == 1
+            rock[slump] = np.where(rng.random(slump.sum()) < 0.9, 2, 1)
+        if name == "west":
+            rock[10:20, 5:15] = 9
+        array = np.concatenate([read.array, rock[None]])
+        raster.write_cog(
+            workspace.factors(name), array, read.grid, (*read.names, "lithology"),
+            nodata=float("nan"),
+        )  # fmt: skip
+    config = CONFIG.model_copy(update={"factors": ("elevation", "lithology")})
+    workspace.__dict__["config"] = SimpleNamespace(susceptibility=config)
+    (item,) = plan_susceptibility(workspace, 1)
+    run(item, workspace, lambda share, words: None)
+    report = json.loads((workspace.round(1) / "susceptibility.json").read_text())
+    assert report["features"] == ["elevation", *(f"lithology={n}" for n in (1, 2, 3))]
+    assert report["factor_classes"] == {"lithology": [1, 2, 3]}
+    assert report["cells_with_unseen_classes"] == {"west": {"lithology": 100}}
+    assert report["cells_with_filled_factors"]["west"] >= 100
+    # As a number, the middle class could not be told from the mean of its neighbours.
+    assert report["models"]["logistic"]["auc_spatial"] > 0.85
+    assert report["models"]["logistic"]["auc_spatial_without"]["lithology"] < 0.65
+    held = read_logistic(workspace.round(1) / "susceptibility" / "logistic.json")
+    assert list(held.features) == report["features"]
+
+
 def test_samples_do_not_depend_on_the_run_but_on_the_seed(workspace: Workspace) -> None:
     pairs = [(workspace.factors(name), workspace.labels(1, name)) for name in ("east", "north")]
     one, same = collect(pairs, CONFIG), collect(pairs, CONFIG)

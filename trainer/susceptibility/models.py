@@ -19,17 +19,20 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
+from thawslump.bands import BANDS
 from thawslump.errors import DataError
 from thawslump.files import atomic, write_json
 
 __all__ = [
     "Logistic",
     "build",
+    "classes_of",
     "design",
     "feature_names",
     "load_forest",
     "read_logistic",
     "save_forest",
+    "unseen",
     "write_logistic",
 ]
 
@@ -38,32 +41,95 @@ __all__ = [
 TRUSTED = ("numpy.dtype", "sklearn.tree._tree.Tree")
 
 
-def feature_names(factors: Sequence[str]) -> tuple[str, ...]:
+def feature_names(
+    factors: Sequence[str], classes: Mapping[str, Sequence[int]] | None = None
+) -> tuple[str, ...]:
     """Return the names of the columns that `design` makes of the factors.
 
     Examples
     --------
-    >>> feature_names(["slope", "aspect"])
-    ('slope', 'aspect_sine', 'aspect_cosine')
+    >>> feature_names(["slope", "aspect", "lithology"], {"lithology": (2, 5)})
+    ('slope', 'aspect_sine', 'aspect_cosine', 'lithology=2', 'lithology=5')
     """
     names: list[str] = []
     for factor in factors:
-        names += ["aspect_sine", "aspect_cosine"] if factor == "aspect" else [factor]
+        if factor == "aspect":
+            names += ["aspect_sine", "aspect_cosine"]
+        elif classes and factor in classes:
+            names += [f"{factor}={number}" for number in classes[factor]]
+        else:
+            names.append(factor)
     return tuple(names)
 
 
-def design(factors: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+def classes_of(factors: Mapping[str, NDArray[np.float32]]) -> dict[str, tuple[int, ...]]:
+    """Return the classes of the factors that hold some, such as lithology, by factor.
+
+    Parameters
+    ----------
+    factors : mapping of name to ndarray of float32
+        Of the samples that a model learns from. `thawslump.bands.BANDS` says which hold classes.
+
+    Raises
+    ------
+    DataError
+        Values that are no whole numbers.
+
+    Examples
+    --------
+    >>> classes_of({"slope": np.array([1.5]), "lithology": np.array([4.0, 2.0, 4.0, np.nan])})
+    {'lithology': (2, 4)}
+    """
+    found: dict[str, tuple[int, ...]] = {}
+    for name, values in factors.items():
+        if name not in BANDS or not BANDS[name].categorical:
+            continue
+        numbers = np.unique(values[np.isfinite(values)])
+        odd = numbers[numbers != np.rint(numbers)]
+        if odd.size:
+            raise DataError(
+                f"Factor {name} holds {odd[0]:g}; its values are class numbers, so whole numbers.",
+                hint="Resample it by the nearest value, never by means, and import it again.",
+            )
+        found[name] = tuple(int(number) for number in numbers)
+    return found
+
+
+def unseen(
+    factors: Mapping[str, NDArray[np.float32]], classes: Mapping[str, Sequence[int]]
+) -> dict[str, int]:
+    """Return how many cells of each factor have a class that the model never learned from.
+
+    Examples
+    --------
+    >>> unseen({"lithology": np.array([2.0, 3.0, np.nan])}, {"lithology": (2, 5)})
+    {'lithology': 1}
+    """
+    return {
+        name: int(np.count_nonzero(np.isfinite(factors[name]) & ~np.isin(factors[name], known)))
+        for name, known in classes.items()
+    }
+
+
+def design(
+    factors: Mapping[str, NDArray[np.float32]], classes: Mapping[str, Sequence[int]] | None = None
+) -> NDArray[np.float32]:
     """Return factor values as columns of features.
 
     - Aspect (degrees clockwise from north) becomes sine (east positive) and cosine (north
       positive): 359 and 1 degrees are neighbours, and a linear model can use it.
     - Where slope is given and is 0, aspect has no meaning; both become 0.
-    - NaN stays NaN: the pipeline fills it with the mean of its own training part.
+    - A factor of classes becomes one column per class, 1 where it is and else 0: class 4 is not
+      twice class 2. Another class than those is missing in all of them.
+    - NaN stays NaN: the pipeline fills it with the mean of its own training part, which for
+      classes is their share.
 
     Parameters
     ----------
     factors : mapping of name to ndarray of float32, any one shape
         In the order of the columns.
+    classes : mapping of name to sequence of int, optional
+        Of the factors that hold classes (`classes_of`).
 
     Returns
     -------
@@ -75,10 +141,16 @@ def design(factors: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
     >>> cells = {"slope": np.array([5.0, 0.0]), "aspect": np.array([90.0, 90.0])}
     >>> design(cells).round(3).tolist()
     [[5.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
+    >>> design({"lithology": np.array([2.0, 5.0, 3.0])}, {"lithology": (2, 5)}).tolist()
+    [[1.0, 0.0], [0.0, 1.0], [nan, nan]]
     """
     columns: list[NDArray[Any]] = []
     for name, values in factors.items():
         flat = np.asarray(values, np.float32).ravel()
+        if classes and name in classes:
+            known = np.isin(flat, classes[name])
+            columns += [np.where(known, flat == number, np.nan) for number in classes[name]]
+            continue
         if name != "aspect":
             columns.append(flat)
             continue

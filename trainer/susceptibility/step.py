@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,6 +49,8 @@ class Samples:
         Number of the sample's site.
     slumps : int
         Slumps that the positives stand for.
+    classes : dict of factor to tuple of int
+        Of the factors that hold classes.
     """
 
     features: NDArray[np.float32]
@@ -56,6 +58,7 @@ class Samples:
     places: NDArray[np.float64]
     sites: NDArray[np.int64]
     slumps: int
+    classes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     def blocks(self, size: float) -> NDArray[np.int64]:
         """Return the spatial block of each sample; sites share none, wherever they lie."""
@@ -78,11 +81,16 @@ def _factors(
     return np.asarray(read.array, np.float32), read.grid
 
 
-def _design(names: tuple[str, ...], factors: NDArray[np.float32]) -> NDArray[np.float32]:
-    return models.design(dict(zip(names, factors, strict=True)))
+def _named(names: tuple[str, ...], factors: NDArray[np.float32]) -> dict[str, Any]:
+    """Return the factors of an array (factor, ...) by name."""
+    return dict(zip(names, factors, strict=True))
 
 
-def collect(sites: list[tuple[Path, Path]], config: SusceptibilityConfig) -> Samples:
+def collect(
+    sites: list[tuple[Path, Path]],
+    config: SusceptibilityConfig,
+    classes: dict[str, tuple[int, ...]] | None = None,
+) -> Samples:
     """Draw the samples from pairs of (factors.tif, labels.tif).
 
     Parameters
@@ -90,6 +98,8 @@ def collect(sites: list[tuple[Path, Path]], config: SusceptibilityConfig) -> Sam
     sites : list of (Path, Path)
         In an order that does not change from run to run.
     config : SusceptibilityConfig
+    classes : dict, optional
+        Of the factors that hold classes; those of the samples drawn, where not given.
 
     Returns
     -------
@@ -124,7 +134,7 @@ def collect(sites: list[tuple[Path, Path]], config: SusceptibilityConfig) -> Sam
                 hint="Export the site again; both must cover the same ground.",
             )
         usable = ~np.isnan(factors).all(axis=0).ravel()
-        columns = _design(config.factors, factors)
+        columns = factors.reshape(len(factors), -1).T
         corner = np.array([cell_affine.c, cell_affine.f])
 
         cells, slumps, centres = samples.slump_cells(marks, labels.grid.affine, shape, cell_affine)
@@ -160,12 +170,16 @@ def collect(sites: list[tuple[Path, Path]], config: SusceptibilityConfig) -> Sam
             hint="Make buffer smaller, or add sites that were looked at as a whole.",
         )
     drawn = np.sort(rng.choice(len(free_features), min(wanted, len(free_features)), replace=False))
+    values = _named(config.factors, np.concatenate([positive, free_features[drawn]]).T)
+    if classes is None:
+        classes = models.classes_of(values)
     return Samples(
-        features=np.concatenate([positive, free_features[drawn]]),
+        features=models.design(values, classes),
         labels=np.r_[np.ones(len(positive), np.uint8), np.zeros(len(drawn), np.uint8)],
         places=np.concatenate([*places, free_places[drawn]]),
         sites=np.concatenate([*sites_of, free_sites[drawn]]),
         slumps=slumps_seen,
+        classes=classes,
     )
 
 
@@ -222,10 +236,10 @@ def _without_each(
     """
     if len(config.factors) < 2:
         return {}
-    columns = models.feature_names(config.factors)
+    columns = models.feature_names(config.factors, drawn.classes)
     found: dict[str, dict[str, float]] = {}
     for factor in config.factors:
-        gone = models.feature_names([factor])
+        gone = models.feature_names([factor], drawn.classes)
         kept = [index for index, column in enumerate(columns) if column not in gone]
         found[factor] = {}
         for name in config.models:
@@ -252,10 +266,11 @@ def _score_elsewhere(
     config: SusceptibilityConfig,
     fitted: dict[str, Any],
     scores: dict[str, Any],
+    classes: dict[str, tuple[int, ...]],
 ) -> None:
     """Add the scores on held-out sites, whose cells no model was fitted or chosen on."""
     try:
-        drawn = collect(sites, config)
+        drawn = collect(sites, config, classes)
     except DataError:
         # A held-out site without slumps says nothing; the folds stand by themselves.
         return
@@ -296,7 +311,7 @@ def run(
         )
 
     progress(0.3, "fitting on all samples")
-    names = models.feature_names(config.factors)
+    names = models.feature_names(config.factors, drawn.classes)
     (folder / "susceptibility").mkdir(parents=True, exist_ok=True)
     fitted: dict[str, Any] = {}
     for name in config.models:
@@ -317,11 +332,13 @@ def run(
             config,
             fitted,
             scores,
+            drawn.classes,
         )
 
     scratch = mapping.clear_folder(workspace.maps(item.round) / ".susceptibility-scratch")
     histogram = np.zeros(mapping.LEVELS + 1, np.int64)
     filled: dict[str, int] = {}
+    strange: dict[str, dict[str, int]] = {}
     for number, name in enumerate(sites):
         grid = raster.grid_of(workspace.factors(name))
         profile = {
@@ -334,6 +351,17 @@ def run(
         def step(share: float, name: str = name, number: int = number) -> None:
             progress(0.35 + 0.5 * (number + share) / len(sites), f"mapping {name}")
 
+        seen = strange.setdefault(name, {})
+
+        def features(
+            factors: NDArray[np.float32], seen: dict[str, int] = seen
+        ) -> NDArray[np.float32]:
+            values = _named(config.factors, factors)
+            for factor, count in models.unseen(values, drawn.classes).items():
+                if count:
+                    seen[factor] = seen.get(factor, 0) + count
+            return models.design(values, drawn.classes)
+
         counted, filled[name] = mapping.draw_probability(
             scratch / f"{name}.tif",
             profile,
@@ -341,7 +369,7 @@ def run(
                 workspace.factors(name), config.factors, window
             )[0],
             fitted[chosen],
-            lambda factors: _design(config.factors, factors),
+            features,
             step,
         )
         histogram += counted
@@ -380,6 +408,7 @@ def run(
             "models": scores,
             "map_model": chosen,
             "features": list(names),
+            "factor_classes": {name: list(found) for name, found in drawn.classes.items()},
             "aspect": "as sine (east positive) and cosine (north positive)",
             "label_rule": LABEL_RULE,
             "interval": f"95 %, {config.resamples} bootstrap draws of whole blocks",
@@ -400,6 +429,7 @@ def run(
                 "cells_by_site": cells,
             },
             "cells_with_filled_factors": filled,
+            "cells_with_unseen_classes": {name: each for name, each in strange.items() if each},
         },
     )
     progress(1.0, "done")

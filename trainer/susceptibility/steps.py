@@ -63,6 +63,7 @@ def plan_susceptibility(workspace: Workspace, round: int) -> list[Item]:
                 + [folder / "susceptibility" / f"{name}.{suffix[name]}" for name in names]
                 + [workspace.maps(round) / f"susceptibility-{name}.tif" for name in mapped]
             ),
+            version=2,
             round=round,
             cost=10.0 * len(mapped),
         )
