@@ -519,6 +519,36 @@ def test_an_empty_workspace(tmp_path):
     assert "Made-up" not in text and "No sites or areas yet." in text
 
 
+@pytest.mark.parametrize("made_up", [False, True])
+def test_data_and_their_terms(tmp_path, made_up):
+    """Each source once, with those whom it is for; terms that exclude something stand out."""
+    key = "/home/somebody/key.json"
+    save_yaml(tmp_path / "thawslump.yaml", config_model()(backend={"service_account_key": key}))
+    rows = [
+        {"source": "dem", "id": "COPERNICUS/DEM/GLO30", "title": "Copernicus DEM",
+         "attribution": "(c) DLR", "licence": "Copernicus DEM terms", "non_commercial": False},
+        {"source": "upslope", "id": "MERIT/Hydro/v1_0_1", "title": "MERIT Hydro",
+         "attribution": "Yamazaki et al. 2019", "licence": "CC-BY-NC 4.0", "non_commercial": True},
+    ]  # fmt: skip
+    workspace = Workspace(tmp_path)
+    for name, used in (("east", rows), ("west", rows[:1])):
+        site = Site(
+            name=name, role="area", bounds=(129.0, 71.8, 129.1, 71.82), made_up=made_up,
+            pre={"start": "2020-06-15", "end": "2020-09-01"},
+            post={"start": "2023-06-15", "end": "2023-09-01"},
+        )  # fmt: skip
+        save_yaml(tmp_path / "areas" / f"{name}.yaml", site)
+        write_json(workspace.item(name), {"properties": {"thawslump:attributions": used}})
+    page = render(Workspace(tmp_path))
+    text = " ".join(Page(page).text.split())
+    assert "Data and their terms 2 sources, not all free for commercial use" in text
+    assert page.count("(c) DLR") == 1 and "east, west" in text
+    assert "Not free for commercial use. CC-BY-NC 4.0" in text
+    words = "MERIT Hydro is not free for commercial use (CC-BY-NC 4.0)"
+    assert (words in text) is not made_up
+    assert key not in page and "service_account_key: (set)" in page
+
+
 def test_a_band_that_is_absent_is_said(tmp_path):
     workspace = make_workspace(tmp_path, size=32)
     stack = read(workspace.stack("upper"))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["plan_report", "render", "run"]
 
-_VERSION = 1
+_VERSION = 2
 _PACKAGES = (
     "thawslump", "numpy", "rasterio", "torch", "segmentation-models-pytorch", "timm",
     "scikit-learn", "earthengine-api",
@@ -157,6 +157,7 @@ def render(
         charts=charts,
         bands=bands,
         sites=[_site_row(workspace, site) for site in workspace.sites.values()],
+        credits=_credits(workspace),
         config=_config_text(workspace),
         versions=_versions(),
         members={model.round: model.members for model in results.ensembles},
@@ -321,6 +322,32 @@ def _site_row(workspace: Workspace, site: Site) -> dict[str, Any]:
     return row
 
 
+def _credits(workspace: Workspace) -> list[dict[str, Any]]:
+    """Return who is to be named for the data of the sites, each once, as their items say."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for site in workspace.sites.values():
+        path = workspace.item(site.name)
+        facts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        for row in facts.get("properties", {}).get("thawslump:attributions", []):
+            name = row.get("id") or row["source"]
+            key = (str(name), str(row["attribution"]))
+            entry = found.setdefault(
+                key,
+                {
+                    "name": name,
+                    "title": row.get("title", row["source"]),
+                    "attribution": row["attribution"],
+                    "licence": row["licence"],
+                    "citation": row.get("citation", ""),
+                    "non_commercial": bool(row.get("non_commercial")),
+                    "sites": [],
+                },
+            )
+            entry["sites"].append(site.name)
+    # Terms that exclude something first: they are what a reader must not miss.
+    return sorted(found.values(), key=lambda row: (not row["non_commercial"], row["name"]))
+
+
 def _used(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the collections and the dates that an item says were used."""
     rows = []
@@ -344,6 +371,13 @@ def _config_text(workspace: Workspace) -> str:
     from thawslump.config import commented_yaml
 
     lines = commented_yaml(workspace.config).splitlines()
+    # Where a key lies on somebody's machine is nothing for a page that is passed on.
+    key = "service_account_key:"
+    lines = [
+        line if not line.lstrip().startswith(key) or line.rstrip().endswith("null")
+        else f"{line.partition(key)[0]}{key} (set)"
+        for line in lines
+    ]  # fmt: skip
     return "\n".join(line for line in lines if not line.lstrip().startswith("#"))
 
 
