@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["CALL", "JSON", "Broken", "Call", "Request", "Response"]
+__all__ = ["CALL", "JSON", "SPENT", "Broken", "Call", "Request", "Response"]
 
 Broken = Literal["", "dropped", "cut", "half_body"]
 
@@ -90,4 +90,6 @@ class Call:
     tag: str = ""
 
 
+SPENT: ContextVar[list[float] | None] = ContextVar("spent", default=None)
+"""Seconds that the request computed so far, where its caller asks for a profile."""
 CALL: ContextVar[Call] = ContextVar("call", default=Call())  # noqa: B039 (it is frozen)

@@ -2,8 +2,9 @@
 
 The client asks for a profile with a header, gets an id in another, and reads ids with
 `Profile.getProfiles`. Here an id holds all that there is to say, so that any process can read it.
-The seconds are those of this machine (see `quota`), of the request as a whole: unlike Earth
-Engine's, a profile has one entry for a request, not one for every function.
+The seconds are those that the meter counts (see `quota`), of the request as a whole, without the
+time it waited: unlike Earth Engine's, a profile has one entry for a request, not one for every
+function.
 """
 
 from __future__ import annotations

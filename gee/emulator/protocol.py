@@ -31,7 +31,7 @@ from .discovery import METHODS, Method, algorithms, document
 from .errors import EngineError, worded
 from .later import deferred
 from .limits import RequestLimits
-from .messages import CALL, Call, Request, Response
+from .messages import CALL, SPENT, Call, Request, Response
 from .methods import find
 from .methods.requests import expression_of, read_body, visualized
 from .profiles import ASKED, TOLD, profile_id
@@ -242,10 +242,14 @@ class Endpoint:
         """Answer a request. Never raises; safe to call from many threads."""
         if ASKED not in request.headers:
             return self._answered(request)
-        begun = time.perf_counter()
-        answer = self._answered(request)
+        spent = [0.0]
+        token = SPENT.set(spent)
+        try:
+            answer = self._answered(request)
+        finally:
+            SPENT.reset(token)
         what = request.path.rpartition("/")[2][:100]
-        told = {TOLD: profile_id(what, time.perf_counter() - begun)}
+        told = {TOLD: profile_id(what, spent[0])}
         return replace(answer, headers={**answer.headers, **told})
 
     def _answered(self, request: Request) -> Response:
@@ -371,6 +375,9 @@ class Endpoint:
                 finally:
                     spent = time.perf_counter() - start
                     self.meter.add(call.project, call.tag, spent)
+                    told = SPENT.get()
+                    if told is not None:
+                        told[0] += spent
                     if spent > 0.2:
                         memory.give_back()
 
