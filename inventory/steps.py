@@ -9,7 +9,10 @@ from thawslump.errors import ConfigError
 from thawslump.pipeline import Item, Waiting
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from inventory.store import Inventory
+    from thawslump.site import Site
     from thawslump.workspace import Workspace
 
 __all__ = ["plan_candidates", "plan_import", "plan_labels", "plan_review"]
@@ -25,7 +28,7 @@ def plan_import(workspace: Workspace, round: int) -> list[Item]:
     """Return one item per site that has outlines: they enter the inventory as round 0."""
     items = []
     inventory = _inventory(workspace)
-    for name, site in workspace.sites.items():
+    for name, site in workspace.declared.items():
         path = workspace.outlines(name)
         if path is None:
             continue
@@ -61,22 +64,30 @@ def plan_labels(workspace: Workspace, round: int) -> list[Item]:
     """
     inventory = _inventory(workspace)
     items = []
+    looked: dict[str, Any] = {}
     for name, site in workspace.sites.items():
         whole = site.role != "area"
-        if not whole and not inventory.looked_at(name, before=round):
-            continue
+        area = workspace.area_of(name)
+        if not whole:
+            if area not in looked:
+                looked[area] = _looked_at(inventory, area, round)
+            if not _touches(site, looked[area]):
+                continue
+        settings: dict[str, Any] = {
+            "site": name,
+            "round": round,
+            "whole": whole,
+            "ring": workspace.config.review.ring,
+            "inventory": inventory.digest(area, before=round),
+        }
+        if area != name:
+            settings["area"] = area
         items.append(
             Item(
                 step="labels",
                 name=name,
                 target="inventory.work:labels",
-                settings={
-                    "site": name,
-                    "round": round,
-                    "whole": whole,
-                    "ring": workspace.config.review.ring,
-                    "inventory": inventory.digest(name, before=round),
-                },
+                settings=settings,
                 inputs=(workspace.stack(name),),
                 outputs=(workspace.labels(round, name),),
                 round=round,
@@ -86,16 +97,42 @@ def plan_labels(workspace: Workspace, round: int) -> list[Item]:
     return items
 
 
+def _looked_at(inventory: Inventory, area: str, round: int) -> list[Any]:
+    """Return what was decided of an area: slumps, and candidates that are no longer open."""
+    if not inventory.looked_at(area, before=round):
+        return []
+    decided = inventory.candidates(site=area, before=round)
+    return [
+        *inventory.slumps(area, before=round).geometry,
+        *(c.geometry for c in decided if c.state != "open"),
+    ]
+
+
+def _touches(site: Site, shapes: list[Any]) -> bool:
+    """Return whether an area was looked at; of a large area, whether this part was."""
+    if not shapes or not hasattr(site, "pinned"):
+        return bool(shapes)
+    import shapely
+
+    from thawslump.grid import lonlat_box
+
+    # Bounds reach as far as the part's corners, so a little beyond its sides.
+    return bool(shapely.intersects(shapes, lonlat_box(site.bounds)).any())
+
+
 def plan_candidates(workspace: Workspace, round: int) -> list[Item]:
     """Return one item: the outlines of all areas of the round, in the order of review.
 
     Areas without a map are left out: a run of one site alone (`--site`) has mapped only that one.
     """
-    areas = [
-        name
-        for name, site in workspace.sites.items()
-        if site.role == "area" and (workspace.maps(round) / f"{name}.tif").exists()
-    ]
+    maps = {
+        name: [
+            path for part in workspace.parts(name) if (path := workspace.map(round, part)).exists()
+        ]
+        for name, site in workspace.declared.items()
+        if site.role == "area"
+    }
+    areas = [name for name, paths in maps.items() if paths]
     if not areas:
         return []
     inventory = _inventory(workspace)
@@ -104,7 +141,7 @@ def plan_candidates(workspace: Workspace, round: int) -> list[Item]:
     settings: dict[str, Any] = {
         "round": round,
         "areas": areas,
-        "made_up": {name: workspace.sites[name].made_up for name in areas},
+        "made_up": {name: workspace.declared[name].made_up for name in areas},
         "candidates": config.model_dump(mode="json"),
         "inventory": inventory.digest(before=round),
     }
@@ -117,13 +154,24 @@ def plan_candidates(workspace: Workspace, round: int) -> list[Item]:
             target="inventory.work:candidates",
             settings=settings,
             inputs=(
-                *(workspace.maps(round) / f"{name}.tif" for name in areas),
+                *(path for name in areas for path in maps[name]),
                 workspace.models(round) / "ensemble" / "metrics.json",
             ),
-            outputs=(output,),
+            outputs=(output, *_mosaics(workspace, maps, round)),
             round=round,
             cost=2.0,
         )
+    ]
+
+
+def _mosaics(workspace: Workspace, maps: dict[str, list[Path]], round: int) -> list[Path]:
+    """Return the files that the maps of large areas are seen as one through."""
+    there = {path for paths in maps.values() for path in paths}
+    return [
+        workspace.map(round, zone.name)
+        for area in maps
+        for zone in workspace.zones(area)
+        if any(workspace.map(round, part) in there for part in zone.names)
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +15,14 @@ from rasterio.windows import Window
 from inventory.candidates import Collector, Outline, is_known, teaching_score
 from inventory.labels import reviewed_labels, whole_labels
 from inventory.records import Candidate, areas, as_feature, canonical_geometry, stable_id, with_rank
+from inventory.seams import Found, columns_of, join
 from inventory.store import Inventory
 from thawslump.errors import ConfigError, DataError
 from thawslump.files import atomic, write_text
-from thawslump.grid import lonlat_bounds, metres_per_pixel
+from thawslump.grid import lonlat_bounds, lonlat_box, metres_per_pixel
+from thawslump.mosaic import write_vrt
 from thawslump.raster import grid_of, read_float, write_cog
-from thawslump.vector import read_outlines
+from thawslump.vector import from_lonlat, read_outlines, to_lonlat
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from shapely.geometry import MultiPolygon
     from shapely.geometry.base import BaseGeometry
 
+    from thawslump.areas import Mosaic
     from thawslump.pipeline import Item
     from thawslump.workspace import Workspace
 
@@ -98,7 +101,7 @@ def bring_outlines(
     path : Path
         Any vector file with polygons.
     bounds : (west, south, east, north)
-        Of the site, in degrees.
+        Of the site, in degrees; west above east crosses the antimeridian.
     made_up : bool
     source : str
         Kept with every outline.
@@ -114,7 +117,7 @@ def bring_outlines(
         The file cannot be read, or none of its outlines touches the site.
     """
     frame = read_outlines(path, "EPSG:4326")
-    inside: GeoDataFrame = frame[frame.intersects(shapely.box(*bounds))].reset_index(drop=True)
+    inside: GeoDataFrame = frame[frame.intersects(lonlat_box(bounds))].reset_index(drop=True)
     if inside.empty:
         raise DataError(
             f"{path}: none of its {len(frame)} outlines lies on the site {site}. They span "
@@ -157,13 +160,11 @@ def export_slumps(path: Path, target: Path) -> int:
 
 
 def _on(frame: GeoDataFrame, grid: GeoBox) -> list[BaseGeometry]:
-    return list(frame.geometry.to_crs(str(grid.crs)))
+    return from_lonlat(list(frame.geometry), str(grid.crs))
 
 
 def _projected(shapes: list[Any], grid: GeoBox) -> list[BaseGeometry]:
-    import geopandas
-
-    return list(geopandas.GeoSeries(shapes, crs="EPSG:4326").to_crs(str(grid.crs)))
+    return from_lonlat(shapes, str(grid.crs))
 
 
 def labels(item: Item, workspace: Workspace, progress: Progress) -> dict[str, int]:
@@ -177,14 +178,15 @@ def labels(item: Item, workspace: Workspace, progress: Progress) -> dict[str, in
     site, round = item.settings["site"], item.settings["round"]
     grid = grid_of(item.inputs[0])
     inventory = Inventory(workspace.inventory)
-    slumps = inventory.slumps(site, before=round)
+    area = item.settings.get("area", site)
+    slumps = inventory.slumps(area, before=round)
     shapes = _on(slumps, grid)
     if item.settings["whole"]:
         array = whole_labels(shapes, grid)
         if not (array == 1).any():
             raise _nothing_hit(site, slumps, shapes, grid)
     else:
-        decided = inventory.candidates(site=site, before=round)
+        decided = inventory.candidates(site=area, before=round)
         array = reviewed_labels(
             shapes,
             _projected([c.geometry for c in decided if c.state == "rejected"], grid),
@@ -255,9 +257,7 @@ def candidates(item: Item, workspace: Workspace, progress: Progress) -> dict[str
     decided = [c for c in inventory.candidates(before=round) if c.state in ("rejected", "unsure")]
     drafts: list[Candidate] = []
     found_count = 0
-    for number, site in enumerate(item.settings["areas"]):
-        progress(number / len(item.settings["areas"]), site)
-        grid, found = _outlines_of(workspace.maps(round) / f"{site}.tif", threshold, config)
+    for site, grid, found in _found(item, workspace, threshold, progress):
         found_count += len(found)
         shapes = [outline.geometry for outline in found]
         old = is_known(
@@ -272,7 +272,8 @@ def candidates(item: Item, workspace: Workspace, progress: Progress) -> dict[str
             contains=np.inf,
         )
         new = [outline for outline, known in zip(found, old, strict=True) if not known]
-        lonlat = [canonical_geometry(g) for g in _lonlat([o.geometry for o in new], grid)]
+        lonlat = to_lonlat([outline.geometry for outline in new], str(grid.crs))
+        lonlat = [canonical_geometry(shape) for shape in lonlat]
         for outline, shape, area in zip(new, lonlat, areas(lonlat), strict=True):
             drafts.append(
                 Candidate(
@@ -308,10 +309,42 @@ def candidates(item: Item, workspace: Workspace, progress: Progress) -> dict[str
     }
 
 
+def _found(
+    item: Item, workspace: Workspace, threshold: float, progress: Progress
+) -> Iterator[tuple[str, GeoBox, list[Outline]]]:
+    """Yield the outlines of each area; those of a large one by zone, none twice."""
+    config, round = item.settings["candidates"], item.settings["round"]
+    for number, site in enumerate(item.settings["areas"]):
+        progress(number / len(item.settings["areas"]), site)
+        zones = workspace.zones(site)
+        if not zones:
+            path = workspace.map(round, site)
+            grid, found, seen = _outlines_of(path, threshold, config)
+            if not seen:
+                raise _nothing_seen(path)
+            yield site, grid, found
+            continue
+        drawn, seen = [], False
+        for zone in zones:
+            maps = [workspace.map(round, part) for part in zone.names]
+            maps = [path for path in maps if path in item.inputs]
+            if not maps:
+                continue
+            path = workspace.map(round, zone.name)
+            write_vrt(path, maps, zone.grid())
+            grid, found, some = _outlines_of(path, threshold, config, zone)
+            seen = seen or some
+            drawn.append(Found(zone, grid, found))
+        if not seen:
+            raise _nothing_seen(path)
+        for grid, found in join(drawn, minimum_area=config["minimum_area"]):
+            yield site, grid, found
+
+
 def _outlines_of(
-    path: Path, threshold: float, config: Mapping[str, Any]
-) -> tuple[GeoBox, list[Outline]]:
-    """Read a map strip by strip and return its grid and its outlines."""
+    path: Path, threshold: float, config: Mapping[str, Any], zone: Mosaic | None = None
+) -> tuple[GeoBox, list[Outline], bool]:
+    """Read a map strip by strip; return its grid, its outlines, and whether it has any value."""
     grid = grid_of(path)
     height, width = grid.shape
     pixel = metres_per_pixel(grid) ** 2
@@ -328,20 +361,20 @@ def _outlines_of(
         bottom = min(height, top + rows)
         first, last = max(0, top - collector.halo), min(height, bottom + collector.halo)
         strip = read_float(path, _MAP, Window(0, first, width, last - first)).array
+        if zone is not None and any(zone.inner):
+            start, stop = columns_of(zone, grid, first, last)
+            columns = np.arange(width)
+            strip[:, (columns < start[:, None]) | (columns >= stop[:, None])] = np.nan
         seen = seen or bool(np.isfinite(strip[0]).any())
         collector.add(*strip, above=top - first, below=last - bottom)
-    if not seen:
-        raise DataError(
-            f"{path}: every pixel is nodata, so no outline can be drawn.",
-            hint="Look at the tile that it was predicted from: its bands are all missing.",
-        )
-    return grid, collector.finish()
+    return grid, collector.finish(), seen
 
 
-def _lonlat(shapes: list[Any], grid: GeoBox) -> list[BaseGeometry]:
-    import geopandas
-
-    return list(geopandas.GeoSeries(shapes, crs=str(grid.crs)).to_crs("EPSG:4326"))
+def _nothing_seen(path: Path) -> DataError:
+    return DataError(
+        f"{path}: every pixel is nodata, so no outline can be drawn.",
+        hint="Look at the tile that it was predicted from: its bands are all missing.",
+    )
 
 
 def _ranked(drafts: list[Candidate], threshold: float) -> list[Candidate]:

@@ -17,7 +17,7 @@ from thawslump.grid import utm_crs
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
 
-__all__ = ["rasterize", "read_features", "read_outlines", "utm_crs"]
+__all__ = ["from_lonlat", "rasterize", "read_features", "read_outlines", "to_lonlat", "utm_crs"]
 
 
 def rasterize(
@@ -90,7 +90,7 @@ def read_features(path: Path, crs: str, what: str = "features") -> GeoDataFrame:
     Returns
     -------
     GeoDataFrame
-        Rows with a non-empty geometry; invalid rings are mended.
+        Rows with a non-empty geometry that `crs` can show; invalid rings are mended.
 
     Raises
     ------
@@ -120,6 +120,8 @@ def read_features(path: Path, crs: str, what: str = "features") -> GeoDataFrame:
         )
     frame = frame[frame.geometry.notna() & ~frame.geometry.is_empty]
     frame = frame.to_crs(crs)
+    # Half the earth away a projection has no coordinates.
+    frame = frame[np.isfinite(frame.geometry.bounds.to_numpy()).all(axis=1)]
     frame = frame.set_geometry(frame.geometry.make_valid())
     return frame.reset_index(drop=True)
 
@@ -152,3 +154,75 @@ def read_outlines(path: Path, crs: str) -> GeoDataFrame:
             hint="Outlines are Polygon or MultiPolygon features, one per slump.",
         )
     return frame.reset_index(drop=True)
+
+
+def to_lonlat(shapes: Sequence[BaseGeometry], crs: str) -> list[BaseGeometry]:
+    """Return shapes in longitude and latitude; those across the antimeridian in two pieces.
+
+    Parameters
+    ----------
+    shapes : sequence of shapely geometries
+        In `crs`.
+    crs : str
+        Projected.
+
+    Examples
+    --------
+    >>> from shapely.geometry import box
+    >>> across = from_lonlat([box(179.99, 65, 180, 65.01)], "EPSG:32660")[0].buffer(2000)
+    >>> [shape.geom_type for shape in to_lonlat([across], "EPSG:32660")]
+    ['MultiPolygon']
+    """
+    import geopandas
+
+    found = geopandas.GeoSeries(list(shapes), crs=crs).to_crs("EPSG:4326")
+    return [_cut_at_antimeridian(shape) for shape in found]
+
+
+def _cut_at_antimeridian(shape: BaseGeometry) -> BaseGeometry:
+    import shapely
+
+    west, _, east, _ = shape.bounds
+    # No slump is half the globe wide: its ring jumps from 180 to -180.
+    if shape.is_empty or east - west < 180:
+        return shape
+
+    def unwrap(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.stack([np.where(xy[:, 0] < 0, xy[:, 0] + 360, xy[:, 0]), xy[:, 1]], axis=1)
+
+    whole = shapely.make_valid(shapely.transform(shape, unwrap))
+    before = shapely.intersection(whole, shapely.box(0, -90, 180, 90))
+    after = shapely.intersection(whole, shapely.box(180, -90, 360, 90))
+    after = shapely.transform(after, lambda xy: xy - (360.0, 0.0))
+    pieces = [
+        piece
+        for half in (before, after)
+        for piece in shapely.get_parts(half)
+        if piece.geom_type == "Polygon"
+    ]
+    return shapely.MultiPolygon(pieces)
+
+
+def from_lonlat(shapes: Sequence[BaseGeometry], crs: str) -> list[BaseGeometry]:
+    """Return shapes of longitude and latitude in a CRS; pieces at the antimeridian are one again.
+
+    Parameters
+    ----------
+    shapes : sequence of shapely geometries
+        EPSG:4326.
+    crs : str
+        Projected.
+    """
+    import geopandas
+    import shapely
+
+    cut = [
+        shape.geom_type == "MultiPolygon" and shape.bounds[0] == -180 and shape.bounds[2] == 180
+        for shape in shapes
+    ]
+    found = list(geopandas.GeoSeries(list(shapes), crs="EPSG:4326").to_crs(crs))
+    # On both sides of the cut the points are the same but for the last digits.
+    return [
+        shapely.union_all(shapely.get_parts(shape), grid_size=1e-3) if is_cut else shape
+        for shape, is_cut in zip(found, cut, strict=True)
+    ]
