@@ -16,7 +16,6 @@ from thawslump.files import sha256
 
 if TYPE_CHECKING:
     import ee
-    from geopandas import GeoDataFrame
 
     from thawslump.site import Site
 
@@ -167,7 +166,7 @@ def read_points(path: Path, site: Site, per_class: int = PER_CLASS, seed: int = 
             chosen.append(Point(float(x), float(y), label, int(groups[row])))
     if not chosen:
         raise DataError(
-            f"{path}: none of its {len(frame)} features lies within site {site.name}.",
+            f"{path}: none of its features lies within site {site.name}.",
             hint="Check the file's CRS and the bounds of the site.",
         )
     polygons = any(shape.geom_type.endswith("Polygon") for shape in shapes)
@@ -209,9 +208,7 @@ def _places(shape: Any, site: Site) -> np.ndarray[Any, np.dtype[Any]]:
     return _places(shape.representative_point(), site)
 
 
-def _in_turn(
-    rows: Sequence[int], queues: Sequence[Any], most: int
-) -> Iterator[tuple[int, Any]]:
+def _in_turn(rows: Sequence[int], queues: Sequence[Any], most: int) -> Iterator[tuple[int, Any]]:
     """Yield one place of each row, then the next of each, until there are enough."""
     given, place = 0, 0
     while any(place < len(queue) for queue in queues):

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import ee
+import geopandas
 import numpy as np
 import pytest
 from gee_world import CRS, NORTH, WEST, Array, a_site, band, centres, height, world
-from sklearn.metrics import cohen_kappa_score
+from shapely.geometry import box
+from sklearn.metrics import cohen_kappa_score, precision_score, recall_score
+from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
+from sklearn.tree import DecisionTreeClassifier
 from test_gee_scripts import pixels, window_of
 
 from gee.config import BackendConfig
 from gee.emulator.catalog import Catalog
+from gee.exports import landcover as exported
+from gee.points import read_points
 from gee.scripts import landcover
+from gee.scripts.settled import Settled
 from gee.session import connect
-from thawslump.errors import ConfigError
+from thawslump.errors import ConfigError, DataError
 
 SPECTRA = {  # B2, B3, B4, B8, B11, B12 of four classes, reflectance * 10000
     2: (300, 500, 300, 3200, 1500, 700),
@@ -114,46 +124,209 @@ def test_the_clearest_day_is_taken_whole(earth: Made) -> None:
 def test_the_tree_finds_the_classes(earth: Made) -> None:
     site = a_larger_site()
     image = landcover.predictors(site)
-    assert image.bandNames().getInfo() == [*landcover.OPTICAL, "NDVI", "elevation", "slope"]
+    names = [*landcover.OPTICAL, "NDVI", "elevation", "slope"]
+    assert image.bandNames().getInfo() == names == list(landcover.inputs(site))
     points = landcover.drawn_points(site, per_class=60, seed=1)
     counts = points.aggregate_histogram("landcover").getInfo()
     assert set(counts) == {"2", "3", "4", "5"} and set(counts.values()) == {60}
-    training = landcover.sampled(image, points, site)
-    found = pixels(landcover.classified(image, training), site.grid())["CART_LC_classified"]
+    tree = landcover.trained(landcover.sampled(image, points, site), names)
+    found = pixels(landcover.by_tree(image, tree), site.grid())["CART_LC_classified"]
     truth = earth.truth[window_of(site.grid())]
     seen = np.isfinite(found)
     assert (found[seen] == truth[seen]).mean() > 0.7
 
 
-def test_accuracy_by_folds_is_scikit_learns_and_blocks_are_stricter(earth: Made) -> None:
-    "Points of one field are alike: random folds promise more than ground that was not seen."
+def test_what_is_learned_once_is_what_every_tile_would_learn(earth: Made) -> None:
+    """The tree as text gives the map of the tree that is trained inside the expression."""
     site = a_larger_site()
-    image = landcover.predictors(site)
-    points = landcover.drawn_points(site, per_class=100, seed=2)
-    training = landcover.sampled(image, points, site)
-    blocked = landcover.folds_by_block(training, site, size=360, folds=5)
-    at_random = training.randomColumn("r", 3).map(
-        lambda f: f.set("fold", ee.Number(f.get("r")).multiply(5).floor())
+    learned = exported.learn(site, Settled())
+    assert str(learned.day) == CLEAR_DAY and learned.requests == 3
+    settled = Settled(clear_day=learned.day, tree=learned.tree)
+    ours, lazy = landcover.cart(site, settled), landcover.cart(site)
+    np.testing.assert_array_equal(
+        pixels(ours, site.grid())["CART_LC_classified"],
+        pixels(lazy, site.grid())["CART_LC_classified"],
     )
-    scores = {}
-    for name, points_ in (("blocks", blocked), ("random", at_random)):
-        folds = points_.aggregate_histogram("fold").getInfo()
-        assert len(folds) == 5
-        assert min(folds.values()) > 40
-        found = landcover.accuracy(image, points_, "fold", 5)
-        # Asked for together: the trees are grown once.
-        answer = ee.Dictionary(
-            {"matrix": found.matrix.array(), "overall": found.overall, "kappa": found.kappa}
-        ).getInfo()
-        matrix = np.array(answer["matrix"])
-        assert matrix.sum() == training.size().getInfo()
+    # Nothing is summed up, sampled or trained in a tile.
+    for costly in ("reduceRegion", "sampleRegions", "stratifiedSample", "smileCart"):
+        assert costly in lazy.serialize() and costly not in ours.serialize()
+    assert exported.learn(site, Settled()) == learned
+
+
+def test_accuracies_are_scikit_learns(earth: Made) -> None:
+    """Confusions, kappa, producer's and user's accuracy, grouped folds first."""
+    site = a_larger_site()
+    facts = exported.learn(site, Settled()).facts
+    assert list(facts["accuracy"]) == ["grouped", "random"]
+    for found in facts["accuracy"].values():
+        matrix = np.array(found["matrix"])
+        assert matrix.sum() == facts["points"]["used"] == sum(facts["points"]["per_class"].values())
         cells = np.argwhere(matrix)
-        counts = matrix[tuple(cells.T)].astype(int)
+        counts = matrix[tuple(cells.T)]
         true, said = np.repeat(cells[:, 0], counts), np.repeat(cells[:, 1], counts)
-        assert answer["overall"] == pytest.approx((true == said).mean())
-        assert answer["kappa"] == pytest.approx(cohen_kappa_score(true, said))
-        scores[name] = answer["overall"]
-    assert scores["blocks"] < scores["random"] - 0.01
+        assert found["overall"] == pytest.approx((true == said).mean(), abs=1e-4)
+        assert found["kappa"] == pytest.approx(cohen_kappa_score(true, said), abs=1e-4)
+        labels = np.unique(np.concatenate([true, said]))
+        for key, score in (("producers", recall_score), ("users", precision_score)):
+            expected = score(true, said, labels=labels, average=None, zero_division=0)
+            ours = list(found[key].values())
+            assert list(found[key]) == [list(landcover.CLASSES.values())[k] for k in labels]
+            np.testing.assert_allclose([v or 0 for v in ours], expected, atol=1e-4)
+    grouped, at_random = facts["accuracy"].values()
+    assert (grouped["by"], at_random["by"]) == ("block of 400 m", "point at random")
+    assert "block of 400 m" in exported.summary(facts)[1]
+
+
+def test_folds_are_judged_by_trees_that_have_not_seen_them(earth: Made) -> None:
+    """The confusion is that of scikit-learn's tree on the same table and folds."""
+    site = a_larger_site()
+    image, names = landcover.predictors(site), list(landcover.inputs(site))
+    training = landcover.folds_by_block(
+        landcover.sampled(image, landcover.drawn_points(site, 80, 2), site), site, size=400
+    )
+    columns = ["landcover", *names, "fold"]
+    rows = training.reduceColumns(ee.Reducer.toList(len(columns)), columns).get("list").getInfo()
+    table = np.array(rows, float)
+    matrix = np.array(landcover.judged(training, names, "fold", 5).array().getInfo())
+    x, y, fold = table[:, 1:-1], table[:, 0], table[:, -1]
+    # Splits that are equally good are broken by chance there: many trees give the spread.
+    theirs = []
+    for seed in range(10):
+        said = cross_val_predict(
+            DecisionTreeClassifier(random_state=seed), x, y, groups=fold, cv=LeaveOneGroupOut()
+        )
+        theirs.append((said == y).mean())
+    ours = np.trace(matrix) / matrix.sum()
+    assert min(theirs) - 0.03 <= ours <= max(theirs) + 0.03
+
+
+def test_no_group_is_in_two_folds() -> None:
+    groups = np.random.default_rng(0).integers(0, 23, 400)
+    folds = exported.dealt_by_group(groups)
+    assert all(len(set(folds[groups == g])) == 1 for g in set(groups))
+    sizes = np.bincount(folds)
+    assert len(sizes) == 5 and sizes.max() - sizes.min() < 25
+
+
+def polygons_of(earth: Made, path: Path, names: bool = False) -> Path:
+    """One square inside every field of the made-up world, with its class."""
+    fields = earth.truth[::12, ::12]
+    rows = []
+    for (row, col), label in np.ndenumerate(fields):
+        x, y = WEST + col * 120, NORTH - row * 120
+        rows.append((box(x + 30, y - 90, x + 90, y - 30), int(label)))
+    frame = geopandas.GeoDataFrame(
+        {
+            "landcover": [landcover.CLASSES[v].split(", ")[-1] if names else v for _, v in rows],
+            "geometry": [g for g, _ in rows],
+        },
+        crs=CRS,
+    )
+    frame.to_crs("EPSG:4326").to_file(path, engine="pyogrio")
+    return path
+
+
+def test_points_come_from_the_users_polygons(earth: Made, tmp_path: Path) -> None:
+    path = polygons_of(earth, tmp_path / "known.gpkg", names=True)
+    site = a_larger_site(landcover_points="known.gpkg")
+    found = read_points(path, site, per_class=120)
+    assert found.grouped and found.outside > 0
+    truth = earth.truth[window_of(site.grid())]
+    a = site.grid().transform
+    for point in found.points:
+        row, col = int((point.y - a.f) // a.e), int((point.x - a.c) // a.a)
+        assert truth[row, col] == point.label
+    per_class = Counter(point.label for point in found.points)
+    assert set(per_class) == set(SPECTRA) and set(per_class.values()) == {120}
+    # Taken in turn: no field gives many more than another.
+    for label in per_class:
+        of_field = Counter(point.group for point in found.points if point.label == label)
+        assert max(of_field.values()) - min(of_field.values()) <= 1
+    again = [[p.x, p.y] for p in read_points(path, site, per_class=120).points]
+    assert again == [[p.x, p.y] for p in found.points]
+
+
+def test_the_users_polygons_teach_the_tree(earth: Made, tmp_path: Path) -> None:
+    path = polygons_of(earth, tmp_path / "known.geojson")
+    site = a_larger_site(landcover_points="known.geojson")
+    learned = exported.learn(site, Settled(), root=tmp_path)
+    points = learned.facts["points"]
+    assert points["from"] == "known.geojson"
+    assert points["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    grouped, at_random = learned.facts["accuracy"].values()
+    assert grouped["by"] == "polygon or group" and at_random["by"] == "point at random"
+    # Pixels of one field have one tone: other pixels of the same field give it away.
+    assert at_random["overall"] > grouped["overall"] + 0.02
+    image = landcover.cart(site, Settled(clear_day=learned.day, tree=learned.tree))
+    found = pixels(image, site.grid())["CART_LC_classified"]
+    truth = earth.truth[window_of(site.grid())]
+    seen = np.isfinite(found)
+    assert (found[seen] == truth[seen]).mean() > 0.8
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "said"),
+    [
+        ("class", ["water"], "has no column landcover; it has class"),
+        ("landcover", ["watr"], 'holds watr, which is no class. Did you mean "water"'),
+        ("landcover", [9], "holds 9, which is no class"),
+    ],
+)
+def test_files_that_teach_nothing_are_refused(
+    tmp_path: Path, column: str, values: list, said: str
+) -> None:
+    path = tmp_path / "known.geojson"
+    shape = [box(WEST + 800, NORTH - 1000, WEST + 900, NORTH - 950)]
+    geopandas.GeoDataFrame({column: values}, geometry=shape, crs=CRS).to_crs(4326).to_file(path)
+    with pytest.raises(DataError, match=said):
+        read_points(path, a_site())
+
+
+def test_a_file_of_another_place_and_a_missing_one_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "known.geojson"
+    shape = [box(100, 0, 101, 1)]
+    geopandas.GeoDataFrame({"landcover": [5]}, geometry=shape, crs=4326).to_file(path)
+    with pytest.raises(DataError, match="none of its features lies within site place"):
+        read_points(path, a_site())
+    with pytest.raises(DataError, match=r"never\.gpkg does not exist"):
+        read_points(tmp_path / "never.gpkg", a_site())
+
+
+def test_a_polygon_smaller_than_a_pixel_gives_one_point(tmp_path: Path) -> None:
+    path = tmp_path / "known.geojson"
+    shape = [box(WEST + 801, NORTH - 1002, WEST + 803, NORTH - 1001)]
+    geopandas.GeoDataFrame({"landcover": [5]}, geometry=shape, crs=CRS).to_crs(4326).to_file(path)
+    (point,) = read_points(path, a_site()).points
+    assert point.x == pytest.approx(WEST + 802, abs=0.1) and point.label == 5
+
+
+def test_one_class_is_no_land_cover(earth: Made, tmp_path: Path) -> None:
+    path = tmp_path / "known.geojson"
+    shape = [box(WEST + 400, NORTH - 900, WEST + 500, NORTH - 800)]
+    geopandas.GeoDataFrame({"landcover": [5]}, geometry=shape, crs=CRS).to_crs(4326).to_file(path)
+    site = a_larger_site(landcover_points="known.geojson")
+    with pytest.raises(DataError, match=r"two classes at least.*known\.geojson.*water, sea only"):
+        exported.learn(site, Settled(), root=tmp_path)
+
+
+def test_points_of_a_file_cannot_be_read_inside_an_expression() -> None:
+    with pytest.raises(ConfigError, match=r"file known\.gpkg, which an expression cannot read"):
+        landcover.cart(a_site(landcover_points="known.gpkg"))
+
+
+def test_no_map_and_no_points_are_refused() -> None:
+    with pytest.raises(ConfigError, match="no points to learn the land cover from"):
+        landcover.cart(a_site(sources={"landcover": "none"}))
+
+
+def test_a_window_of_clouds_has_no_image_to_learn_from(earth: Made) -> None:
+    from thawslump.site import Window
+
+    site = a_larger_site(pre=Window(start="2020-08-01", end="2020-09-01"), cloud_mask="scl")
+    cloudy = exported.learn(site, Settled()).facts["image"]
+    assert cloudy["date"] == "2020-08-10" and cloudy["clear_share"] < 0.2
+    with pytest.raises(DataError, match=r"no day of the window before .* shows any ground"):
+        exported.learn(a_larger_site(pre=Window(start="2020-09-01", end="2020-10-01")), Settled())
 
 
 def test_blocks_hold_neighbours_together(earth: Made) -> None:
