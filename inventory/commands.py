@@ -47,6 +47,7 @@ def import_(
     from inventory.work import bring_outlines
 
     place = workspace()
+    site = place.area_of(site)
     entry = place.site(site)
     if entry.outlines is not None:
         raise ConfigError(

@@ -89,6 +89,17 @@ class Mosaic(_Piece):
         """Names of the parts."""
         return tuple(part.name for part in self.parts)
 
+    def holds(self, longitude: float) -> bool:
+        """Return whether a longitude (-180 to 180) is the zone's to answer for.
+
+        The first and the last zone of an area hold what lies beyond the area's box too.
+        """
+        # Counted from the middle of the zone, so that 180 and -180 are near each other.
+        middle = (self.own[0] + self.own[2]) / 2
+        away = (longitude - middle + 180.0) % 360.0 - 180.0
+        half = (self.own[2] - self.own[0]) / 2
+        return (away >= -half or not self.inner[0]) and (away < half or not self.inner[1])
+
     @property
     def nests(self) -> bool:
         """Whether the factors' pixels of all parts lie on one grid."""

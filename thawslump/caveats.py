@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from thawslump.grid import Bounds, unwrapped
 from thawslump.results import Model, Results, Score
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def plural(count: int, one: str, many: str | None = None) -> str:
 
 
 def is_made_up(workspace: Workspace) -> bool:
-    return bool(workspace.config.made_up) or any(s.made_up for s in workspace.sites.values())
+    return bool(workspace.config.made_up) or any(s.made_up for s in workspace.declared.values())
 
 
 def caveats(workspace: Workspace, results: Results, bands: Bands) -> list[str]:
@@ -220,8 +221,8 @@ def _careful_of_bands(bands: Bands) -> list[str]:
 def _careful_of_places(workspace: Workspace, results: Results) -> list[str]:
     """Say where the held-out part lies next to what was learnt from."""
     said = []
-    tests = [s for s in workspace.sites.values() if s.role == "test"]
-    learnt = [s for s in workspace.sites.values() if s.role in ("train", "area")]
+    tests = [s for s in workspace.declared.values() if s.role == "test"]
+    learnt = [s for s in workspace.declared.values() if s.role in ("train", "area")]
     for test in tests:
         over = [other for other in learnt if _overlap(test, other)]
         for other in over:
@@ -250,7 +251,7 @@ def _careful_of_places(workspace: Workspace, results: Results) -> list[str]:
 
 def _overlap(left: Site, right: Site) -> bool:
     """Return whether the boxes of two sites share more than a hundredth of the smaller one."""
-    a, b = left.bounds, right.bounds
+    a, b = _near(left, right)
     shared = max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(
         0.0, min(a[3], b[3]) - max(a[1], b[1])
     )
@@ -258,9 +259,16 @@ def _overlap(left: Site, right: Site) -> bool:
     return shared > 0.01 * smaller
 
 
+def _near(left: Site, right: Site) -> tuple[Bounds, Bounds]:
+    """Return the boxes of two sites, counted so that those near each other are, at 180 too."""
+    a, b = unwrapped(left.bounds), unwrapped(right.bounds)
+    turns = 360.0 * round((a[0] + a[2] - b[0] - b[2]) / 720.0)
+    return a, (b[0] + turns, b[1], b[2] + turns, b[3])
+
+
 def _distance_km(left: Site, right: Site) -> float:
     """Return the distance between the boxes of two sites, on a sphere."""
-    a, b = left.bounds, right.bounds
+    a, b = _near(left, right)
     x = max(a[0] - b[2], b[0] - a[2], 0.0)
     y = max(a[1] - b[3], b[1] - a[3], 0.0)
     latitude = math.radians((a[1] + a[3] + b[1] + b[3]) / 4)

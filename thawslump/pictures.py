@@ -134,11 +134,15 @@ class SiteMap:
 
 
 def shown_sites(workspace: Workspace) -> list[Site]:
-    """Return the sites with pictures: areas first, then test sites, then others; at most eight."""
+    """Return the sites with pictures: areas first, then test sites, then others; at most eight.
+
+    A large area is shown by its mosaics.
+    """
     order = {"area": 0, "test": 1, "validation": 2, "train": 3}
     with_files = [
-        site
-        for name, site in workspace.sites.items()
+        workspace.site(name)
+        for declared in workspace.declared
+        for name in workspace.views(declared)
         if workspace.context(name).exists() or workspace.stack(name).exists()
     ]
     with_files.sort(key=lambda site: (order[site.role], site.name))
@@ -193,9 +197,9 @@ def site_map(workspace: Workspace, site: Site, results: Results) -> SiteMap:
     rows, columns = (int(v) for v in grid.shape)
     number, map_path = next(
         (
-            (n, workspace.maps(n) / f"{name}.tif")
+            (n, workspace.map(n, name))
             for n in range(results.round, 0, -1)
-            if (workspace.maps(n) / f"{name}.tif").exists()
+            if workspace.map(n, name).exists()
         ),
         (0, None),
     )
@@ -419,7 +423,7 @@ def _susceptibility_layer(workspace: Workspace, site: Site, results: Results) ->
     from thawslump.figures import indexed_png
 
     path = newest(
-        [workspace.maps(n) / f"susceptibility-{site.name}.tif" for n in range(results.round, 0, -1)]
+        [workspace.map(n, site.name, "susceptibility-") for n in range(results.round, 0, -1)]
     )
     if path is None:
         return []

@@ -149,7 +149,8 @@ def create_app(
 
     @app.get("/api/info")
     def info() -> dict[str, Any]:
-        sites = workspace.sites
+        # Candidates carry the names of areas, not of their parts.
+        sites = workspace.declared
         return {
             # Names the place for decisions that a browser keeps while the server is away.
             "id": hashlib.sha256(str(workspace.root).encode()).hexdigest()[:16],

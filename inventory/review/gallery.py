@@ -15,6 +15,7 @@ from shapely.geometry.base import BaseGeometry
 from inventory.review import chips
 from inventory.review.rasters import Kept, OpenRaster, Rasters, to_crs
 from thawslump.errors import DataError
+from thawslump.vector import to_lonlat
 
 if TYPE_CHECKING:
     from inventory.records import Candidate
@@ -112,9 +113,9 @@ class Frame:
 
         def place(xy: NDArray[np.float64]) -> NDArray[np.float64]:
             x, y = forward @ (xy[:, 0], xy[:, 1])
-            return np.stack(to_crs(self.crs).transform(x, y, direction="INVERSE"), axis=1)
+            return np.stack([x, y], axis=1)
 
-        return shapely.transform(largest, place)
+        return to_lonlat([shapely.transform(largest, place)], self.crs)[0]
 
 
 class Gallery:
@@ -124,7 +125,7 @@ class Gallery:
     ----------
     workspace : Workspace
         Its ``tiles/<site>/context.tif`` and ``stack.tif`` and ``rounds/<n>/maps/<site>.tif`` are
-        read; they have one grid.
+        read (of a large area, the mosaics of its parts); they have one grid.
     """
 
     def __init__(self, workspace: Workspace) -> None:
@@ -138,11 +139,21 @@ class Gallery:
         self._rasters.close()
 
     def _paths(self, candidate: Candidate) -> tuple[Path, Path, Path]:
+        place = self._view(candidate)
         return (
-            self.workspace.context(candidate.site),
-            self.workspace.stack(candidate.site),
-            self.workspace.maps(candidate.round) / f"{candidate.site}.tif",
+            self.workspace.context(place),
+            self.workspace.stack(place),
+            self.workspace.map(candidate.round, place),
         )
+
+    def _view(self, candidate: Candidate) -> str:
+        """Return the name that a candidate's rasters have: of a large area, the zone's."""
+        zones = self.workspace.zones(candidate.site)
+        if len(zones) < 2:
+            return zones[0].name if zones else candidate.site
+        # The largest piece of one across the antimeridian lies clearly on one side.
+        largest = max(shapely.get_parts(candidate.geometry), key=shapely.area)
+        return next(zone for zone in zones if zone.holds(largest.centroid.x)).name
 
     def frame(self, candidate: Candidate, zoom: float = 1.0) -> Frame:
         """Return the square that shows a candidate.
