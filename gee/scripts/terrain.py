@@ -20,31 +20,31 @@ __all__ = ["aspect", "elevation", "gradient", "hillshade", "slope"]
 _RADIANS = math.pi / 180.0
 
 
-def elevation(site: Site) -> ee.Image:
+def elevation(site: Site, margin: float = 0.0) -> ee.Image:
     """Return the heights of a site: one band ``elevation`` in metres, read bilinearly.
 
     The DEM is ``Site.sources["dem"]``, COPERNICUS/DEM/GLO30 where not given. The id of a
     collection of tiles ends with ``/*`` unless it is one of the known ones. The first band counts.
+    Tiles are those of the site, and of so many metres around it as `margin` says.
     """
     name = source(site, "dem")
-    if is_tiled(name):
-        tiles = ee.ImageCollection(name.removesuffix("/*")).filterBounds(region(site))
-        # Each tile on its own: a mosaic has no grid that bilinear reading could refer to.
-        tiles = tiles.map(
-            lambda tile: ee.Image(tile).select([0], ["elevation"]).resample("bilinear")
-        )
-        grid = terrain_grid(site)
-        # A mosaic's own projection has pixels of one degree, wrong for anything aggregated.
-        return tiles.mosaic().setDefaultProjection(crs=crs_code(grid), scale=abs(grid.transform.a))
-    return ee.Image(name).select([0], ["elevation"]).resample("bilinear")
+    if not is_tiled(name):
+        return ee.Image(name).select([0], ["elevation"]).resample("bilinear")
+    tiles = ee.ImageCollection(name.removesuffix("/*")).filterBounds(region(site, margin))
+    tiles = tiles.map(lambda tile: ee.Image(tile).select([0], ["elevation"]).resample("bilinear"))
+    # Bilinear reading ends half a pixel before the edge of a tile, so the tiles are joined on their
+    # own pixels first and then read as one. Those of another width (the global DEM changes its
+    # degrees per pixel at 50, 60, 70, 80 and 85 degrees) are brought to the first one's on the way.
+    grid = ee.Image(tiles.first()).projection()
+    return tiles.mosaic().setDefaultProjection(grid).resample("bilinear")
 
 
-def slope(site: Site, grid: GeoBox | None = None) -> ee.Image:
+def slope(site: Site, grid: GeoBox | None = None, margin: float = 0.0) -> ee.Image:
     """Return the steepness in degrees, band ``slope``.
 
     Differentiated once on `grid` (the site's terrain grid where not given), then read bilinearly.
     """
-    steepness = ee.Terrain.slope(elevation(site)).rename("slope")
+    steepness = ee.Terrain.slope(elevation(site, margin)).rename("slope")
     return pinned(steepness, grid or terrain_grid(site)).resample("bilinear")
 
 
