@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import xarray
     from odc.geo.geobox import GeoBox
 
+    from gee.exports.survey import Survey
     from thawslump.site import Site
 
 __all__ = ["open_factors", "open_stack"]
 
 
 def open_stack(
-    site: Site, names: Sequence[str] | None = None, chunks: int | None = 512
+    site: Site,
+    names: Sequence[str] | None = None,
+    chunks: int | None = 512,
+    *,
+    survey: Survey | None = None,
+    root: Path = Path(),
 ) -> xarray.Dataset:
     """Return the change stack of a site, one variable per band.
 
@@ -27,13 +34,27 @@ def open_stack(
     names : sequence of str, optional
         Bands; those that the site's sources can give, where not given.
     chunks : int, optional
-        Side of the dask chunks, in pixels: one request each. None reads whole bands without dask.
+        Side of the dask chunks, in pixels: one request for each chunk of each band that is looked
+        at. None reads whole bands without dask.
+    survey : Survey, optional
+        From `gee.exports.survey.survey`, where it was asked already; asked once otherwise, and
+        never again by a chunk: images, orbit, correction and land cover are constants in it.
+    root : Path
+        Where relative paths of the site's own files begin: the workspace.
 
     Returns
     -------
     xarray.Dataset
         Dimensions ``y`` and ``x`` (centres of pixels in the site's CRS, which ``attrs["crs"]``
-        names); float32, NaN where masked. Equal to what an export writes.
+        names); float32, NaN where masked. Equal to what an export writes. Each band's ``attrs``
+        have its ``units``, its ``long_name`` and whether it is ``categorical`` (class numbers).
+
+    Raises
+    ------
+    ConfigError
+        A name that is no band of the stack.
+    DataError
+        Windows, bands or area do not fit the collections.
 
     Examples
     --------
@@ -42,25 +63,42 @@ def open_stack(
         with connect(BackendConfig(), workspace.catalog):
             loss = gee.open_stack(workspace.site("bykovsky"))["dNDVI"].mean().compute()
     """
-    from gee.exports.survey import survey
     from gee.scripts import stack
 
-    # Asked once, or every chunk would.
-    settled = survey(site).settled
+    settled = _asked(site, survey, root).settled
     chosen = tuple(names) if names is not None else stack.available(site, settled)
     return _opened(stack.stack(site, chosen, settled), site.grid(), chosen, chunks)
 
 
 def open_factors(
-    site: Site, names: Sequence[str] | None = None, chunks: int | None = 512
+    site: Site,
+    names: Sequence[str] | None = None,
+    chunks: int | None = 512,
+    *,
+    survey: Survey | None = None,
+    root: Path = Path(),
 ) -> xarray.Dataset:
-    """Return the conditioning factors of a site at 30 m; see `open_stack`."""
+    """Return the conditioning factors of a site at 30 m; see `open_stack`.
+
+    ``embedding`` gives the 64 bands A00 to A63.
+    """
     from gee.grids import factor_grid
     from gee.scripts import factors
+    from thawslump.bands import EMBEDDING
 
-    image = factors.factors(site, names or site.factors)
-    bands = tuple(image.bandNames().getInfo())
+    asked = tuple(names) if names is not None else site.factors
+    settled = _asked(site, survey, root).settled
+    image = factors.factors(site, asked, settled)
+    bands = [band for name in asked for band in (EMBEDDING if name == "embedding" else (name,))]
     return _opened(image, factor_grid(site), bands, chunks)
+
+
+def _asked(site: Site, known: Survey | None, root: Path) -> Survey:
+    if known is not None:
+        return known
+    from gee.exports.survey import survey
+
+    return survey(site, root=root)
 
 
 def _opened(image: Any, grid: GeoBox, bands: Sequence[str], chunks: int | None) -> xarray.Dataset:
@@ -69,6 +107,7 @@ def _opened(image: Any, grid: GeoBox, bands: Sequence[str], chunks: int | None) 
     from xee.ext import EarthEngineBackendEntrypoint
 
     from gee.grids import crs_code, crs_transform
+    from thawslump.bands import BANDS
 
     height, width = grid.shape
     # xee opens collections; a time is what makes this image one of a series.
@@ -85,4 +124,9 @@ def _opened(image: Any, grid: GeoBox, bands: Sequence[str], chunks: int | None) 
         **more,
     )
     single = dataset.isel(time=0, drop=True).transpose("y", "x")[list(bands)]
+    for name in bands:
+        band = BANDS[name]
+        single[name].attrs.update(
+            units=band.unit, long_name=band.description, categorical=int(band.categorical)
+        )
     return single.assign_attrs(crs=crs_code(grid), transform=list(grid.transform)[:6])

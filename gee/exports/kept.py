@@ -36,6 +36,7 @@ def to_json(found: Survey) -> dict[str, Any]:
             for (key, side), group in found.pictures.items()
         ],
         "other_orbits": [orbit.dump_python(one, mode="json") for one in found.other_orbits],
+        "landcover": found.landcover,
     }
 
 
@@ -56,6 +57,7 @@ def from_json(values: dict[str, Any]) -> Survey:
         settled=settled.validate_python(values["settled"]),
         requests=0,
         other_orbits=tuple(orbit.validate_python(one) for one in values["other_orbits"]),
+        landcover=values["landcover"],
     )
 
 
