@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from thawslump.site import Site
 
-__all__ = ["catchment_grid", "crs_code", "crs_transform", "factor_grid"]
+__all__ = ["crs_code", "crs_transform", "factor_grid", "padded"]
 
 
 def crs_code(grid: GeoBox) -> str:
@@ -37,7 +37,21 @@ def factor_grid(site: Site) -> GeoBox:
     return coarser(site.grid(), max(30.0, site.resolution))
 
 
-def catchment_grid(site: Site, margin: float) -> GeoBox:
-    """Return the grid of the factors, wider by `margin` metres (whole pixels) on every side."""
-    grid = factor_grid(site)
-    return grid.pad(math.ceil(margin / metres_per_pixel(grid)))
+def padded(grid: GeoBox, margin: float) -> GeoBox:
+    """Return a grid that is wider by `margin` metres on every side, in whole pixels.
+
+    Examples
+    --------
+    >>> from affine import Affine
+    >>> from odc.geo.geobox import GeoBox
+    >>> wide = padded(GeoBox((2, 3), Affine(30, 0, 600, 0, -30, 900), "EPSG:32652"), 50)
+    >>> tuple(wide.shape), wide.transform.c, wide.transform.f
+    ((6, 7), 540.0, 960.0)
+    """
+    from affine import Affine
+    from odc.geo.geobox import GeoBox
+
+    more = math.ceil(margin / metres_per_pixel(grid))
+    a, (rows, cols) = grid.transform, grid.shape
+    corner = Affine(a.a, a.b, a.c - more * a.a, a.d, a.e, a.f - more * a.e)
+    return GeoBox((rows + 2 * more, cols + 2 * more), corner, grid.crs)

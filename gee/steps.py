@@ -73,6 +73,8 @@ def export_settings(
     digests : dict, optional
         Keeps what was found of the catalogue from one site to the next.
     """
+    from gee.vectors import checksums
+
     backend = workspace.config.backend
     own = backend.kind == "emulator" and backend.url is None
     digest = None
@@ -88,6 +90,7 @@ def export_settings(
         "backend": {"kind": backend.kind, "url": backend.url if not own else None},
         "catalog": digest,
         "landcover_points": _points_digest(workspace, site),
+        "vectors": checksums(workspace.root, site),
     }
 
 

@@ -8,11 +8,12 @@ which every request then carries.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gee.grids import factor_grid
+from gee.grids import factor_grid, padded
 from gee.scripts.sources import REACH, is_file
 from thawslump.errors import DataError
 from thawslump.files import sha256
@@ -124,10 +125,8 @@ def shortened(frame: GeoDataFrame, grid: GeoBox, reach: float) -> GeoDataFrame:
     """
     import shapely
 
-    box = grid.boundingbox
-    around = shapely.box(
-        box.left - reach, box.bottom - reach, box.right + reach, box.top + reach
-    )
+    box = padded(grid, reach).boundingbox
+    around = shapely.box(box.left, box.bottom, box.right, box.top)
     cell = abs(grid.transform.a)
     if frame.crs.is_geographic:
         # Edges that are straight in degrees are not so elsewhere.
@@ -162,15 +161,14 @@ def _read(path: Path, grid: GeoBox, reach: float) -> GeoDataFrame:
                 f"{path} has no CRS, so its features cannot be placed.",
                 hint="Save it with its coordinate reference system (in QGIS: Export > Save As).",
             )
-        box = grid.boundingbox
-        west, south, east, north = lonlat_bounds(grid.buffered(reach))
+        wide = padded(grid, reach)
+        west, _, east, _ = lonlat_bounds(wide)
         bbox = None
-        if west < east:  # not over the antimeridian
-            to_file = Transformer.from_crs(str(grid.crs), crs, always_xy=True)
-            bbox = to_file.transform_bounds(
-                box.left - reach, box.bottom - reach, box.right + reach, box.top + reach
-            )
-            bbox = bbox if all(abs(edge) < 1e12 for edge in bbox) and bbox[0] < bbox[2] else None
+        if west < east:  # else it crosses the antimeridian, and everything is read
+            box = wide.boundingbox
+            to_file = Transformer.from_crs(grid.crs.proj, crs, always_xy=True)
+            bbox = to_file.transform_bounds(box.left, box.bottom, box.right, box.top)
+            bbox = bbox if all(map(math.isfinite, bbox)) and bbox[0] < bbox[2] else None
         frame = geopandas.read_file(path, engine="pyogrio", layer=0, bbox=bbox, columns=[])
     except DataError:
         raise

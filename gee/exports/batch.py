@@ -1,43 +1,56 @@
 """Batch exports for large areas: tasks that the service runs by itself, and what they left.
 
 `submit` starts one task per file of a site; `status` tells how far they are and what they have
-cost; `collect` takes the GeoTIFFs that they left in a folder (Drive, or a bucket, brought to this
-machine by whatever means), verifies them against the pinned grid and writes the same files as an
-export by pixels. ``batch.json`` beside the tiles remembers the tasks, so nothing is started twice.
+cost, `watch` looks by itself until they end; `collect` takes the GeoTIFFs that they left in a folder
+(Drive, or a bucket, brought to this machine by whatever means), or reads back the assets that they
+left on the service, verifies them against the pinned grid and writes the same files as an export
+by pixels. ``batch.json`` beside the tiles remembers the tasks and the images that they use, so
+nothing is started twice.
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import datetime as dt
 import json
-from collections.abc import Callable, Iterator, Sequence
+import math
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ee
-import numpy as np
 from numpy.typing import NDArray
 
+from gee.exports import kept, parts
 from gee.exports.faults import patiently, words
-from gee.exports.fetch import Checkpoint, canvas, clear
+from gee.exports.fetch import Checkpoint, Tally, clear, fetch
+from gee.exports.meter import LEDGER, Ledger, Meter, workload_tag
+from gee.exports.pace import TimeLeft
 from gee.exports.products import Product, products
-from gee.exports.step import finish, identity
-from gee.exports.survey import Survey, survey
+from gee.exports.step import finish, identity, surveyed
+from gee.exports.survey import Survey
 from gee.grids import crs_code, crs_transform
-from gee.session import connect, describe
+from gee.session import aimed, connect, describe
 from gee.steps import export_settings, settings_digest
-from thawslump.errors import BackendError, ConfigError, DataError
+from thawslump.bands import BANDS
+from thawslump.errors import BackendError, BudgetError, ConfigError, DataError
 from thawslump.files import write_json
 
 if TYPE_CHECKING:
-    from rasterio import DatasetReader
-
     from thawslump.workspace import Workspace
 
-__all__ = ["RECORD", "cancel", "collect", "record", "status", "submit"]
+__all__ = ["RECORD", "cancel", "collect", "record", "status", "submit", "watch"]
 
 RECORD = "batch.json"
 _LARGEST = 10_000_000_000_000  # pixels; the service has limits of its own
+_SHARD = 256  # pixels a side that the service computes at a time
+_FILE_BYTES = 2**30  # of one file, uncompressed
 _DONE = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
+_AGAIN = frozenset({"FAILED", "CANCELLED"})
+_NAMESPACE = uuid.UUID("6f3b1d0e-6a3c-5b0b-9d59-3a1f6c1c5a77")
 Progress = Callable[[float, str], None]
 
 
@@ -58,109 +71,206 @@ def record(workspace: Workspace, name: str) -> dict[str, Any] | None:
 
 
 def submit(workspace: Workspace, name: str) -> dict[str, Any]:
-    """Start the tasks of a site, unless they were started for the same settings already.
+    """Start the tasks of a site that were not started for the same settings, or failed.
 
     Parameters
     ----------
     workspace : Workspace
-        ``export.method`` says where to: ``drive`` or ``cloud_storage``.
+        ``export.method`` says where to: ``drive``, ``cloud_storage`` or ``asset``.
     name : str
         Of a site whose source is Earth Engine.
 
     Returns
     -------
     dict
-        The record: ``tasks`` with ``product``, ``prefix`` and ``operation``.
+        The record: ``tasks`` with ``product``, ``prefix``, ``operation`` and ``attempt``.
 
     Raises
     ------
     BackendError
         The endpoint cannot be reached or refuses a task.
+    BudgetError
+        ``export.eecu_budget`` is used up.
     ConfigError
         ``export.method`` is ``pixels``.
     DataError
         The site does not fit the collections, or comes from own files.
+
+    Notes
+    -----
+    Each task has a description and a request id that follow from what it computes: a submission
+    that was cut off and made again starts nothing twice.
     """
     settings = _settings(workspace, name)
     digest = settings_digest(settings)
-    before = record(workspace, name)
-    if before is not None and before["settings"] == digest:
-        return before
     config, backend = workspace.config.export, workspace.config.backend
     if config.method == "pixels":
         raise ConfigError(
             "export.method is pixels: tiles are fetched by `thawslump export run`.",
-            hint="For batch tasks, set export.method to drive or cloud_storage in thawslump.yaml.",
+            hint="For batch tasks, set export.method to drive, cloud_storage or asset in "
+            "thawslump.yaml.",
         )
+    before = record(workspace, name)
+    if before is not None and before["settings"] != digest:
+        before = None
     where = describe(backend, workspace.catalog)
-    tasks = []
-    with connect(backend, workspace.catalog):
-        found, wanted = _asked(workspace, name, where)
-        for product in wanted:
+    with _ledger(workspace) as ledger, connect(backend, workspace.catalog):
+        ee.data.setDefaultWorkloadTag(workload_tag(name, digest))
+        states: dict[str, str] = {}
+        if before is not None:
+            for task in before["tasks"]:
+                states[task["product"]] = _state(workspace, task, where)["state"]
+            if not _AGAIN & set(states.values()) and before.get("complete", True):
+                return before
+        _refuse_spent(workspace, ledger)
+        if before is None:
+            meter = Meter(ledger, f"{name}/survey", config.eecu_budget, ask=config.meter)
+            found = surveyed(workspace.site(name), config, where, meter)
+            before = {
+                "site": name,
+                "settings": digest,
+                "method": config.method,
+                "destination": config.destination,
+                "state": "submitted",
+                "complete": False,
+                "images": found.images,
+                "survey": kept.to_json(found),
+                "tasks": [],
+            }
+        else:
+            found = _survey(before)
+        if before["method"] == "asset":
+            _make_folder(str(before["destination"]), where)
+        tasks = {task["product"]: task for task in before["tasks"]}
+        for product in products(workspace.site(name), found):
+            task = tasks.get(product.name)
+            if task is not None and states.get(product.name) not in _AGAIN:
+                continue
             prefix = _prefix(name, product, settings)
-            task = _task(product, prefix, config.method, config.destination)
-            try:
-                task.start()
-            except ee.EEException as error:
-                raise BackendError(
-                    f"{where} did not take the export of {product.name} of site {name}: "
-                    f"{words(error)}",
-                    hint="Correct what it says, then submit again; tasks that were started run on.",
-                ) from error
-            tasks.append({"product": product.name, "prefix": prefix, "operation": task.name})
-    kept = {
-        "site": name,
-        "settings": digest,
-        "method": config.method,
-        "destination": config.destination,
-        "state": "submitted",
-        "images": found.images,
-        "tasks": tasks,
-    }
-    write_json(workspace.tiles(name) / RECORD, kept)
-    return kept
+            attempt = 1 if task is None else int(task.get("attempt", 1)) + 1
+            tasks[product.name] = {
+                "product": product.name,
+                "prefix": prefix,
+                "operation": _start(product, prefix, before, attempt, config.priority, where),
+                "attempt": attempt,
+            }
+            before = {**before, "state": "submitted", "tasks": list(tasks.values())}
+            write_json(workspace.tiles(name) / RECORD, before)
+    before = {**before, "complete": True}
+    write_json(workspace.tiles(name) / RECORD, before)
+    return before
+
+
+def _start(
+    product: Product,
+    prefix: str,
+    kept_: Mapping[str, Any],
+    attempt: int,
+    priority: int,
+    where: str,
+) -> str | None:
+    """Start a task and return its name; None where its asset is there already."""
+    destination = str(kept_["destination"])
+    if kept_["method"] == "asset" and _asset(f"{destination}/{prefix}") is not None:
+        return None
+    task = _task(product, prefix, str(kept_["method"]), destination, priority)
+    # The service starts one task for a request id, however often it is asked.
+    task.id = str(uuid.uuid5(_NAMESPACE, f"{destination}/{prefix}/{attempt}"))
+    try:
+        task.start()
+    except ee.EEException as error:
+        raise BackendError(
+            f"{where} did not take the export of {product.name} of site {kept_['site']}: "
+            f"{words(error)}",
+            hint="Correct what it says, then submit again; tasks that were started run on.",
+        ) from error
+    return str(task.name)
 
 
 def status(workspace: Workspace, names: Sequence[str]) -> list[dict[str, Any]]:
     """Return the tasks of some sites: state, share done where known, and cost so far.
 
-    With ``export.eecu_budget`` set, tasks that still run are cancelled once all tasks together have
-    used it up.
+    With ``export.eecu_budget`` set, tasks that still run are cancelled once everything that the
+    workspace exported has used it up.
 
     Returns
     -------
     list of dict
-        ``site``, ``product``, ``state``, ``eecu_seconds`` (None until the service says), ``error``.
+        ``site``, ``product``, ``operation``, ``state``, ``progress`` (0 to 1) and
+        ``seconds_left`` (None until the service says), ``eecu_seconds`` (None until it says),
+        ``error``.
     """
     backend = workspace.config.backend
     where = describe(backend, workspace.catalog)
     rows: list[dict[str, Any]] = []
-    with connect(backend, workspace.catalog):
+    with _ledger(workspace) as ledger, connect(backend, workspace.catalog):
         for name in names:
-            kept = record(workspace, name)
-            for task in kept["tasks"] if kept is not None else ():
-                rows.append({"site": name, **_state(workspace, task, where)})
-        budget = workspace.config.export.eecu_budget
-        used = sum(row["eecu_seconds"] or 0.0 for row in rows)
+            found = record(workspace, name)
+            for task in found["tasks"] if found is not None else ():
+                row = {"site": name, **_state(workspace, task, where)}
+                if row["eecu_seconds"] is not None and row["operation"]:
+                    ledger.put(str(row["operation"]), measured=row["eecu_seconds"])
+                rows.append(row)
+        budget, used = workspace.config.export.eecu_budget, ledger.total()
         if budget is not None and used >= budget:
             for row in rows:
                 if row["state"] not in _DONE:
-                    ee.data.cancelOperation(row["operation"])
+                    # It may have ended since it was looked at.
+                    with contextlib.suppress(ee.EEException):
+                        ee.data.cancelOperation(row["operation"])
                     row["state"] = "CANCELLING"
                     row["error"] = f"the budget of {budget:g} EECU-seconds is used up ({used:.0f})"
     return rows
 
 
+def watch(
+    workspace: Workspace,
+    names: Sequence[str],
+    every: float,
+    tell: Callable[[list[dict[str, Any]]], None],
+    sleep: Callable[[float], None] = time.sleep,
+) -> list[dict[str, Any]]:
+    """Look at tasks every so often until all have ended, and cancel them at the budget.
+
+    Parameters
+    ----------
+    workspace : Workspace
+    names : sequence of str
+    every : float
+        Seconds between two looks. The budget is overshot by at most what the tasks under way use
+        in this time, and until the service has stopped them.
+    tell : callable
+        Given what `status` returns, each time that something changed.
+
+    Raises
+    ------
+    BudgetError
+        The budget is used up, and tasks were cancelled.
+    """
+    told: list[dict[str, Any]] | None = None
+    while True:
+        rows = status(workspace, names)
+        if rows != told:
+            tell(rows)
+            told = rows
+        if any(row["state"] == "CANCELLING" and "budget" in (row["error"] or "") for row in rows):
+            with _ledger(workspace) as ledger:
+                _refuse_spent(workspace, ledger)
+        if all(row["state"] in _DONE for row in rows):
+            return rows
+        sleep(every)
+
+
 def cancel(workspace: Workspace, name: str) -> int:
     """Cancel the tasks of a site that still run, and forget them; return how many there were."""
-    kept = record(workspace, name)
-    if kept is None:
+    found = record(workspace, name)
+    if found is None:
         return 0
     backend = workspace.config.backend
     where = describe(backend, workspace.catalog)
     stopped = 0
     with connect(backend, workspace.catalog):
-        for task in kept["tasks"]:
+        for task in found["tasks"]:
             if _state(workspace, task, where)["state"] not in _DONE:
                 ee.data.cancelOperation(task["operation"])
                 stopped += 1
@@ -169,70 +279,222 @@ def cancel(workspace: Workspace, name: str) -> int:
 
 
 def collect(
-    workspace: Workspace, name: str, folder: Path, progress: Progress
+    workspace: Workspace, name: str, folder: Path | None, progress: Progress
 ) -> dict[str, float | int | str]:
-    """Make the files of a site from the GeoTIFFs that its tasks left in a folder.
+    """Make the files of a site from what its tasks left: files in a folder, or assets.
 
     Parameters
     ----------
     workspace : Workspace
     name : str
-    folder : Path
-        Searched with its subfolders for files that begin with the prefixes of the tasks.
+    folder : Path or None
+        Searched with its subfolders for files that begin with the prefixes of the tasks. None for
+        tasks that wrote assets, whose pixels are fetched.
     progress : callable
 
     Returns
     -------
     dict
-        ``files`` read, ``pixels``.
+        ``files`` read (or assets), ``pixels``.
 
     Raises
     ------
+    BackendError
+        An asset cannot be read.
     DataError
         Nothing was submitted; files are missing, twice there, or on another grid; part of the area
         is not covered (which part).
     """
-    kept = record(workspace, name)
+    found = record(workspace, name)
     settings = _settings(workspace, name)
-    if kept is None or kept["settings"] != settings_digest(settings):
-        changed = "its settings changed since" if kept is not None else "nothing was submitted"
+    if found is None or found["settings"] != settings_digest(settings):
+        changed = "its settings changed since" if found is not None else "nothing was submitted"
         raise DataError(
             f"Site {name}: {changed}; files of other settings would not fit.",
             hint=f"Start the tasks with: thawslump export submit --site {name}",
         )
-    if not folder.is_dir():
+    stored = found["method"] == "asset"
+    if not stored and folder is None:
+        raise DataError(
+            f"Site {name}: its tasks write files to {found['destination']}, and no folder with "
+            "them was given.",
+            hint="Bring the files to this machine, then: thawslump export fetch --from FOLDER",
+        )
+    if not stored and folder is not None and not folder.is_dir():
         raise DataError(
             f"There is no folder {folder}.", hint="Give the folder that holds the exported files."
         )
     backend = workspace.config.backend
-    prefixes = {task["product"]: task["prefix"] for task in kept["tasks"]}
+    prefixes = {task["product"]: task["prefix"] for task in found["tasks"]}
     files = 0
-    with connect(backend, workspace.catalog):
-        found, wanted = _asked(workspace, name, describe(backend, workspace.catalog))
+    with _ledger(workspace) as ledger, connect(backend, workspace.catalog):
+        ee.data.setDefaultWorkloadTag(workload_tag(name, found["settings"]))
+        used = _survey(found)
+        wanted = products(workspace.site(name), used)
+        sizes = {one.name: one.grid.shape[0] * one.grid.shape[1] for one in wanted}
+        left, done = TimeLeft(sum(sizes.values())), 0
+
+        def advance(pixels: int, product: str, again: bool = False) -> None:
+            nonlocal done
+            done += pixels
+            left.done(pixels, again)
+            said = (f"reading {product}", f"{done / 1e6:.2f} of {left.total / 1e6:.2f} Mpx")
+            progress(0.95 * done / left.total, ", ".join(w for w in (*said, left.words()) if w))
 
         def assembled() -> Iterator[NDArray[Any]]:
             nonlocal files
-            for number, product in enumerate(wanted):
+            for product in wanted:
                 if _prefix(name, product, settings) != prefixes.get(product.name):
                     raise DataError(
                         f"Site {name}: what {product.name} is made of is not what was submitted "
-                        "(other images, or another version of the scripts).",
+                        "(another version of the scripts).",
                         hint="Submit again: thawslump export cancel, then thawslump export submit.",
                     )
-                progress(number / len(wanted), f"reading {product.name}")
-                paths = _files(folder, prefixes[product.name])
-                files += len(paths)
+                progress(0.95 * done / left.total, f"reading {product.name}")
                 checkpoint = Checkpoint(
                     workspace.tiles(name) / "checkpoint" / product.name,
                     identity(product, settings),
                 )
-                yield _assembled(paths, product, checkpoint)
+                if stored:
+                    files += 1
+                    asset = f"{found['destination']}/{prefixes[product.name]}"
+                    meter = Meter(
+                        ledger,
+                        f"{name}/{product.name}",
+                        workspace.config.export.eecu_budget,
+                        ask=workspace.config.export.meter,
+                    )
+                    yield _read_back(workspace, product, asset, checkpoint, meter, advance)
+                else:
+                    assert folder is not None
+                    paths = _files(folder, prefixes[product.name])
+                    files += len(paths)
+                    yield parts.assembled(
+                        paths, product, checkpoint, lambda n, p=product.name: advance(n, p)
+                    )
 
-        pixels = finish(workspace, workspace.site(name), found, wanted, assembled())
+        pixels = finish(workspace, workspace.site(name), used, wanted, assembled())
     clear(workspace.tiles(name) / "checkpoint")
-    write_json(workspace.tiles(name) / RECORD, {**kept, "state": "collected"})
+    write_json(workspace.tiles(name) / RECORD, {**found, "state": "collected"})
     progress(1.0, "done")
     return {"files": files, "pixels": pixels}
+
+
+def _read_back(
+    workspace: Workspace,
+    product: Product,
+    asset: str,
+    checkpoint: Checkpoint,
+    meter: Meter,
+    advance: Callable[[int, str, bool], None],
+) -> NDArray[Any]:
+    """Fetch the pixels of an asset: stored ones, in the tiles of an export by pixels."""
+    backend, config = workspace.config.backend, workspace.config.export
+    where = describe(backend, workspace.catalog, "stored")
+    _refuse_other(asset, product, where)
+    image = ee.Image(asset).select(list(product.bands))
+    with aimed(backend, "stored"):
+        return fetch(
+            dataclasses.replace(product, image=image),
+            checkpoint,
+            config,
+            where,
+            Tally(),
+            lambda pixels: advance(pixels, product.name, False),
+            kept=lambda pixels: advance(pixels, product.name, True),
+            meter=meter,
+        )
+
+
+def _refuse_other(asset: str, product: Product, where: str) -> None:
+    found = _asset(asset)
+    if found is None:
+        raise BackendError(
+            f"{where} has no asset {asset}.",
+            hint="See with `thawslump export status` whether its task is done.",
+        )
+    bands = tuple(band["id"] for band in found.get("bands", ()))
+    if bands != product.bands:
+        raise DataError(
+            f"{asset} has the bands {', '.join(bands) or 'none'}; {product.name} has "
+            f"{', '.join(product.bands)}.",
+            hint="Remove the asset and submit again.",
+        )
+    for band in found["bands"]:
+        grid = band.get("grid", {})
+        size = grid.get("dimensions", {})
+        shape = (int(size.get("height", 0)), int(size.get("width", 0)))
+        affine = grid.get("affineTransform", {})
+        theirs = [
+            float(affine.get(key, 0.0))
+            for key in ("scaleX", "shearX", "translateX", "shearY", "scaleY", "translateY")
+        ]
+        ours = crs_transform(product.grid)
+        same = all(
+            math.isclose(a, b, rel_tol=1e-12, abs_tol=1e-6)
+            for a, b in zip(theirs, ours, strict=True)
+        )
+        if not same or shape != tuple(product.grid.shape):
+            raise DataError(
+                f"{asset} lies on another grid: {shape[0]} x {shape[1]} pixels, transform {theirs}; "
+                f"the site has {product.grid.shape[0]} x {product.grid.shape[1]}, {list(ours)}.",
+                hint="Remove the asset and submit again.",
+            )
+
+
+def _asset(name: str) -> dict[str, Any] | None:
+    """Return the description of an asset, or None where there is none."""
+    try:
+        found: dict[str, Any] = ee.data.getAsset(name)
+    except ee.EEException as error:
+        if "not found" in str(error).lower() or "does not exist" in str(error).lower():
+            return None
+        raise
+    return found
+
+
+def _make_folder(name: str, where: str) -> None:
+    """Make a folder of assets, and those that it lies in."""
+    try:
+        if _asset(name) is not None:
+            return
+        parent, _, _ = name.rpartition("/")
+        if parent and not parent.endswith("/assets") and parent != "assets":
+            _make_folder(parent, where)
+        ee.data.createAsset({"type": "FOLDER"}, name)
+    except ee.EEException as error:
+        raise BackendError(
+            f"{where} did not make the folder of assets {name}: {words(error)}",
+            hint="Set export.destination to a folder that you may write to, such as "
+            "projects/MY-PROJECT/assets/thawslump.",
+        ) from error
+
+
+@contextlib.contextmanager
+def _ledger(workspace: Workspace) -> Iterator[Ledger]:
+    with contextlib.closing(Ledger(workspace.root / "tiles" / LEDGER)) as ledger:
+        yield ledger
+
+
+def _refuse_spent(workspace: Workspace, ledger: Ledger) -> None:
+    budget, used = workspace.config.export.eecu_budget, ledger.total()
+    if budget is not None and used >= budget:
+        raise BudgetError(
+            f"The budget of {budget:g} EECU-seconds is used up: the exports of this workspace have "
+            f"cost {used:.4g}.",
+            hint="Raise export.eecu_budget in thawslump.yaml and submit again: tasks that were "
+            "cancelled are started anew, finished ones are not.",
+        )
+
+
+def _survey(found: Mapping[str, Any]) -> Survey:
+    try:
+        return kept.from_json(found["survey"])
+    except (KeyError, ValueError, TypeError) as error:
+        raise DataError(
+            f"Site {found['site']}: {RECORD} does not say which images its tasks use.",
+            hint="Submit again: thawslump export cancel, then thawslump export submit.",
+        ) from error
 
 
 def _settings(workspace: Workspace, name: str) -> dict[str, Any]:
@@ -245,43 +507,60 @@ def _settings(workspace: Workspace, name: str) -> dict[str, Any]:
     return export_settings(workspace, site)
 
 
-def _asked(workspace: Workspace, name: str, where: str) -> tuple[Survey, list[Product]]:
-    config = workspace.config.export
-    site = workspace.site(name)
-    found = survey(
-        site,
-        lambda ask: patiently(ask, where=where, retries=config.retries, backoff=config.backoff),
-    )
-    return found, products(site, found)
-
-
 def _prefix(name: str, product: Product, settings: dict[str, Any]) -> str:
     return f"{name}_{product.name}_{identity(product, settings)[:12]}"
 
 
-def _task(product: Product, prefix: str, method: str, destination: str) -> Any:
-    a = crs_transform(product.grid)
-    rows, cols = product.grid.shape
-    # In the grid's own pixels, so that no rounding of coordinates adds a row or column.
-    whole = ee.Geometry.Rectangle(
-        [0, 0, cols, rows], ee.Projection(crs_code(product.grid), a), False
-    )
-    common = {
-        "image": product.filled,
+def _task(product: Product, prefix: str, method: str, destination: str, priority: int) -> Any:
+    rows, cols = (int(side) for side in product.grid.shape)
+    common: dict[str, Any] = {
         "description": prefix[:100],
-        "fileNamePrefix": prefix,
-        "region": whole,
+        # With these three the client asks for exactly this rectangle of exactly this grid.
         "crs": crs_code(product.grid),
-        "crsTransform": a,
+        "crsTransform": crs_transform(product.grid),
+        "dimensions": f"{cols}x{rows}",
         "maxPixels": _LARGEST,
-        "fileFormat": "GeoTIFF",
     }
+    if priority != 100:
+        common["priority"] = priority
+    if method == "asset":
+        # Masks stay masks: a stand-in for nodata would be averaged into the pyramid.
+        typed = product.image.toFloat() if product.dtype == "float32" else product.image.toUint16()
+        classes = [name for name in product.bands if name in BANDS and BANDS[name].categorical]
+        return ee.batch.Export.image.toAsset(
+            image=typed,
+            assetId=f"{destination}/{prefix}",
+            pyramidingPolicy={".default": "mean", **dict.fromkeys(classes, "mode")},
+            **common,
+        )
+    files = {
+        "image": product.filled,
+        "fileNamePrefix": prefix,
+        "fileFormat": "GeoTIFF",
+        "shardSize": _SHARD,
+        "formatOptions": {"cloudOptimized": True, "noData": product.fill},
+        **common,
+    }
+    side = max(_SHARD, math.isqrt(_FILE_BYTES // product.pixel_bytes) // _SHARD * _SHARD)
+    if max(rows, cols) > side:
+        files["fileDimensions"] = side
     if method == "cloud_storage":
-        return ee.batch.Export.image.toCloudStorage(bucket=destination, **common)
-    return ee.batch.Export.image.toDrive(folder=destination, **common)
+        return ee.batch.Export.image.toCloudStorage(bucket=destination, **files)
+    return ee.batch.Export.image.toDrive(folder=destination, **files)
 
 
 def _state(workspace: Workspace, task: dict[str, Any], where: str) -> dict[str, Any]:
+    row = {
+        "product": task["product"],
+        "operation": task["operation"],
+        "state": "SUCCEEDED",
+        "progress": 1.0,
+        "seconds_left": None,
+        "eecu_seconds": None,
+        "error": None,
+    }
+    if task["operation"] is None:
+        return row  # its asset was there
     config = workspace.config.export
     operation = patiently(
         lambda: ee.data.getOperation(task["operation"]),
@@ -291,14 +570,35 @@ def _state(workspace: Workspace, task: dict[str, Any], where: str) -> dict[str, 
     )
     metadata = operation.get("metadata", {})
     used = metadata.get("batchEecuUsageSeconds")
-    return {
-        "product": task["product"],
-        "operation": task["operation"],
+    return row | {
         "state": metadata.get("state", "UNKNOWN"),
         "progress": metadata.get("progress"),
+        "seconds_left": _seconds_left(metadata),
         "eecu_seconds": None if used is None else float(used),
         "error": operation.get("error", {}).get("message"),
     }
+
+
+def _seconds_left(metadata: Mapping[str, Any]) -> float | None:
+    """Return about how long a task still runs, from the share that is done and since when.
+
+    Examples
+    --------
+    >>> _seconds_left({"state": "RUNNING", "progress": 0.25, "startTime": "2024-05-01T10:00:00Z",
+    ...                "updateTime": "2024-05-01T10:01:00Z"})
+    180.0
+    """
+    share = metadata.get("progress")
+    if metadata.get("state") != "RUNNING" or not share or not 0 < share < 1:
+        return None
+    try:
+        begun, looked = (
+            dt.datetime.fromisoformat(str(metadata[key]).replace("Z", "+00:00"))
+            for key in ("startTime", "updateTime")
+        )
+    except (KeyError, ValueError):
+        return None
+    return float((looked - begun).total_seconds() * (1 - share) / share)
 
 
 def _files(folder: Path, prefix: str) -> list[Path]:
@@ -317,70 +617,3 @@ def _files(folder: Path, prefix: str) -> list[Path]:
             "there.",
         )
     return found
-
-
-def _assembled(paths: list[Path], product: Product, checkpoint: Checkpoint) -> NDArray[Any]:
-    """Return a product from its files, shape (band, y, x); every pixel covered exactly once."""
-    import rasterio
-
-    rows, cols = product.grid.shape
-    array = canvas(checkpoint, (len(product.bands), rows, cols), product.dtype)
-    covered = np.zeros((rows, cols), np.uint8)
-    for path in paths:
-        with rasterio.open(path) as source:
-            row, col = _place(source, path, product)
-            for _, window in source.block_windows(1):
-                # What reaches beyond the pinned grid is not part of it.
-                top, left = max(row + window.row_off, 0), max(col + window.col_off, 0)
-                bottom = min(row + window.row_off + window.height, rows)
-                right = min(col + window.col_off + window.width, cols)
-                if top >= bottom or left >= right:
-                    continue
-                part = rasterio.windows.Window(left - col, top - row, right - left, bottom - top)
-                pixels = source.read(window=part)
-                if product.dtype == "float32":
-                    empty = (pixels == np.float32(product.fill)) | ~np.isfinite(pixels)
-                    pixels = np.where(empty, np.float32(np.nan), pixels)
-                array[:, top:bottom, left:right] = pixels
-                covered[top:bottom, left:right] += 1
-    if (covered > 1).any():
-        raise DataError(
-            f"{product.name}: {int((covered > 1).sum())} pixels are in more than one of "
-            f"{', '.join(path.name for path in paths)}.",
-            hint="A task that was run twice leaves its files twice: remove one set.",
-        )
-    if not covered.all():
-        row, col = np.argwhere(covered == 0)[0]
-        raise DataError(
-            f"{product.name}: {int((covered == 0).sum())} of {rows * cols} pixels are in none of "
-            f"the {len(paths)} files, the first at row {row}, column {col}.",
-            hint="Copy all files of the task, or wait until it is done.",
-        )
-    return array
-
-
-def _place(source: DatasetReader, path: Path, product: Product) -> tuple[int, int]:
-    """Return row and column of a file's first pixel in the pinned grid; refuse another grid."""
-    grid = product.grid
-    ours, theirs = grid.transform, source.transform
-    assert grid.crs is not None
-    if source.crs is None or grid.crs != source.crs.to_wkt():
-        raise DataError(
-            f"{path.name} is in {source.crs}, the site in {crs_code(grid)}.",
-            hint="It is no file of this task.",
-        )
-    same_step = all(abs(getattr(ours, k) - getattr(theirs, k)) < 1e-9 * abs(ours.a) for k in "abde")
-    col, row = ~ours @ (theirs.c, theirs.f)
-    if not same_step or abs(col - round(col)) > 1e-4 or abs(row - round(row)) > 1e-4:
-        raise DataError(
-            f"{path.name} has the transform {list(theirs)[:6]}, which does not fit the site's "
-            f"{list(ours)[:6]}.",
-            hint="It is no file of this task.",
-        )
-    if source.count != len(product.bands) or set(source.dtypes) != {product.dtype}:
-        raise DataError(
-            f"{path.name} has {source.count} bands of {', '.join(sorted(set(source.dtypes)))}; "
-            f"{product.name} has {len(product.bands)} of {product.dtype}.",
-            hint="It is no file of this task.",
-        )
-    return round(row), round(col)

@@ -49,6 +49,7 @@ def check(workspace: Workspace, name: str) -> dict[str, Any]:
         found = survey(
             site,
             lambda ask: patiently(ask, where=where, retries=config.retries, backoff=config.backoff),
+            workspace.root,
         )
         wanted = products(site, found)
         aims = [(product, purpose(product.filled)) for product in wanted]

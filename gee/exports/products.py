@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from odc.geo.geobox import GeoBox
 
-from gee.grids import catchment_grid, factor_grid
+from gee.grids import factor_grid, padded
 from gee.scripts import terrain
 from gee.scripts.context import context
 from gee.scripts.factors import computed_here, factors
@@ -94,14 +94,13 @@ def _context_unit(name: str) -> str:
 def _catchment(site: Site) -> Product:
     margin = catchment_margin(source(site, "upslope"))
     assert margin is not None  # asked for only where the upslope area is computed here
-    grid = catchment_grid(site, margin)
+    grid = padded(factor_grid(site), margin)
     # Tiles of the DEM that only the margin touches belong to it.
-    wide = site.model_copy(update={"bounds": lonlat_bounds(grid)})
-    heights = pinned(terrain.elevation(wide), grid)
+    heights = pinned(terrain.elevation(site, margin), grid)
     dem = source(site, "dem")
     return Product(
         CATCHMENT,
-        heights.addBands(terrain.slope(wide, grid)),
+        heights.addBands(terrain.slope(site, grid, margin)),
         grid,
         ("elevation", "slope"),
         "float32",

@@ -94,7 +94,7 @@ def run(
         ee.data.setDefaultWorkloadTag(workload_tag(site.name, digest))
         # Tiles that are done hold the images of the first start; those that are left must too.
         begun_with = kept.load(checkpoints / "survey.json", digest)
-        found = begun_with or surveyed(site, config, where, meter("survey"))
+        found = begun_with or surveyed(site, config, where, meter("survey"), workspace.root)
         kept.save(checkpoints / "survey.json", digest, found)
         tally.add(requests=found.requests)
         wanted = products(site, found)
@@ -139,7 +139,9 @@ def run(
     }
 
 
-def surveyed(site: Site, config: ExportConfig, where: str, meter: Meter) -> Survey:
+def surveyed(
+    site: Site, config: ExportConfig, where: str, meter: Meter, root: Path = Path()
+) -> Survey:
     """Return the survey of a site, its requests tried again after passing faults and counted."""
 
     def ask(request: Callable[[], Any]) -> Any:
@@ -149,7 +151,7 @@ def surveyed(site: Site, config: ExportConfig, where: str, meter: Meter) -> Surv
 
         return patiently(counted, where=where, retries=config.retries, backoff=config.backoff)
 
-    found = survey(site, ask)
+    found = survey(site, ask, root)
     meter.settle()
     return found
 

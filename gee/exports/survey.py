@@ -6,14 +6,17 @@ import datetime as dt
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import ee
 
 from gee.exports.faults import words
+from gee.exports.factor_sources import refuse_unfit
 from gee.scripts import landcover, sentinel1, sentinel2, stack
 from gee.scripts.place import in_window, is_tiled, region, source
 from gee.scripts.settled import Orbit, Settled
+from gee.vectors import read_vectors
 from thawslump.errors import DataError
 
 if TYPE_CHECKING:
@@ -105,7 +108,9 @@ class Survey:
         return sum(len(group) for group in self.pictures.values())
 
 
-def survey(site: Site, ask: Callable[[Callable[[], T]], T] | None = None) -> Survey:
+def survey(
+    site: Site, ask: Callable[[Callable[[], T]], T] | None = None, root: Path = Path()
+) -> Survey:
     """Ask what there is for a site, and refuse what cannot work, in words that say why.
 
     Parameters
@@ -113,6 +118,8 @@ def survey(site: Site, ask: Callable[[Callable[[], T]], T] | None = None) -> Sur
     site : Site
     ask : callable, optional
         Runs one request (and repeats it after passing faults).
+    root : Path
+        Where relative paths of the site's own files begin: the workspace.
 
     Raises
     ------
@@ -122,6 +129,7 @@ def survey(site: Site, ask: Callable[[Callable[[], T]], T] | None = None) -> Sur
         sides; no DEM.
     """
     run: Callable[[Callable[[], Any]], Any] = ask or (lambda request: request())
+    vectors = read_vectors(root, site)
     pictures: dict[tuple[str, Side], tuple[Picture, ...]] = {}
     requests = 0
     bands: dict[str, set[str]] = {}
@@ -152,7 +160,8 @@ def survey(site: Site, ask: Callable[[Callable[[], T]], T] | None = None) -> Sur
         f"{key} {side}": tuple(picture.index for picture in group)
         for (key, side), group in pictures.items()
     }
-    settled = replace(settled, images=chosen)
+    settled = replace(settled, images=chosen, vectors=vectors)
+    more += refuse_unfit(site, run)
     return Survey(pictures, settled, requests + 1 + more, others)
 
 

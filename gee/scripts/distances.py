@@ -39,7 +39,7 @@ def to_lines(site: Site, key: str, settled: Settled | None = None) -> ee.Image:
     ConfigError
         The source is a file, and its content was not read.
     """
-    near = _features(site, key, settled).filterBounds(region(site).buffer(REACH[key]))
+    near = _features(site, key, settled).filterBounds(region(site, REACH[key]))
     away = near.distance(REACH[key], _WITHIN).unmask(REACH[key], False)
     return pinned(away.min(REACH[key]).rename(f"distance_{key}"), factor_grid(site))
 

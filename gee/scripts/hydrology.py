@@ -69,7 +69,7 @@ def _of_each(site: Site, made: Callable[[ee.Image], ee.Image]) -> ee.Image:
         return made(ee.Image(name).select(["upa"], ["upslope"]).multiply(1e6))
     if is_tiled(name):
         # Tile by tile: a mosaic has pixels of one degree.
-        around = region(site).buffer(NEAR * abs(factor_grid(site).transform.a))
+        around = region(site, NEAR * abs(factor_grid(site).transform.a))
         tiles = ee.ImageCollection(name.removesuffix("/*")).filterBounds(around)
         return tiles.map(lambda tile: made(ee.Image(tile).select([0], ["upslope"]))).mosaic()
     return made(ee.Image(name).select([0], ["upslope"]))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import ee
 
-from gee.grids import crs_code, crs_transform
+from gee.grids import crs_code, crs_transform, padded
 from gee.scripts.sources import SOURCES
 from thawslump.errors import ConfigError, nearest
 from thawslump.grid import coarser, lonlat_bounds
@@ -118,9 +118,19 @@ def mapped(site: Site, key: str, *, smooth: bool = False) -> ee.Image:
     return tiles.map(read).mosaic()
 
 
-def region(site: Site) -> ee.Geometry:
-    """Return the box of longitudes and latitudes that holds the whole grid of a site."""
-    west, south, east, north = lonlat_bounds(site.grid())
+def region(site: Site, margin: float = 0.0) -> ee.Geometry:
+    """Return the box of longitudes and latitudes that holds the whole grid of a site.
+
+    Parameters
+    ----------
+    site : Site
+    margin : float
+        Metres around the grid that it holds as well.
+    """
+    grid = site.grid()
+    if margin:
+        grid = padded(grid, margin)
+    west, south, east, north = lonlat_bounds(grid)
     return ee.Geometry.BBox(west, south, east, north)
 
 
