@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import ee
 
-from gee.grids import crs_code
 from gee.scripts.place import is_tiled, pinned, region, source, terrain_grid
 
 if TYPE_CHECKING:
