@@ -269,6 +269,25 @@ def _unwrapped(xy: Floats, around: float) -> Floats:
     return np.column_stack([x, xy[:, 1]])
 
 
+def beside(fixed: BaseGeometry, other: BaseGeometry) -> BaseGeometry:
+    """Return a shape in degrees, turned around the globe to where another one is nearest.
+
+    A box across the antimeridian goes from 170 to 190 degrees east; what lies in it at 175 west is
+    at 185.
+
+    Examples
+    --------
+    >>> beside(shapely.box(170, 0, 190, 10), shapely.box(-176, 2, -174, 4)).bounds
+    (184.0, 2.0, 186.0, 4.0)
+    """
+    if fixed.is_empty or other.is_empty:
+        return other
+    a, b = fixed.bounds, other.bounds
+    away = (a[0] + a[2] - b[0] - b[2]) / 2
+    turns = 360.0 * round(away / 360.0) if math.isfinite(away) else 0.0
+    return shapely.transform(other, lambda xy: xy + np.array([turns, 0.0])) if turns else other
+
+
 def _densified(made: BaseGeometry, geodesic: bool, degrees: bool) -> BaseGeometry:
     if made.geom_type in ("Point", "MultiPoint") or made.is_empty:
         return made

@@ -10,7 +10,7 @@ from typing import Any
 import shapely
 
 from ..errors import EngineError
-from ..geometry import Geometry, parse_geojson
+from ..geometry import Geometry, beside, parse_geojson
 from ..image import Element
 from ..values import (
     Collection,
@@ -195,7 +195,7 @@ def apart(left: Geometry, right: Geometry) -> bool:
     """
     if not (left.is_geographic and right.is_geographic) or left.crs != right.crs:
         return False
-    a, b = left.shape.bounds, right.shape.bounds
+    a, b = left.shape.bounds, beside(left.shape, right.shape).bounds
     pad_x = 0.1 * max(a[2] - a[0], b[2] - b[0])
     pad_y = 0.1 * max(a[2] - a[0], a[3] - a[1], b[2] - b[0], b[3] - b[1])
     return bool(
@@ -212,7 +212,8 @@ def _spatial(test: Callable[[Any, Any], bool], unbounded: bool) -> Callable[[Any
             return unbounded
         if apart(left, right):
             return bool(test(_HERE, _THERE))
-        return bool(test(left.in_crs("EPSG:4326"), right.in_crs("EPSG:4326")))
+        one = left.in_crs("EPSG:4326")
+        return bool(test(one, beside(one, right.in_crs("EPSG:4326"))))
 
     return compare
 

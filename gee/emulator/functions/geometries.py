@@ -19,9 +19,9 @@ from shapely.geometry.base import BaseGeometry
 from shapely.geometry.polygon import orient
 
 from ..errors import EngineError
-from ..geometry import Geometry, local_crs, plane_of, polygons
+from ..geometry import Geometry, beside, local_crs, plane_of, polygons
 from ..image import Element
-from ..projection import WGS84, Projection, Window
+from ..projection import WGS84, Projection, Window, crs_of
 from ..values import Collection, ErrorMargin, Feature, geometry_of
 from ._gnomonic import Gnomonic, gnomonic_of
 from .constructors import placed, ring
@@ -306,8 +306,10 @@ def _together(
 ) -> tuple[str, Any, Any]:
     crs = left.crs if projection is None else projection.crs
     if projection is None and left.crs == right.crs and left.geodesic == right.geodesic:
-        return crs, left.shape, right.shape
-    return crs, left.in_crs(crs), right.in_crs(crs)
+        a, b = left.shape, right.shape
+    else:
+        a, b = left.in_crs(crs), right.in_crs(crs)
+    return crs, a, beside(a, b) if crs_of(crs).is_geographic else b
 
 
 def _combined(
@@ -343,7 +345,8 @@ def _tested(
         if plane is not None:
             return bool(test(plane.forward(left.shape), plane.forward(right.shape)))
         crs = left.crs if projection is None else projection.crs
-        return bool(test(left.in_crs(crs), right.in_crs(crs)))
+        a, b = left.in_crs(crs), right.in_crs(crs)
+        return bool(test(a, beside(a, b) if crs_of(crs).is_geographic else b))
 
     return apply
 

@@ -10,7 +10,7 @@ import numpy as np
 from ..cells import cast, chosen, is_cells
 from ..conversion import numbers
 from ..errors import EngineError
-from ..geometry import Geometry, union_of
+from ..geometry import Geometry, beside, union_of
 from ..image import ClipNode, Image, MapNode, PixelsNode, constant, geometry_mask
 from ..kernels import both, valid
 from ..nodes import AnyPixelsNode, only_numbers
@@ -215,9 +215,9 @@ def clip_to(image: Image, geometry: Geometry) -> Image:
         own = image.footprint
         if own is None:
             return geometry
-        return Geometry(
-            own.lonlat().intersection(geometry.in_crs("EPSG:4326")), "EPSG:4326", own.geodesic
-        )
+        whole = own.lonlat()
+        inside = whole.intersection(beside(whole, geometry.in_crs("EPSG:4326")))
+        return Geometry(inside, "EPSG:4326", own.geodesic)
 
     return image.with_bands(bands).with_footprint(footprint)
 
