@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from typing import TYPE_CHECKING, Any
 
 from gee.exports import credits
 from gee.exports.faults import patiently
 from gee.exports.meter import LEDGER, Ledger
 from gee.exports.pace import duration
-from gee.exports.products import products
+from gee.exports.products import CATCHMENT, products
 from gee.exports.purpose import purpose
 from gee.exports.step import expected
 from gee.exports.survey import survey
+from gee.scripts.place import source
+from gee.scripts.sources import REACH, catchment_margin
 from gee.session import connect, describe
 
 if TYPE_CHECKING:
+    from thawslump.site import Site
     from thawslump.workspace import Workspace
 
 __all__ = ["check"]
@@ -98,8 +102,60 @@ def check(workspace: Workspace, name: str) -> dict[str, Any]:
     )
     outcome["attributions"] = credits.rows(used, site)
     outcome["non_commercial"] = credits.warnings(used, site)
+    outcome["vectors"] = {
+        key: {
+            "file": site.sources[key],
+            "features": len(lines["features"]),
+            "reach": REACH[key],
+            "bytes": len(json.dumps(lines)),
+        }
+        for key, lines in found.settled.vectors.items()
+    }
+    outcome["upslope"] = _upslope(workspace, site) if CATCHMENT in files else None
     outcome["text"] = _text(outcome)
     return outcome
+
+
+def _upslope(workspace: Workspace, site: Site) -> dict[str, Any]:
+    """Return what is known of an upslope area that is computed here; its share once exported."""
+    known: dict[str, Any] = {"margin": catchment_margin(source(site, "upslope")), "cut_share": None}
+    path = workspace.item(site.name)
+    if path.is_file():
+        properties = json.loads(path.read_text(encoding="utf-8"))["properties"]
+        facts = properties.get("thawslump:upslope", {})
+        if facts.get("margin") == known["margin"]:
+            known["cut_share"] = facts["cut_share"]
+    return known
+
+
+def _file(name: str) -> str:
+    return "heights around the site" if name == CATCHMENT else f"{name}.tif"
+
+
+def _own_data(found: dict[str, Any]) -> list[str]:
+    lines = []
+    for key, one in found["vectors"].items():
+        lines.append(
+            f"  {key} from {one['file']}: {one['features']} features within "
+            f"{one['reach'] / 1000:g} km, {one['bytes'] / 1e6:.2f} MB in every request of factors"
+        )
+        if not one["features"]:
+            lines.append(
+                f"  Warning: distance_{key} is {one['reach'] / 1000:g} km everywhere: a factor "
+                "without differences teaches nothing"
+            )
+    upslope = found["upslope"]
+    if upslope is not None:
+        words = f"  upslope area from the DEM with a margin of {upslope['margin']:g} m: "
+        if upslope["cut_share"] is None:
+            words += "cells whose catchment reaches farther will be counted in item.json"
+        else:
+            words += (
+                f"the catchments of {upslope['cut_share']:.0%} of its cells reach farther "
+                "(sources.upslope: local:METRES)"
+            )
+        lines.append(words)
+    return lines
 
 
 def _satellites(names: set[str]) -> str:
@@ -123,17 +179,18 @@ def _text(found: dict[str, Any]) -> str:
         rows, cols = file["shape"]
         most = max(file["million_reads"].items(), key=lambda pair: pair[1], default=("", 0.0))[0]
         lines.append(
-            f"  {name}.tif: {rows} x {cols} pixels, {len(file['bands'])} bands, "
+            f"  {_file(name)}: {rows} x {cols} pixels, {len(file['bands'])} bands, "
             f"{file['bytes'] / 1e6:.1f} MB; {file['requests']} requests, about "
             f"{_amount(file['eecu_seconds_estimate'])} EECU-seconds"
             + (f", most of it for {most}" if most else "")
         )
+    lines += _own_data(found)
     for words in found["non_commercial"]:
         lines.append(f"  Warning: {words}")
     others = set(found["endpoints"].values())
     if len(others) > 1:
         for name, where in found["endpoints"].items():
-            lines.append(f"  {name}.tif is asked of {where}")
+            lines.append(f"  {_file(name)} is asked of {where}")
     together = (
         f"  together {found['requests']} requests, about "
         f"{_amount(found['eecu_seconds_estimate'])} EECU-seconds"
