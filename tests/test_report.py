@@ -560,6 +560,108 @@ def test_a_band_that_is_absent_is_said(tmp_path):
     assert "dVV, slope are absent in upper" in Page(render(workspace)).text
 
 
+def test_choices_units_and_what_was_left_out_are_said(tmp_path):
+    """What the export settled for a site stands beside its bands and images."""
+    workspace = make_workspace(tmp_path, size=32, upto="tiles")
+    path = workspace.item("upper")
+    item = json.loads(path.read_text())
+    item["properties"] |= {
+        "thawslump:slope_correction": "volume",
+        "thawslump:vegetated_share": 0.83,
+        "thawslump:orbits": [["DESCENDING", 91]],
+        "thawslump:look_direction": 104.2,
+        "thawslump:platforms": {"pre": {"A": 6}, "post": {"A": 5, "C": 1}},
+        "thawslump:cloud_mask": "cloud_score",
+        "thawslump:left_out": {"KG_climate": "sources.climate names no asset"},
+    }
+    write_json(path, item)
+    text = " ".join(Page(render(Workspace(tmp_path))).text.split())
+    assert "slope correction volume model (83% of the site is vegetated)" in text
+    assert "descending, relative orbit 91, satellite at 104 degrees from grid north" in text
+    assert "pre: A (6); post: A (5), C (1)" in text
+    assert "cloud mask Cloud Score+ and scene classification" in text
+    assert "Left out: KG_climate (sources.climate names no asset)." in text
+    assert "preVV (dB), postVV (dB)" in text.replace(" (dB) ,", " (dB),")
+    assert "slope (degree)" in text and "dNDVI" in text
+
+
+COVER = {
+    "points": {
+        "used": 90, "from": "ESA/WorldCover/v200", "per_class": {"water, sea": 30, "wetland": 60},
+        "note": "drawn from a map, whose own errors no figure here shows",
+    },
+    "image": {"date": "2020-07-21", "clear_share": 0.97},
+    "accuracy": {
+        "grouped": {
+            "by": "block of 500 m", "folds": 5, "overall": 0.64, "kappa": 0.41,
+            "producers": {"water, sea": 0.9, "wetland": 0.5},
+            "users": {"water, sea": 0.8, "wetland": None},
+        },
+        "random": {"by": "point at random", "folds": 5, "overall": 0.88, "kappa": 0.8},
+    },
+}  # fmt: skip
+
+
+def test_land_cover_is_judged_by_groups_first(tmp_path):
+    workspace = make_workspace(tmp_path, size=32, upto="tiles")
+    path = workspace.item("upper")
+    item = json.loads(path.read_text())
+    item["properties"]["thawslump:landcover"] = COVER
+    write_json(path, item)
+    unknown = {"by": "polygon or group", "refused": "all points lie in one group"}
+    one = {"points": {"used": 4, "from": "mine.gpkg"}, "accuracy": {"grouped": unknown}}
+    item["properties"]["thawslump:landcover"] = one
+    write_json(workspace.item("lower"), item)
+    text = " ".join(Page(render(Workspace(tmp_path))).text.split())
+    assert text.index("accuracy, grouped") < text.index("accuracy, random")
+    assert "upper 90 ESA/WorldCover/v200 2020-07-21 (97 % clear) 0.64 0.41 block of 500 m 0.88" in (
+        text
+    )
+    assert "lower 4 mine.gpkg – – all points lie in one group – –" in text
+    assert "wetland 60 50 % –" in text
+    assert "The land cover of upper is wrong on 36 % of the points" in text
+    assert "Random folds flatter the land cover of upper: accuracy 0.88 against 0.64" in text
+    assert "How right the land cover of lower is, is not known." in text
+    assert "Points drawn from a map, whose own errors no figure here shows." in text
+
+
+def test_classes_unknown_to_the_models_are_said(workspace):
+    """Shares of validation from the members, those of maps from their tags, cells by factor."""
+    from dataclasses import replace
+
+    found = results.read(workspace)
+    odd = {"middle": {"KG_climate": 0.004, "CART_LC_classified": 0.2}}
+    runs = [replace(run, facts={**run.facts, "unseen_classes": odd}) for run in found.runs]
+    facts = {"cells_with_unseen_classes": {"lower": {"lithology": 12}}}
+    said = caveats(workspace, replace(found, runs=tuple(runs), susceptibility_facts=facts), Bands())
+    assert (
+        "On 20 % of the pixels of middle the band CART_LC_classified holds a class that no "
+        "training site has; the models see its training mean there."
+    ) in said
+    assert any(words.startswith("On less than 1 % of the pixels of middle") for words in said)
+    assert any(words.startswith("12 cells of lower have a class of lithology") for words in said)
+
+
+def test_class_numbers_are_scored_by_their_slumps(tmp_path):
+    """Class 5 between 2 and 7 holds the slumps: no order of numbers would find it."""
+    workspace = make_workspace(tmp_path, size=64)
+    for name in ROLES:
+        stack = read(workspace.stack(name))
+        rng = np.random.default_rng(1)
+        classes = rng.choice([2.0, 7.0], stack.array.shape[1:]).astype("float32")
+        path = workspace.labels(2, name)
+        if path.exists():
+            classes[read(path).array[0] == 1] = 5.0
+        write_cog(
+            workspace.stack(name), np.concatenate([stack.array, classes[None]]), stack.grid,
+            [*stack.names, "CART_LC_classified"], nodata=np.nan,
+        )  # fmt: skip
+    table = band_table(workspace, results.read(workspace))
+    (row,) = [row for row in table.rows if row.name == "CART_LC_classified"]
+    assert row.auc.value == pytest.approx(1.0) and row.direction == "by class"
+    assert table.rule_band == "dNDVI", "a threshold on class numbers is no rule"
+
+
 def test_a_large_area_is_thinned_to_a_picture(tmp_path):
     workspace = make_workspace(tmp_path, size=32, upto="sites")
     grid = GeoBox((40, 2400), Affine(10, 0, 5e5, 0, -10, 7.9e6), CRS)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import TYPE_CHECKING
 
 from thawslump.grid import Bounds, unwrapped
+from thawslump.provenance import landcovers
 from thawslump.results import Model, Results, Score
 
 if TYPE_CHECKING:
@@ -64,6 +66,8 @@ def caveats(workspace: Workspace, results: Results, bands: Bands) -> list[str]:
             )
     said += _careful_of_susceptibility(results)
     said += _careful_of_bands(bands)
+    said += _careful_of_classes(workspace, results)
+    said += _careful_of_landcover(workspace)
     said += _careful_of_places(workspace, results)
     open_ = sum(r.open for r in results.rounds)
     if open_:
@@ -215,6 +219,71 @@ def _careful_of_bands(bands: Bands) -> list[str]:
             f"{', '.join(names)} {verb} absent in {', '.join(where)}: the sources there do not "
             "give them, and nothing was put in their place."
         )
+    return said
+
+
+def _careful_of_classes(workspace: Workspace, results: Results) -> list[str]:
+    """Say where models met classes that no training site has."""
+    worst: dict[tuple[str, str], float] = {}
+    last = results.ensemble.round if results.ensemble else results.round
+    for run in results.runs_of(last):
+        if not results.ensemble or run.name in results.ensemble.members:
+            for site, shares in dict(run.facts.get("unseen_classes", {})).items():
+                for band, share in shares.items():
+                    worst[site, band] = max(worst.get((site, band), 0.0), float(share))
+    for name in workspace.sites:
+        for band, share in _unseen_in_map(workspace, last, name).items():
+            worst[name, band] = max(worst.get((name, band), 0.0), share)
+    said = [
+        f"On {_share(share)} of the pixels of {site} the band {band} holds a class that no "
+        "training site has; the models see its training mean there."
+        for (site, band), share in sorted(worst.items())
+    ]
+    cells = results.susceptibility_facts.get("cells_with_unseen_classes", {})
+    said += [
+        f"{plural(count, 'cell')} of {site} {'has' if count == 1 else 'have'} a class of {factor} "
+        "that the susceptibility models never learned from; it counts as missing there."
+        for site, factors in sorted(dict(cells).items())
+        for factor, count in factors.items()
+    ]
+    return said
+
+
+def _share(share: float) -> str:
+    return "less than 1 %" if share < 0.01 else f"{share:.0%}".replace("%", " %")
+
+
+def _unseen_in_map(workspace: Workspace, round: int, site: str) -> dict[str, float]:
+    """Return what the map of a site says in its tag, by band."""
+    from thawslump import raster
+
+    path = workspace.maps(round) / f"{site}.tif"
+    if not path.exists():
+        return {}
+    with raster.open_raster(path) as source:
+        found = json.loads(source.tags().get("unseen_classes", "{}"))
+    return {str(band): float(share) for band, share in found.items()}
+
+
+def _careful_of_landcover(workspace: Workspace) -> list[str]:
+    """Say where the land cover of a site is poor, or looks better than it is."""
+    said = []
+    for cover in landcovers(workspace):
+        grouped = cover.grouped.overall if cover.grouped else None
+        chance = cover.random.overall if cover.random else None
+        if grouped is None:
+            said.append(f"How right the land cover of {cover.site} is, is not known.")
+            continue
+        if grouped < 0.7:
+            said.append(
+                f"The land cover of {cover.site} is wrong on {1 - grouped:.0%} of the points of "
+                "folds that keep neighbours together.".replace("%", " %")
+            )
+        if chance is not None and chance - grouped > 0.05:
+            said.append(
+                f"Random folds flatter the land cover of {cover.site}: accuracy {chance:.2f} "
+                f"against {grouped:.2f} over folds that keep neighbours together."
+            )
     return said
 
 

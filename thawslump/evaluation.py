@@ -17,7 +17,15 @@ if TYPE_CHECKING:
     from thawslump.scores import BandRule
     from thawslump.workspace import Workspace
 
-__all__ = ["BandRow", "Bands", "band_table", "newest", "split_of", "with_test_scores"]
+__all__ = [
+    "BandRow",
+    "Bands",
+    "band_table",
+    "class_shares",
+    "newest",
+    "split_of",
+    "with_test_scores",
+]
 
 
 @dataclass(frozen=True)
@@ -30,7 +38,8 @@ class BandRow:
     auc : Score
         Turned so that it is at least 0.5.
     direction : str
-        "higher" or "lower" on slumps.
+        "higher" or "lower" on slumps; "by class" where the values are class numbers, which have
+        no order: a class then stands for its share of slumps on the training sites.
     valid : float
         Share of the looked-at pixels that have a value.
     """
@@ -72,7 +81,7 @@ def band_table(workspace: Workspace, results: Results) -> Bands:
     import numpy as np
 
     from thawslump import raster
-    from thawslump.bands import BANDS, CHANGE_STACK
+    from thawslump.bands import BANDS
     from thawslump.scores import band_auc, block_ids
 
     found = Bands()
@@ -88,7 +97,7 @@ def band_table(workspace: Workspace, results: Results) -> Bands:
         with raster.open_raster(stack_path) as source:
             present = tuple(d or f"band{i + 1}" for i, d in enumerate(source.descriptions))
         if site.source == "earthengine":
-            for band in CHANGE_STACK:
+            for band in site.bands:
                 if band not in present:
                     found.absent.setdefault(band, []).append(name)
         path = newest([workspace.labels(number, name) for number in range(results.round, 0, -1)])
@@ -114,12 +123,20 @@ def band_table(workspace: Workspace, results: Results) -> Bands:
         found.block = _BLOCK * abs(raster.grid_of(stack_path).transform.a)
     for band, parts in pooled.items():
         values, truth = np.concatenate(parts), np.concatenate(labels[band])
+        looked = truth != 255
+        known = BANDS.get(band)
+        valid = float(np.isfinite(values[looked]).mean())
+        classes = _has_classes(band)
+        if classes:
+            learnt = [np.full(part.shape, role == "train") for part, role in
+                      zip(parts, roles[band], strict=True)]  # fmt: skip
+            values = class_shares(values, truth, np.concatenate(learnt))
         area, low, high, _, _ = band_auc(values, truth, np.concatenate(blocks[band]))
         if not math.isfinite(area):
             continue
-        looked = truth != 255
-        known = BANDS.get(band)
-        if area < 0.5:
+        if classes:
+            direction = "by class"
+        elif area < 0.5:
             area, low, high = 1 - area, 1 - high, 1 - low
             direction = "lower"
         else:
@@ -132,12 +149,54 @@ def band_table(workspace: Workspace, results: Results) -> Bands:
                 known.origin if known else "",
                 Score(area, low, high),
                 direction,
-                float(np.isfinite(values[looked]).mean()),
+                valid,
             )
         )
     found.rows.sort(key=lambda row: (-row.auc.value, row.name))
     _add_rule(found, pooled, labels, blocks, roles)
     return found
+
+
+def _has_classes(band: str) -> bool:
+    from thawslump.bands import BANDS
+
+    known = BANDS.get(band)
+    return known is not None and known.categorical and not known.mask
+
+
+def class_shares(
+    values: NDArray[Any], truth: NDArray[Any], learnt: NDArray[Any]
+) -> NDArray[np.float64]:
+    """Return for each pixel the share of slumps that its class has where `learnt` is true.
+
+    Parameters
+    ----------
+    values : ndarray of float, shape (n,)
+        Class numbers, NaN where missing.
+    truth : ndarray of uint8, shape (n,)
+        1 slump, 0 not, 255 not looked at.
+    learnt : ndarray of bool, shape (n,)
+        All pixels count where none is.
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+        A class that does not occur there has the share of all; missing values stay NaN.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> class_shares(np.array([3.0, 3, 7, 9]), np.array([1, 0, 0, 1]), np.array([1, 1, 1, 0]) > 0)
+    array([0.5       , 0.5       , 0.        , 0.33333333])
+    """
+    import numpy as np
+
+    used = (truth != 255) & np.isfinite(values)
+    used &= learnt if (used & learnt).any() else True
+    out = np.where(np.isfinite(values), truth[used].mean() if used.any() else np.nan, np.nan)
+    for number in np.unique(values[used]):
+        out[values == number] = truth[used & (values == number)].mean()
+    return out
 
 
 def _add_rule(
@@ -157,6 +216,8 @@ def _add_rule(
         return np.concatenate(chosen) if chosen else np.zeros(0)
 
     for band in sorted(pooled):
+        if _has_classes(band):  # a threshold on class numbers is no rule
+            continue
         rule = best_rule(part(pooled[band], band, "train"), part(labels[band], band, "train"))
         if rule is not None and (found.rule is None or rule.f1 > found.rule.f1):
             found.rule, found.rule_band = rule, band

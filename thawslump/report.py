@@ -6,8 +6,7 @@ bytes: nothing on the page tells when it was made.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,6 @@ from thawslump.results import Model, Results, inventory_digest, last_round, read
 
 if TYPE_CHECKING:
     from thawslump.evaluation import Bands
-    from thawslump.site import Site
     from thawslump.workspace import Workspace
 
 __all__ = ["plan_report", "render", "run"]
@@ -51,7 +49,7 @@ def plan_report(workspace: Workspace, round: int) -> list[Item]:
             settings={
                 "config": workspace.config.model_dump(mode="json"),
                 "sites": {
-                    name: site.model_dump(mode="json") for name, site in workspace.sites.items()
+                    name: site.model_dump(mode="json") for name, site in workspace.declared.items()
                 },
                 # What the inventory says, not its bytes: opening it in QGIS changes those.
                 "inventory": inventory_digest(workspace.inventory),
@@ -68,7 +66,7 @@ def plan_report(workspace: Workspace, round: int) -> list[Item]:
 
 def _inputs(workspace: Workspace, last: int) -> list[Path]:
     found: list[Path] = []
-    for name in workspace.sites:
+    for name in (*workspace.sites, *workspace.mosaics):
         found += [
             workspace.stack(name),
             workspace.context(name),
@@ -80,6 +78,7 @@ def _inputs(workspace: Workspace, last: int) -> list[Path]:
         found += sorted(workspace.models(number).glob("*/metrics.json"))
         found += sorted(workspace.models(number).glob("*/item.json"))
         found += sorted(workspace.maps(number).glob("*.tif"))
+        found += sorted(workspace.maps(number).glob("*.vrt"))
         found += [workspace.labels(number, name) for name in workspace.sites]
     return [path for path in found if path.exists()]
 
@@ -120,6 +119,7 @@ def render(
 
     from thawslump.evaluation import band_table, with_test_scores
     from thawslump.pictures import class_rows, shown_sites, site_map
+    from thawslump.provenance import credits, landcovers, site_row
 
     progress(0.0, "reading")
     results = with_test_scores(workspace, read(workspace, round))
@@ -156,8 +156,9 @@ def render(
         maps=maps,
         charts=charts,
         bands=bands,
-        sites=[_site_row(workspace, site) for site in workspace.sites.values()],
-        credits=_credits(workspace),
+        sites=[site_row(workspace, site) for site in workspace.sites.values()],
+        landcovers=landcovers(workspace),
+        credits=credits(workspace),
         config=_config_text(workspace),
         versions=_versions(),
         members={model.round: model.members for model in results.ensembles},
@@ -297,74 +298,6 @@ def _sizes(
 
 
 # Provenance ---------------------------------------------------------------------------------
-
-
-def _site_row(workspace: Workspace, site: Site) -> dict[str, Any]:
-    from thawslump import raster
-
-    path = workspace.stack(site.name)
-    item = workspace.item(site.name)
-    facts = json.loads(item.read_text(encoding="utf-8")) if item.exists() else {}
-    row: dict[str, Any] = {
-        "name": site.name,
-        "role": site.role,
-        "source": "Earth Engine" if site.source == "earthengine" else "own files",
-        "pre": site.pre,
-        "post": site.post,
-        "bands": "",
-        "shape": "",
-        "sources": _used(facts),
-    }
-    if path.exists():
-        with raster.open_raster(path) as source:
-            row["bands"] = ", ".join(d or "?" for d in source.descriptions)
-            row["shape"] = f"{source.width} × {source.height} px at {abs(source.transform.a):g} m"
-    return row
-
-
-def _credits(workspace: Workspace) -> list[dict[str, Any]]:
-    """Return who is to be named for the data of the sites, each once, as their items say."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
-    for site in workspace.sites.values():
-        path = workspace.item(site.name)
-        facts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        for row in facts.get("properties", {}).get("thawslump:attributions", []):
-            name = row.get("id") or row["source"]
-            key = (str(name), str(row["attribution"]))
-            entry = found.setdefault(
-                key,
-                {
-                    "name": name,
-                    "title": row.get("title", row["source"]),
-                    "attribution": row["attribution"],
-                    "licence": row["licence"],
-                    "citation": row.get("citation", ""),
-                    "non_commercial": bool(row.get("non_commercial")),
-                    "sites": [],
-                },
-            )
-            entry["sites"].append(site.name)
-    # Terms that exclude something first: they are what a reader must not miss.
-    return sorted(found.values(), key=lambda row: (not row["non_commercial"], row["name"]))
-
-
-def _used(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the collections and the dates that an item says were used."""
-    rows = []
-    for key, entry in sorted(facts.get("properties", {}).get("thawslump:images", {}).items()):
-        for side in ("pre", "post"):
-            dates = sorted({str(image["date"]) for image in entry.get(side, [])})
-            if side in entry:
-                rows.append({"name": entry["collection"], "side": side, "dates": dates,
-                             "images": len(entry[side])})  # fmt: skip
-        if "pre" not in entry and "post" not in entry:
-            rows.append({"name": entry["collection"], "side": key, "dates": [], "images": None})
-    files = facts.get("properties", {}).get("thawslump:files", [])
-    rows += [
-        {"name": entry["path"], "side": ", ".join(entry["bands"]), "dates": [], "images": None}
-        for entry in files
-    ]
-    return rows
 
 
 def _config_text(workspace: Workspace) -> str:
