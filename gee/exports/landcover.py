@@ -29,7 +29,17 @@ from thawslump.errors import DataError
 if TYPE_CHECKING:
     from thawslump.site import Site
 
-__all__ = ["FOLDS", "Learned", "dealt_by_group", "learn", "measures", "summary"]
+__all__ = [
+    "FOLDS",
+    "Learned",
+    "dealt_at_random",
+    "dealt_by_group",
+    "grown",
+    "learn",
+    "measures",
+    "summary",
+    "table_of",
+]
 
 FOLDS = 5
 _MOST = 5000  # points; what the service returns in one answer
@@ -79,20 +89,30 @@ def learn(site: Site, settled: Settled, run: Ask | None = None, root: Path = Pat
         No clear image; no points, or of one class only; the points' file cannot be used; the
         service's text does not classify as the tree it was written from.
     """
-    ask: Ask = run or (lambda request: request())
+
+    def ask(request: Callable[[], Any]) -> Any:
+        try:
+            return request() if run is None else run(request)
+        except ee.EEException as error:
+            raise DataError(
+                f"Site {site.name}: its land cover cannot be learned: {words(error)}",
+                hint="Check landcover_points and sources.landcover of the site, or leave "
+                f"{landcover.BAND} out of its bands.",
+            ) from error
+
     given = None
     if site.landcover_points is not None:
         given = read_points(root / site.landcover_points, site)
     day, share, days = _clearest(site, settled, ask)
     settled = replace(settled, clear_day=day, tree=None)
-    table, blocks = _table(site, settled, given, ask)
-    names = landcover.inputs(site)
-    size, grouping = _groups(site, given, table, blocks)
-    folds = {
-        "grouped": dealt_by_group(grouping),
-        "random": np.random.default_rng(0).permutation(len(table)) % FOLDS,
-    }
-    answer = _asked(table[:, : len(names) + 1], names, folds, ask)
+    names, origin = landcover.inputs(site), _origin(site, given)
+    grouped = given is not None and given.grouped
+    points = landcover.points_of(site) if given is None else given.collection(_crs(site))
+    size = None if grouped else _block(site)
+    table, groups = table_of(landcover.predictors(site, settled), names, points, site, size, ask)
+    _refuse_poor(site, table, origin["from"])
+    folds = {"grouped": dealt_by_group(groups), "random": dealt_at_random(len(table))}
+    answer = grown(table, names, folds, ask)
     agreement = 1 - answer["differ"] / len(table)
     if agreement < _AGREES:
         raise DataError(
@@ -103,7 +123,7 @@ def learn(site: Site, settled: Settled, run: Ask | None = None, root: Path = Pat
     counts = Counter(int(label) for label in table[:, 0])
     facts = {
         "points": {
-            **_origin(site, given),
+            **origin,
             "used": len(table),
             "per_class": {CLASSES[number]: counts[number] for number in sorted(counts)},
         },
@@ -207,7 +227,12 @@ def measures(matrix: NDArray[Any]) -> dict[str, Any]:
     }
 
 
-def dealt_by_group(groups: Sequence[Any], folds: int = FOLDS) -> NDArray[np.int64]:
+def dealt_at_random(count: int, folds: int = FOLDS, seed: int = 0) -> NDArray[np.int64]:
+    """Return a fold per point, all of one size or one more."""
+    return np.asarray(np.random.default_rng(seed).permutation(count) % folds, np.int64)
+
+
+def dealt_by_group(groups: Sequence[Any] | NDArray[Any], folds: int = FOLDS) -> NDArray[np.int64]:
     """Return a fold per point so that no group is in two: the largest first, to the least fold.
 
     Examples
@@ -242,37 +267,61 @@ def _clearest(site: Site, settled: Settled, ask: Ask) -> tuple[dt.date, float, i
 
 def _block(site: Site) -> float:
     rows, cols = site.grid().shape
-    short = min(rows, cols) * site.resolution
-    # At least ten pixels, and blocks for every fold also of a small site.
-    return max(10 * site.resolution, min(_BLOCK, short / FOLDS))
+    ten = 10 * site.resolution
+    # Blocks for every fold also of a small site; ten pixels at least, in tens of pixels.
+    return max(ten, min(_BLOCK, min(rows, cols) / FOLDS // 10 * ten))
 
 
-def _table(
-    site: Site, settled: Settled, given: Points | None, ask: Ask
+def table_of(
+    image: ee.Image,
+    names: Sequence[str],
+    points: ee.FeatureCollection,
+    site: Site,
+    block: float | None,
+    ask: Ask,
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return (points, 1 + predictors + group) and the block of every point."""
-    points = landcover.points_of(site) if given is None else given.collection(_crs(site))
-    keep = () if given is None else (GROUP,)
-    found = landcover.sampled(landcover.predictors(site, settled), points, site, keep=keep)
-    size = _block(site)
+    """Return the values of an image at points, and which points are alike; one request.
+
+    Parameters
+    ----------
+    image : ee.Image
+        Predictors, any.
+    names : sequence of str
+        Its bands.
+    points : ee.FeatureCollection
+        With the property ``landcover``, and ``group`` where `block` is None.
+    site : Site
+        For the grid on which pixels are read.
+    block : float or None
+        Side of the squares, in units of the site's CRS, whose points are alike; None takes the
+        points' own groups.
+    ask : callable
+        Runs the request.
+
+    Returns
+    -------
+    table : ndarray of float, shape (points, 1 + predictors)
+        Classes first. Points on masked ground are not there; at most 5,000.
+    groups : ndarray of int, shape (points,)
+    """
+    keep = (GROUP,) if block is None else ()
+    found = landcover.sampled(image, points, site, keep=keep).limit(_MOST)
 
     def with_block(point: ee.Feature) -> ee.Feature:
         point = ee.Feature(point)
         place = point.geometry().transform(ee.Projection(_crs(site)), 0.1).coordinates()
-        x, y = (ee.Number(place.get(k)).divide(size).floor() for k in (0, 1))
+        x, y = (ee.Number(place.get(k)).divide(block).floor() for k in (0, 1))
         return point.set({"block_x": x, "block_y": y})
 
-    names = [LABEL, *landcover.inputs(site), *keep, "block_x", "block_y"]
-    rows = found.limit(_MOST).map(with_block).reduceColumns(ee.Reducer.toList(len(names)), names)
-    try:
-        table = np.array(ask(ee.List(rows.get("list")).getInfo), float).reshape(-1, len(names))
-    except ee.EEException as error:
-        raise DataError(
-            f"Site {site.name}: the points of the land cover cannot be read: {words(error)}",
-            hint="Check landcover_points and sources.landcover of the site.",
-        ) from error
-    _refuse_poor(site, table, _origin(site, given)["from"])
-    return table[:, :-2], table[:, -2:]
+    if block is not None:
+        found = found.map(with_block)
+    columns = [LABEL, *names, *(keep or ("block_x", "block_y"))]
+    rows = found.reduceColumns(ee.Reducer.toList(len(columns)), columns)
+    table = np.array(ask(ee.List(rows.get("list")).getInfo), float).reshape(-1, len(columns))
+    values, places = np.split(table, [1 + len(names)], axis=1)
+    if not len(table):
+        return values, np.zeros(0, int)
+    return values, np.unique(places, axis=0, return_inverse=True)[1].ravel()
 
 
 def _refuse_poor(site: Site, table: NDArray[Any], where: str) -> None:
@@ -293,19 +342,28 @@ def _crs(site: Site) -> str:
     return crs_code(site.grid())
 
 
-def _groups(
-    site: Site, given: Points | None, table: NDArray[Any], blocks: NDArray[Any]
-) -> tuple[float | None, NDArray[Any]]:
-    """Return the side of the blocks (None where the points bring groups) and a group per point."""
-    if given is not None and given.grouped:
-        return None, table[:, -1].astype(int)
-    return _block(site), np.unique(blocks, axis=0, return_inverse=True)[1].ravel()
-
-
-def _asked(
+def grown(
     table: NDArray[Any], names: Sequence[str], folds: dict[str, NDArray[Any]], ask: Ask
 ) -> dict[str, Any]:
-    """Return tree, number of nodes, how many points its text gives another class, confusions."""
+    """Return the tree of a table and how its folds are judged; one request.
+
+    Parameters
+    ----------
+    table : ndarray, shape (points, 1 + predictors)
+        From `table_of`.
+    names : sequence of str
+        Predictors.
+    folds : dict of str to ndarray of int, shape (points,)
+        Ways of holding points back, each with the fold of every point.
+    ask : callable
+        Runs the request.
+
+    Returns
+    -------
+    dict
+        ``tree`` (text), ``nodes``, ``differ`` (points to which the text gives another class than
+        the tree it was written from), and the confusion matrix of each way with two folds or more.
+    """
     columns = [LABEL, *names, *folds]
     # A list of lists, not a feature each: the request stays small.
     numbers = np.column_stack([table, *folds.values()]).tolist()

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import ee
 
-from gee.exports.faults import words
 from gee.exports.factor_sources import refuse_unfit
+from gee.exports.faults import words
+from gee.exports.landcover import learn
 from gee.scripts import landcover, sentinel1, sentinel2, stack
 from gee.scripts.place import in_window, is_tiled, region, source
 from gee.scripts.settled import Orbit, Settled
@@ -22,7 +24,7 @@ from thawslump.errors import DataError
 if TYPE_CHECKING:
     from thawslump.site import Site, Window
 
-__all__ = ["Picture", "Survey", "survey"]
+__all__ = ["NothingThere", "Picture", "Survey", "survey"]
 
 T = TypeVar("T")
 Side = Literal["pre", "post"]
@@ -39,6 +41,28 @@ _PROPERTIES = (
 )
 _NEEDED = {"s1": ("VV", "VH"), "s2": ("B2", "B3", "B4", "B8", "SCL")}
 _TITLES = {"s1": "Sentinel-1", "s2": "Sentinel-2"}
+
+
+class NothingThere(DataError):
+    """A source shows nothing of a place.
+
+    Attributes
+    ----------
+    key : str
+        "s1", "s2" or "dem".
+    """
+
+    key: str = ""
+
+
+@contextlib.contextmanager
+def _about(key: str) -> Iterator[None]:
+    try:
+        yield
+    except DataError as error:
+        told = NothingThere(error.message, hint=error.hint)
+        told.key = key
+        raise told from error
 
 
 @dataclass(frozen=True)
@@ -141,14 +165,17 @@ def survey(
             rows = sorted(found[side], key=lambda row: (row[1], row[0]))
             pictures[key, side] = tuple(_picture(row) for row in rows)
             if not rows:
-                _refuse_empty(site, key, side, found, run)
+                with _about(key):
+                    _refuse_empty(site, key, side, found, run)
         bands[key] = {name for names in found["bands"] for name in names}
         _refuse_bands(site, key, bands[key])
-    _refuse_dem(site, run)
+    with _about("dem"):
+        _refuse_dem(site, run)
     orbits: tuple[Orbit, ...] | None = None
     others: tuple[Orbit, ...] = ()
     if "s1" in keys:
-        shared = _orbits_on_both_sides(site, pictures["s1", "pre"], pictures["s1", "post"])
+        with _about("s1"):
+            shared = _orbits_on_both_sides(site, pictures["s1", "pre"], pictures["s1", "post"])
         if shared is not None:
             orbits, others = shared[:1], shared[1:]
             for side in _SIDES:
@@ -161,8 +188,46 @@ def survey(
         for (key, side), group in pictures.items()
     }
     settled = replace(settled, images=chosen, vectors=vectors)
-    more += refuse_unfit(site, run)
-    return Survey(pictures, settled, requests + 1 + more, others)
+    settled = replace(settled, cloud_score=_has_scores(site, run))
+    more += settled.cloud_score is not None
+    settled, facts, learning = _learn(site, settled, run, root)
+    more += refuse_unfit(site, run) + learning
+    return Survey(pictures, settled, requests + 1 + more, others, facts)
+
+
+def _has_scores(site: Site, run: Callable[[Callable[[], Any]], Any]) -> bool | None:
+    """Tell whether the images have Cloud Score+; None where the site does not want to know."""
+    if site.cloud_mask == "scl":
+        return None
+    try:
+        there = bool(run(sentinel2.cloud_score_there(site).getInfo))
+    except ee.EEException as error:
+        # An emulator need not hold the collection. Anything else is not for us to pass over.
+        if "not found" not in words(error):
+            raise
+        there = False
+    sentinel2.by_score(site, Settled(cloud_score=there))  # refuses scores that are not there
+    return there
+
+
+def _learn(
+    site: Site, settled: Settled, run: Callable[[Callable[[], Any]], Any], root: Path
+) -> tuple[Settled, Mapping[str, Any] | None, int]:
+    """Return what is settled with the land cover's tree, what is known of it, requests taken."""
+    name = landcover.BAND
+    if settled.bands is None or name not in settled.bands:
+        return settled, None, 0
+    try:
+        found = learn(site, settled, run, root)
+    except DataError as error:
+        # Points of the user's own are meant to be used; a map may just not fit.
+        if landcover.has_points(site):
+            raise
+        left = tuple(band for band in settled.bands if band != name)
+        why = {**settled.left_out, name: error.message}
+        return replace(settled, bands=left, left_out=why), None, 2
+    settled = replace(settled, clear_day=found.day, tree=found.tree)
+    return settled, found.facts, found.requests
 
 
 def _settle(
@@ -187,7 +252,7 @@ def _settle(
             missing["CART_LC_classified"] = (
                 f"the images of {source(site, 's2')} have no band {', '.join(lacking)}"
             )
-        elif not has_map and site.landcover_points is None:
+        elif not has_map and not landcover.has_points(site):
             missing["CART_LC_classified"] = (
                 f"{map_id} shows nothing of the site, and there are no landcover_points"
             )

@@ -41,6 +41,7 @@ __all__ = [
     "clearest_day",
     "drawn_points",
     "folds_by_block",
+    "has_points",
     "inputs",
     "judged",
     "points_of",
@@ -194,12 +195,15 @@ def drawn_points(site: Site, per_class: int = PER_CLASS, seed: int = 0) -> ee.Fe
     )
 
 
+def has_points(site: Site) -> bool:
+    """Tell whether the site brings points of its own: a file, or an asset."""
+    return site.landcover_points is not None or "landcover_points" in site.sources
+
+
 def user_points(site: Site) -> ee.FeatureCollection:
     """Return the points of the asset under ``sources.landcover_points``, within the site."""
     asset = ee.FeatureCollection(source(site, "landcover_points"))
-    return asset.filterBounds(region(site)).filter(
-        ee.Filter.inList(LABEL, list(CLASSES))
-    )
+    return asset.filterBounds(region(site)).filter(ee.Filter.inList(LABEL, list(CLASSES)))
 
 
 def points_of(site: Site) -> ee.FeatureCollection:

@@ -42,7 +42,7 @@ def left_out(site: Site) -> dict[str, str]:
             why[name] = f"sources.{_MAPS[name]} names no asset"
         elif (
             name == "CART_LC_classified"
-            and site.landcover_points is None
+            and not landcover.has_points(site)
             and source(site, "landcover") == "none"
         ):
             why[name] = "sources.landcover is none and there are no landcover_points"
