@@ -6,12 +6,12 @@ import json
 import math
 from typing import TYPE_CHECKING
 
-from thawslump.grid import Bounds, unwrapped
 from thawslump.provenance import landcovers
 from thawslump.results import Model, Results, Score
 
 if TYPE_CHECKING:
     from thawslump.evaluation import Bands
+    from thawslump.grid import Bounds
     from thawslump.site import Site
     from thawslump.workspace import Workspace
 
@@ -330,6 +330,8 @@ def _overlap(left: Site, right: Site) -> bool:
 
 def _near(left: Site, right: Site) -> tuple[Bounds, Bounds]:
     """Return the boxes of two sites, counted so that those near each other are, at 180 too."""
+    from thawslump.grid import unwrapped  # brings numpy along
+
     a, b = unwrapped(left.bounds), unwrapped(right.bounds)
     turns = 360.0 * round((a[0] + a[2] - b[0] - b[2]) / 720.0)
     return a, (b[0] + turns, b[1], b[2] + turns, b[3])
