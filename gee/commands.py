@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -23,10 +24,15 @@ def plan(site: Name = None) -> None:
     from gee.exports.check import check
 
     workspace = options.workspace()
-    names = [site] if site is not None else list(workspace.sites)
+    names = list(workspace.parts(site)) if site is not None else list(workspace.sites)
+    requests, seconds = 0, 0.0
     for name in names:
         found = check(workspace, name)
+        requests += found["requests"]
+        seconds += found.get("eecu_seconds_estimate", 0.0)
         typer.echo(json.dumps(found, sort_keys=True) if options.current.json else found["text"])
+    if len(names) > 1 and not options.current.json:
+        typer.echo(f"all {len(names)}: {requests} requests, about {seconds:.0f} EECU-seconds")
 
 
 @app.command("run")
@@ -54,24 +60,86 @@ def submit(site: Name = None) -> None:
         where = f"{found['method'].replace('_', ' ')}, {found['destination']}"
         typer.echo(f"{name}: {len(found['tasks'])} tasks write to {where}")
         for task in found["tasks"]:
-            typer.echo(f"  {task['prefix']}*.tif  ({task['operation']})")
+            end = "" if found["method"] == "asset" else "*.tif"
+            typer.echo(f"  {task['prefix']}{end}  ({task['operation'] or 'it is there already'})")
 
 
 @app.command("status")
-def status(site: Name = None) -> None:
-    """Tell how far batch tasks are, and what they have cost so far."""
+def status(
+    site: Name = None,
+    watch: Annotated[
+        bool,
+        typer.Option(help="Look by itself until all tasks have ended or the budget is spent."),
+    ] = False,
+    every: Annotated[
+        float, typer.Option(min=0.0, help="Seconds between two looks, with --watch.")
+    ] = 30.0,
+) -> None:
+    """Tell how far batch tasks are, and what they have cost so far; cancel them at the budget."""
     from gee.exports import batch
 
-    rows = batch.status(options.workspace(), _chosen(site))
+    workspace, names = options.workspace(), _chosen(site)
+    if watch:
+        batch.watch(workspace, names, every, _tasks)
+    else:
+        _tasks(batch.status(workspace, names))
+
+
+def _tasks(rows: list[dict[str, Any]]) -> None:
+    from gee.exports.pace import duration
+
     if options.current.json:
         typer.echo(json.dumps(rows, sort_keys=True))
         return
     if not rows:
         typer.echo("No batch tasks were started here: thawslump export submit")
     for row in rows:
-        cost = "" if row["eecu_seconds"] is None else f", {row['eecu_seconds']:.0f} EECU-seconds"
+        running = row["state"] == "RUNNING"
+        said = [
+            row["state"].lower(),
+            f"{row['progress']:.0%} done" if running and row["progress"] else "",
+            f"about {duration(row['seconds_left'])} left" if row["seconds_left"] else "",
+            "" if row["eecu_seconds"] is None else f"{row['eecu_seconds']:.0f} EECU-seconds",
+        ]
         error = f": {row['error']}" if row["error"] else ""
-        typer.echo(f"{row['site']} {row['product']}: {row['state'].lower()}{cost}{error}")
+        words = ", ".join(part for part in said if part)
+        typer.echo(f"{row['site']} {row['product']}: {words}{error}")
+
+
+@app.command("cost")
+def cost(
+    reset: Annotated[
+        bool, typer.Option("--reset", help="Forget it, so that the budget counts anew.")
+    ] = False,
+) -> None:
+    """Tell what the exports of this workspace have cost, and what of the budget is left."""
+    import contextlib
+
+    from gee.exports.meter import LEDGER, Ledger
+
+    workspace = options.workspace()
+    budget = workspace.config.export.eecu_budget
+    with contextlib.closing(Ledger(workspace.root / "tiles" / LEDGER)) as ledger:
+        rows = ledger.rows()
+        if reset:
+            ledger.clear()
+    measured, assumed = (sum(row[index] for row in rows) for index in (1, 2))
+    found = {
+        "eecu_seconds": round(measured, 3),
+        "eecu_seconds_assumed": round(assumed, 3),
+        "eecu_budget": budget,
+        "jobs": [{"job": job, "measured": one, "assumed": two} for job, one, two in rows],
+    }
+    if options.current.json:
+        typer.echo(json.dumps(found, sort_keys=True))
+        return
+    for job, one, two in rows:
+        more = f", and {two:.4g} assumed where the service did not say" if two else ""
+        typer.echo(f"{job}: {one:.4g} EECU-seconds{more}")
+    left = "" if budget is None else f" of a budget of {budget:g}"
+    typer.echo(f"together {measured + assumed:.4g} EECU-seconds{left}")
+    if reset:
+        typer.echo("forgotten; the budget counts anew")
 
 
 @app.command("cancel")
@@ -87,18 +155,19 @@ def cancel(site: Name = None) -> None:
 @app.command("fetch")
 def fetch(
     folder: Annotated[
-        Path, typer.Option("--from", help="Folder with the files that the tasks wrote.")
-    ],
+        Path | None,
+        typer.Option("--from", help="Folder with the files that the tasks wrote; not for assets."),
+    ] = None,
     site: Name = None,
 ) -> None:
-    """Make the tiles from the files that batch tasks left in Drive or a bucket."""
+    """Make the tiles from the files that batch tasks left in Drive or a bucket, or as assets."""
     from gee.exports import batch
 
-    workspace = options.workspace()
+    workspace, told = options.workspace(), _Told()
     for name in _chosen(site):
         if site is None and batch.record(workspace, name) is None:
             continue
-        found = batch.collect(workspace, name, folder, _told)
+        found = batch.collect(workspace, name, folder, told)
         typer.echo(
             json.dumps({"site": name, **found}, sort_keys=True)
             if options.current.json
@@ -118,12 +187,20 @@ def _warnings(names: list[str]) -> list[str]:
     return [f"{words}: {', '.join(found)}" for words, found in sites.items()]
 
 
-def _told(share: float, words: str) -> None:
-    typer.echo(f"{share:.0%} {words}", err=True)
+class _Told:
+    """Says how far something is, no oftener than every few seconds."""
+
+    def __init__(self, seconds: float = 2.0) -> None:
+        self._seconds, self._last = seconds, float("-inf")
+
+    def __call__(self, share: float, words: str) -> None:
+        if share >= 1 or time.monotonic() - self._last >= self._seconds:
+            self._last = time.monotonic()
+            typer.echo(f"{share:.0%} {words}", err=True)
 
 
 def _chosen(site: str | None) -> list[str]:
     workspace = options.workspace()
     if site is not None:
-        return [workspace.site(site).name]
+        return list(workspace.parts(site))
     return [each.name for each in workspace.sites.values() if each.source == "earthengine"]

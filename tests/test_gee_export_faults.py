@@ -52,12 +52,12 @@ def sums(folder: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def whole(made: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], int]:
-    """Checksums and number of requests of an export that met no fault."""
+def whole(made: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], int, int]:
+    """Checksums and numbers of requests (all, of the survey) of an export that met no fault."""
     folder = tmp_path_factory.mktemp("whole")
     facts = exported(folder, None, made)
     assert facts["retries"] == facts["splits"] == 0
-    return sums(folder), int(facts["requests"])
+    return sums(folder), int(facts["requests"]), int(facts["survey_requests"])
 
 
 @pytest.fixture
@@ -159,7 +159,8 @@ def test_a_spent_budget_stops_at_once_and_the_rest_follows_when_it_is_renewed(
     with serving(port, eecu_budget={"seconds_per_month": 1e12}) as url:
         facts = exported(work, url, made)
     assert sums(work) == whole[0] and facts["tiles_kept"] == kept
-    assert facts["requests"] == whole[1] - kept
+    # The images that it began with are known; only tiles are asked for.
+    assert facts["requests"] == whole[1] - whole[2] - kept and facts["survey_requests"] == 0
 
 
 def _spend_after_two_tiles(state: Path, work: Path, url: str) -> None:

@@ -1,39 +1,39 @@
 """Batch exports for large areas: tasks that the service runs by itself, and what they left.
 
 `submit` starts one task per file of a site; `status` tells how far they are and what they have
-cost, `watch` looks by itself until they end; `collect` takes the GeoTIFFs that they left in a folder
-(Drive, or a bucket, brought to this machine by whatever means), or reads back the assets that they
-left on the service, verifies them against the pinned grid and writes the same files as an export
-by pixels. ``batch.json`` beside the tiles remembers the tasks and the images that they use, so
-nothing is started twice.
+cost, `watch` looks by itself until they end; `collect` takes the GeoTIFFs that they left in a
+folder (Drive, or a bucket, brought to this machine by whatever means), or reads back the assets
+that they left on the service, verifies them against the pinned grid and writes the same files as
+an export by pixels. ``batch.json`` beside the tiles remembers the tasks and the images that they
+use, so nothing is started twice.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import datetime as dt
 import json
 import math
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ee
 from numpy.typing import NDArray
 
-from gee.exports import kept, parts
+from gee.exports import assets, kept, parts
 from gee.exports.faults import patiently, words
-from gee.exports.fetch import Checkpoint, Tally, clear, fetch
-from gee.exports.meter import LEDGER, Ledger, Meter, workload_tag
+from gee.exports.fetch import Checkpoint, clear
+from gee.exports.meter import LEDGER, Ledger, Meter
 from gee.exports.pace import TimeLeft
 from gee.exports.products import Product, products
-from gee.exports.step import finish, identity, surveyed
+from gee.exports.step import finish, identity, surveyed, tag_of
 from gee.exports.survey import Survey
 from gee.grids import crs_code, crs_transform
-from gee.session import aimed, connect, describe
+from gee.session import connect, describe
 from gee.steps import export_settings, settings_digest
 from thawslump.bands import BANDS
 from thawslump.errors import BackendError, BudgetError, ConfigError, DataError
@@ -48,9 +48,9 @@ RECORD = "batch.json"
 _LARGEST = 10_000_000_000_000  # pixels; the service has limits of its own
 _SHARD = 256  # pixels a side that the service computes at a time
 _FILE_BYTES = 2**30  # of one file, uncompressed
+_DESCRIPTION = 100  # characters
 _DONE = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
 _AGAIN = frozenset({"FAILED", "CANCELLED"})
-_NAMESPACE = uuid.UUID("6f3b1d0e-6a3c-5b0b-9d59-3a1f6c1c5a77")
 Progress = Callable[[float, str], None]
 
 
@@ -98,8 +98,8 @@ def submit(workspace: Workspace, name: str) -> dict[str, Any]:
 
     Notes
     -----
-    Each task has a description and a request id that follow from what it computes: a submission
-    that was cut off and made again starts nothing twice.
+    The record is written before the first task is started and after each: a submission that was
+    cut off is continued with the same images, and what it had started is found by its description.
     """
     settings = _settings(workspace, name)
     digest = settings_digest(settings)
@@ -115,7 +115,7 @@ def submit(workspace: Workspace, name: str) -> dict[str, Any]:
         before = None
     where = describe(backend, workspace.catalog)
     with _ledger(workspace) as ledger, connect(backend, workspace.catalog):
-        ee.data.setDefaultWorkloadTag(workload_tag(name, digest))
+        ee.data.setDefaultWorkloadTag(tag_of(workspace, name))
         states: dict[str, str] = {}
         if before is not None:
             for task in before["tasks"]:
@@ -125,10 +125,11 @@ def submit(workspace: Workspace, name: str) -> dict[str, Any]:
         _refuse_spent(workspace, ledger)
         if before is None:
             meter = Meter(ledger, f"{name}/survey", config.eecu_budget, ask=config.meter)
-            found = surveyed(workspace.site(name), config, where, meter)
+            found = surveyed(workspace.site(name), config, where, meter, workspace)
             before = {
                 "site": name,
                 "settings": digest,
+                "nonce": uuid.uuid4().hex,
                 "method": config.method,
                 "destination": config.destination,
                 "state": "submitted",
@@ -137,21 +138,29 @@ def submit(workspace: Workspace, name: str) -> dict[str, Any]:
                 "survey": kept.to_json(found),
                 "tasks": [],
             }
+            # Before the first task is started: a submission that is cut off is seen, and continued.
+            write_json(workspace.tiles(name) / RECORD, before)
+            begun: dict[str, str] = {}
         else:
             found = _survey(before)
+            begun = {} if before["complete"] else _started()
+        wanted = products(workspace.site(name), found)
         if before["method"] == "asset":
-            _make_folder(str(before["destination"]), where)
+            assets.make_folder(str(before["destination"]), where)
         tasks = {task["product"]: task for task in before["tasks"]}
-        for product in products(workspace.site(name), found):
+        for product in wanted:
             task = tasks.get(product.name)
             if task is not None and states.get(product.name) not in _AGAIN:
                 continue
             prefix = _prefix(name, product, settings)
             attempt = 1 if task is None else int(task.get("attempt", 1)) + 1
+            operation = begun.get(prefix[:_DESCRIPTION]) or _start(
+                product, prefix, before, attempt, config.priority, where
+            )
             tasks[product.name] = {
                 "product": product.name,
                 "prefix": prefix,
-                "operation": _start(product, prefix, before, attempt, config.priority, where),
+                "operation": operation,
                 "attempt": attempt,
             }
             before = {**before, "state": "submitted", "tasks": list(tasks.values())}
@@ -171,20 +180,30 @@ def _start(
 ) -> str | None:
     """Start a task and return its name; None where its asset is there already."""
     destination = str(kept_["destination"])
-    if kept_["method"] == "asset" and _asset(f"{destination}/{prefix}") is not None:
+    if kept_["method"] == "asset" and assets.find(f"{destination}/{prefix}") is not None:
         return None
     task = _task(product, prefix, str(kept_["method"]), destination, priority)
     # The service starts one task for a request id, however often it is asked.
-    task.id = str(uuid.uuid5(_NAMESPACE, f"{destination}/{prefix}/{attempt}"))
+    request = str(uuid.uuid5(uuid.UUID(str(kept_["nonce"])), f"{prefix}/{attempt}"))
+    config = {**task.config, "workloadTag": ee.data.getWorkloadTag()}
     try:
-        task.start()
+        name = ee.data.exportImage(request, config)["name"]
     except ee.EEException as error:
         raise BackendError(
             f"{where} did not take the export of {product.name} of site {kept_['site']}: "
             f"{words(error)}",
             hint="Correct what it says, then submit again; tasks that were started run on.",
         ) from error
-    return str(task.name)
+    return str(name)
+
+
+def _started() -> dict[str, str]:
+    """Return the tasks of the project that run or have ended well, by their description."""
+    return {
+        str(operation["metadata"].get("description")): str(operation["name"])
+        for operation in ee.data.listOperations()
+        if operation.get("metadata", {}).get("state") not in {*_AGAIN, None}
+    }
 
 
 def status(workspace: Workspace, names: Sequence[str]) -> list[dict[str, Any]]:
@@ -328,7 +347,7 @@ def collect(
     prefixes = {task["product"]: task["prefix"] for task in found["tasks"]}
     files = 0
     with _ledger(workspace) as ledger, connect(backend, workspace.catalog):
-        ee.data.setDefaultWorkloadTag(workload_tag(name, found["settings"]))
+        ee.data.setDefaultWorkloadTag(tag_of(workspace, name))
         used = _survey(found)
         wanted = products(workspace.site(name), used)
         sizes = {one.name: one.grid.shape[0] * one.grid.shape[1] for one in wanted}
@@ -364,13 +383,13 @@ def collect(
                         workspace.config.export.eecu_budget,
                         ask=workspace.config.export.meter,
                     )
-                    yield _read_back(workspace, product, asset, checkpoint, meter, advance)
+                    yield assets.read_back(workspace, product, asset, checkpoint, meter, advance)
                 else:
                     assert folder is not None
                     paths = _files(folder, prefixes[product.name])
                     files += len(paths)
                     yield parts.assembled(
-                        paths, product, checkpoint, lambda n, p=product.name: advance(n, p)
+                        paths, product, checkpoint, partial(advance, product=product.name)
                     )
 
         pixels = finish(workspace, workspace.site(name), used, wanted, assembled())
@@ -378,96 +397,6 @@ def collect(
     write_json(workspace.tiles(name) / RECORD, {**found, "state": "collected"})
     progress(1.0, "done")
     return {"files": files, "pixels": pixels}
-
-
-def _read_back(
-    workspace: Workspace,
-    product: Product,
-    asset: str,
-    checkpoint: Checkpoint,
-    meter: Meter,
-    advance: Callable[[int, str, bool], None],
-) -> NDArray[Any]:
-    """Fetch the pixels of an asset: stored ones, in the tiles of an export by pixels."""
-    backend, config = workspace.config.backend, workspace.config.export
-    where = describe(backend, workspace.catalog, "stored")
-    _refuse_other(asset, product, where)
-    image = ee.Image(asset).select(list(product.bands))
-    with aimed(backend, "stored"):
-        return fetch(
-            dataclasses.replace(product, image=image),
-            checkpoint,
-            config,
-            where,
-            Tally(),
-            lambda pixels: advance(pixels, product.name, False),
-            kept=lambda pixels: advance(pixels, product.name, True),
-            meter=meter,
-        )
-
-
-def _refuse_other(asset: str, product: Product, where: str) -> None:
-    found = _asset(asset)
-    if found is None:
-        raise BackendError(
-            f"{where} has no asset {asset}.",
-            hint="See with `thawslump export status` whether its task is done.",
-        )
-    bands = tuple(band["id"] for band in found.get("bands", ()))
-    if bands != product.bands:
-        raise DataError(
-            f"{asset} has the bands {', '.join(bands) or 'none'}; {product.name} has "
-            f"{', '.join(product.bands)}.",
-            hint="Remove the asset and submit again.",
-        )
-    for band in found["bands"]:
-        grid = band.get("grid", {})
-        size = grid.get("dimensions", {})
-        shape = (int(size.get("height", 0)), int(size.get("width", 0)))
-        affine = grid.get("affineTransform", {})
-        theirs = [
-            float(affine.get(key, 0.0))
-            for key in ("scaleX", "shearX", "translateX", "shearY", "scaleY", "translateY")
-        ]
-        ours = crs_transform(product.grid)
-        same = all(
-            math.isclose(a, b, rel_tol=1e-12, abs_tol=1e-6)
-            for a, b in zip(theirs, ours, strict=True)
-        )
-        if not same or shape != tuple(product.grid.shape):
-            raise DataError(
-                f"{asset} lies on another grid: {shape[0]} x {shape[1]} pixels, transform {theirs}; "
-                f"the site has {product.grid.shape[0]} x {product.grid.shape[1]}, {list(ours)}.",
-                hint="Remove the asset and submit again.",
-            )
-
-
-def _asset(name: str) -> dict[str, Any] | None:
-    """Return the description of an asset, or None where there is none."""
-    try:
-        found: dict[str, Any] = ee.data.getAsset(name)
-    except ee.EEException as error:
-        if "not found" in str(error).lower() or "does not exist" in str(error).lower():
-            return None
-        raise
-    return found
-
-
-def _make_folder(name: str, where: str) -> None:
-    """Make a folder of assets, and those that it lies in."""
-    try:
-        if _asset(name) is not None:
-            return
-        parent, _, _ = name.rpartition("/")
-        if parent and not parent.endswith("/assets") and parent != "assets":
-            _make_folder(parent, where)
-        ee.data.createAsset({"type": "FOLDER"}, name)
-    except ee.EEException as error:
-        raise BackendError(
-            f"{where} did not make the folder of assets {name}: {words(error)}",
-            hint="Set export.destination to a folder that you may write to, such as "
-            "projects/MY-PROJECT/assets/thawslump.",
-        ) from error
 
 
 @contextlib.contextmanager
@@ -514,7 +443,7 @@ def _prefix(name: str, product: Product, settings: dict[str, Any]) -> str:
 def _task(product: Product, prefix: str, method: str, destination: str, priority: int) -> Any:
     rows, cols = (int(side) for side in product.grid.shape)
     common: dict[str, Any] = {
-        "description": prefix[:100],
+        "description": prefix[:_DESCRIPTION],
         # With these three the client asks for exactly this rectangle of exactly this grid.
         "crs": crs_code(product.grid),
         "crsTransform": crs_transform(product.grid),

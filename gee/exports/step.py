@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gee.exports import credits, kept
+from gee.exports.bare import as_surveyed, nothing, survey_part
 from gee.exports.catchment import Catchment
 from gee.exports.coverage import coverage
 from gee.exports.faults import patiently
@@ -29,6 +30,7 @@ from gee.exports.survey import Survey, survey
 from gee.scripts import sentinel1
 from gee.session import aimed, connect, describe
 from gee.steps import settings_digest
+from thawslump.areas import Part
 from thawslump.bands import BANDS
 from thawslump.errors import DataError
 from thawslump.raster import write_cog
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from thawslump.site import Site
     from thawslump.workspace import Workspace
 
-__all__ = ["expected", "finish", "identity", "run", "surveyed"]
+__all__ = ["expected", "finish", "identity", "run", "surveyed", "tag_of"]
 
 _TERRAIN = frozenset({"elevation", "slope", "aspect", "hillshade"})
 
@@ -91,10 +93,11 @@ def run(
     progress(0.0, "asking what images there are")
     with contextlib.closing(ledger), connect(backend, workspace.catalog):
         digest = settings_digest(item.settings)
-        ee.data.setDefaultWorkloadTag(workload_tag(site.name, digest))
+        ee.data.setDefaultWorkloadTag(tag_of(workspace, site.name))
         # Tiles that are done hold the images of the first start; those that are left must too.
         begun_with = kept.load(checkpoints / "survey.json", digest)
-        found = begun_with or surveyed(site, config, where, meter("survey"), workspace.root)
+        found = begun_with or surveyed(site, config, where, meter("survey"), workspace)
+        site = as_surveyed(site, found)
         kept.save(checkpoints / "survey.json", digest, found)
         tally.add(requests=found.requests)
         wanted = products(site, found)
@@ -119,13 +122,17 @@ def run(
                         tell=shown.tells,
                     )
 
-        finish(workspace, site, found, wanted, fetched())
+        if not found.pictures:
+            wanted = [product for product in wanted if product.name != CATCHMENT]
+        arrays = fetched() if found.pictures else nothing(wanted)
+        finish(workspace, site, found, wanted, arrays)
     clear(checkpoints)
     progress(1.0, "done")
     return {
         "images": found.images,
         "pixels": sum(one.pixels for one in costs.values()),
         "requests": tally.requests,
+        "survey_requests": found.requests,
         "retries": tally.retries,
         "splits": tally.splits,
         "tiles_kept": tally.kept,
@@ -139,8 +146,14 @@ def run(
     }
 
 
+def tag_of(workspace: Workspace, name: str) -> str:
+    """Return the workload tag of a site: one for all parts of a large area."""
+    area = workspace.area_of(name)
+    return workload_tag(area, settings_digest({"of": workspace.config.name, "area": area}))
+
+
 def surveyed(
-    site: Site, config: ExportConfig, where: str, meter: Meter, root: Path = Path()
+    site: Site, config: ExportConfig, where: str, meter: Meter, workspace: Workspace
 ) -> Survey:
     """Return the survey of a site, its requests tried again after passing faults and counted."""
 
@@ -151,7 +164,10 @@ def surveyed(
 
         return patiently(counted, where=where, retries=config.retries, backoff=config.backoff)
 
-    found = survey(site, ask, root)
+    if isinstance(site, Part):
+        found = survey_part(site, workspace.site(site.area), ask, workspace.root)
+    else:
+        found = survey(site, ask, workspace.root)
     meter.settle()
     return found
 
@@ -243,9 +259,14 @@ def finish(
     seen = {}
     tiles: dict[str, Coverage] = {}
     catchment = Catchment(site)
-    for product, array in catchment.completed(wanted, arrays):
+    # Of a part that nothing shows, there are no heights to follow water on.
+    pairs: Iterable[tuple[Product, NDArray[Any]]] = zip(wanted, arrays, strict=True)
+    if found.pictures:
+        pairs = catchment.completed(wanted, arrays)
+    for product, array in pairs:
         tiles[product.name] = coverage(array, product.nodata, product.bands)
-        _refuse_empty(site, found, product, tiles[product.name])
+        if not isinstance(site, Part):
+            _refuse_empty(site, found, product, tiles[product.name])
         _write(folder / f"{product.name}.tif", product, array, found, site)
         seen[product.name] = statistics(product, array)
         pixels += int(np.prod(product.grid.shape))
