@@ -30,9 +30,7 @@ def test_a_diagonal_fall_runs_along_diagonals() -> None:
     rows, cols = np.mgrid[0:10, 0:10]
     area, _ = drainage.drainage(1000 - 5.0 * rows - 5.0 * cols, CELL)
     inside = np.s_[1:-1, 1:-1]
-    np.testing.assert_array_equal(
-        area[inside], ((np.minimum(rows, cols) + 1) * CELL**2)[inside]
-    )
+    np.testing.assert_array_equal(area[inside], ((np.minimum(rows, cols) + 1) * CELL**2)[inside])
 
 
 def test_a_cone_sheds_everything_it_is_made_of() -> None:

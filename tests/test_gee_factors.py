@@ -10,18 +10,33 @@ import ee
 import numpy as np
 import pytest
 import shapely
-from gee_world import CRS, PRE, Array, a_site, band, centres, downhill, height, make_world, world
+from gee_world import (
+    CRS,
+    PRE,
+    Array,
+    a_site,
+    band,
+    centres,
+    downhill,
+    height,
+    make_world,
+    part_of,
+    world,
+)
+from odc.geo.geobox import GeoBox
 from pyproj import Transformer
+from scipy import ndimage
 from test_gee_scripts import pixels
 
 from gee.config import BackendConfig
 from gee.emulator.catalog import Catalog
-from gee.grids import factor_grid
-from gee.scripts import factors, hydrology
+from gee.grids import factor_grid, padded
+from gee.scripts import climate, factors, hydrology, relief
 from gee.scripts.sources import FACTOR_SOURCES, SOURCES, attributions
 from gee.session import connect
-from thawslump.bands import BANDS, EMBEDDING
+from thawslump.bands import BANDS, EMBEDDING, FACTORS_HE2024, FACTORS_ZHANG2023
 from thawslump.errors import ConfigError
+from thawslump.site import Site, Window
 
 TABLES = {"faults": "users/a/faults", "roads": "users/a/roads", "railway": "users/a/roads"}
 MAPS = {"lithology": "users/a/rocks", "permafrost": "users/a/rocks"}
@@ -31,6 +46,19 @@ OWN = {**TABLES, **MAPS}
 def upslope(x: Array, y: Array) -> Array:
     """Square kilometres that drain through a place; above 1 in a channel 60 m wide."""
     return np.where(np.abs(x - 501_000) < 45, 5.0, 0.02 + 1e-5 * np.abs(x - 501_000))
+
+
+def put_as_tiles(catalog: Catalog, name: str, parts: dict[str, Array], grid: GeoBox) -> None:
+    """Two halves that meet inside the site."""
+    rows, cols = grid.shape
+    catalog.put_collection(name)
+    for side, first, last in (("west", 0, cols // 2 - 5), ("east", cols // 2 - 5, cols)):
+        tile = part_of(grid, rows, last - first, first)
+        halves = [
+            band(key, value[:, first:last].astype("float32"), tile, pyramiding="MODE")
+            for key, value in parts.items()
+        ]
+        catalog.put_image(f"{name}/{side}", halves)
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +71,18 @@ def earth(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Array]
     catalog.put_image("MERIT/Hydro/v1_0_1", [band("upa", upslope(x, y).astype("float32"), dem)])
     rocks = ((x // 90) % 3).astype("uint8")
     catalog.put_image("users/a/rocks", [band("class", rocks, dem, pyramiding="MODE")])
+    own = {
+        "rocks": {"class": rocks},
+        "temperature": {"t": (x - 500_000) / 100},
+        "rain": {"mm": (6_762_000 - y) / 10},
+        "area": {"m2": upslope(x, y) * 1e6},
+        "axes": {name: x / 1e6 + number for number, name in enumerate(EMBEDDING)},
+    }
+    for name, parts in own.items():
+        put_as_tiles(catalog, f"users/a/{name}_tiles", parts, dem)
+        if name != "rocks":
+            single = [band(key, value.astype("float32"), dem) for key, value in parts.items()]
+            catalog.put_image(f"users/a/{name}", single)
     catalog.put_collection("ESA/WorldCover/v200")
     catalog.put_image(
         "ESA/WorldCover/v200/a", [band("Map", rocks * 10 + 10, dem, pyramiding="MODE")]
@@ -164,6 +204,160 @@ def test_classes_are_never_mixed(earth: dict[str, Array]) -> None:
     assert set(np.unique(found["lithology"])) <= {0, 1, 2}
     np.testing.assert_array_equal(found["lithology"], found["permafrost"])
     np.testing.assert_array_equal(found["landcover"], found["lithology"] * 10 + 10)
+
+
+def nearest(site: Site, values: Array) -> Array:
+    """What a map on the DEM's grid shows at the factors' pixels, read without averaging."""
+    dem = world(30, margin=90)
+    x, y = centres(factor_grid(site))
+    cols = ((x - dem.transform.c) // 30).astype(int)
+    rows = ((dem.transform.f - y) // 30).astype(int)
+    return values[rows, cols]
+
+
+@pytest.mark.parametrize("form", ["", "_tiles/*"])
+@pytest.mark.parametrize(
+    ("key", "asset", "factor"),
+    [
+        ("lst", "temperature", "LST"),
+        ("precipitation", "rain", "precipitation"),
+        ("lithology", "rocks", "lithology"),
+        ("permafrost", "rocks", "permafrost"),
+        ("landcover", "rocks", "landcover"),
+        ("embedding", "axes", "embedding"),
+    ],
+)
+def test_maps_of_the_users_own_are_read_as_they_are(
+    earth: dict[str, Array], key: str, asset: str, factor: str, form: str
+) -> None:
+    site = a_site(sources={key: f"users/a/{asset}{form}"})
+    found = pixels(factors.factors(site, [factor]), factor_grid(site))
+    x, y = centres(world(30, margin=90))
+    expected = {
+        "temperature": (x - 500_000) / 100,
+        "rain": (6_762_000 - y) / 10,
+        "rocks": (x // 90) % 3,
+        "axes": x / 1e6,
+    }[asset]
+    name = "A00" if factor == "embedding" else factor
+    np.testing.assert_allclose(found[name], nearest(site, expected), rtol=1e-5, atol=1e-5)
+    if factor == "embedding":
+        np.testing.assert_allclose(found["A63"], found["A00"] + 63, rtol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["", "_tiles/*"])
+def test_an_upslope_area_of_the_users_own_is_in_square_metres(
+    earth: dict[str, Array], form: str
+) -> None:
+    names = ["TWI", "SPI", "distance_rivers"]
+    site = a_site(sources={"upslope": f"users/a/area{form}"})
+    found = pixels(factors.factors(site, names), factor_grid(site))
+    merit = computed(*names)
+    for name in names:
+        np.testing.assert_allclose(found[name], merit[name], rtol=1e-5)
+
+
+def test_a_dem_of_the_users_own_gives_every_terrain_factor(earth: dict[str, Array]) -> None:
+    names = ["elevation", "slope", "aspect", "slope_horn", "aspect_horn", *relief.BANDS]
+    site = a_site(sources={"dem": "users/a/dem"})
+    found = pixels(factors.factors(site, names), factor_grid(site))
+    x, y = centres(factor_grid(site))
+    np.testing.assert_allclose(found["elevation"], height(x, y), atol=0.3)
+    east, north = downhill(x, y)
+    steep = np.degrees(np.arctan(np.hypot(east, north)))
+    facing = np.degrees(np.arctan2(east, north)) % 360
+    for name in ("slope", "slope_horn"):
+        np.testing.assert_allclose(found[name], steep, atol=0.3)
+    for name in ("aspect", "aspect_horn"):
+        np.testing.assert_allclose((found[name] - facing + 180) % 360 - 180, 0, atol=1.5)
+    assert all(np.isfinite(array).all() for array in found.values())
+
+
+def test_channels_are_as_far_as_scipy_says(earth: dict[str, Array]) -> None:
+    "Within 256 pixels; beyond them everything counts as that far."
+    site = a_site(sources={"upslope": "users/a/area"})
+    grid = factor_grid(site)
+    drawn = pixels(hydrology.channels(site).unmask(0, False), padded(grid, 900))["channel"]
+    away = ndimage.distance_transform_edt(drawn == 0, sampling=30)[30:-30, 30:-30]
+    found = pixels(factors.factors(site, ["distance_rivers"]), grid)["distance_rivers"]
+    np.testing.assert_allclose(found, away, rtol=1e-6)
+    dry = a_site(sources={"upslope": "users/a/rain"})  # nowhere 1 km2
+    far = pixels(factors.factors(dry, ["distance_rivers"]), grid)["distance_rivers"]
+    np.testing.assert_allclose(far, 256 * 30)
+
+
+def test_clear_days_are_counted_and_fill_is_none(earth: dict[str, Array]) -> None:
+    found = computed("LST", "LST_days")
+    site = a_site()
+    hidden = np.stack([nearest(site, day) for day in earth["clouds"][:2]])
+    count = (~hidden.astype(bool)).sum(0)
+    np.testing.assert_array_equal(found["LST_days"], count)
+    assert {0, 1, 2} == set(np.unique(count))
+    np.testing.assert_array_equal(np.isnan(found["LST"]), count == 0)
+    with pytest.raises(ConfigError, match="counts clear days of Landsat"):
+        factors.factors(a_site(sources={"lst": "users/a/temperature"}), ["LST_days"])
+
+
+@pytest.mark.parametrize("bit", range(8))
+def test_bits_of_quality_that_hide_the_ground(earth: dict[str, Array], bit: int) -> None:
+    "Fill, dilated cloud, cirrus, cloud, shadow and snow hide it; clear (6) and water (7) do not."
+    quality = ee.Image.constant(1 << bit).rename("QA_PIXEL").toUint16()
+    numbers = ee.Image.constant(40_000).rename("ST_B10").toUint16()
+    image = numbers.addBands(quality).set("system:time_start", 1_593_000_000_000)
+    site = a_site()
+    answer = climate.clear_temperature(image).reduceRegion(
+        ee.Reducer.first(), ee.Geometry.Point(15.01, 60.99), 30
+    )
+    found = answer.getInfo()["LST"]
+    assert site.pre is not None
+    assert (found is None) == (bit < 6)
+    if found is not None:
+        assert found == pytest.approx(40_000 * 0.00341802 + 149.0 - 273.15, abs=1e-6)
+
+
+def test_a_number_that_is_no_temperature_is_none(earth: dict[str, Array]) -> None:
+    image = ee.Image.constant([0, 64]).rename(["ST_B10", "QA_PIXEL"]).toUint16()
+    answer = climate.clear_temperature(image).reduceRegion(
+        ee.Reducer.first(), ee.Geometry.Point(15.01, 60.99), 30
+    )
+    assert answer.getInfo()["LST"] is None  # not 149 K
+
+
+def test_months_of_rain_are_whole_and_before_the_change() -> None:
+    for end, months in (
+        ("2020-09-01", ("2019-09-01", "2020-09-01")),
+        ("2023-05-16", ("2022-05-01", "2023-05-01")),  # not the month of the event
+        ("2020-01-01", ("2019-01-01", "2020-01-01")),
+        ("2021-02-15", ("2020-02-01", "2021-02-01")),  # over the turn of the year
+    ):
+        window = Window(start=dt.date(2018, 1, 1), end=dt.date.fromisoformat(end))
+        later = Window(start=dt.date(2024, 1, 1), end=dt.date(2024, 6, 1))
+        found = climate.rain_months(a_site(pre=window, post=later))
+        assert (str(found.start), str(found.end)) == months
+
+
+def test_a_sum_of_fewer_months_is_no_sum(earth: dict[str, Array]) -> None:
+    "The made-up months end with 2020: of the year up to 2021-03 ten are there."
+    site = a_site(pre=Window(start=dt.date(2020, 12, 1), end=dt.date(2021, 3, 1)))
+    found = pixels(factors.factors(site, ["precipitation"]), factor_grid(site))["precipitation"]
+    assert np.isnan(found).all()
+
+
+def test_sets_of_the_papers_are_asked_for_by_name(earth: dict[str, Array]) -> None:
+    he, zhang = a_site(factors="he2024"), a_site(factors="zhang2023")
+    assert he.factors == FACTORS_HE2024 and len(he.factors) == 14
+    assert zhang.factors == FACTORS_ZHANG2023 and len(zhang.factors) == 17 - 3
+    assert set(he.factors) | set(zhang.factors) <= set(factors.NAMES)
+    assert Site.model_validate(he.model_dump(mode="json")).factors == he.factors
+    with pytest.raises(ValueError, match='no set of factors "he2023"; there are he2024, zhang2023'):
+        a_site(factors="he2023")
+    for site in (he, zhang):
+        whole = site.model_copy(update={"sources": OWN})
+        found = pixels(factors.factors(whole, whole.factors), factor_grid(whole))
+        assert tuple(found) == whole.factors
+        shares = {name: np.isfinite(array).mean() for name, array in found.items()}
+        # Clouds hide days of Landsat and Sentinel-2; nothing else is missing.
+        assert all(share == 1 for name, share in shares.items() if name not in ("LST", "NDVI"))
 
 
 def test_the_embedding_is_of_the_year_before_and_has_all_axes(earth: dict[str, Array]) -> None:

@@ -86,9 +86,7 @@ def test_simplified_lines_stay_within_a_quarter_of_a_pixel() -> None:
     assert shapely.get_num_coordinates(short) < shapely.get_num_coordinates(shape) / 2
 
 
-@pytest.mark.filterwarnings(
-    "ignore:Use `@` matmul instead of:PendingDeprecationWarning:xee.ext"
-)
+@pytest.mark.filterwarnings("ignore:Use `@` matmul instead of:PendingDeprecationWarning:xee.ext")
 def test_distances_are_those_of_the_lines(made: World, tmp_path: Path) -> None:
     written(tmp_path / "faults.gpkg", line(MIDDLE, wiggle=40.0))
     area = shapely.box(WEST + 800, NORTH - 1100, WEST + 900, NORTH - 1000)

@@ -137,7 +137,9 @@ def _refuse_months(site: Site, run: Run) -> None:
     there = {(day.year, day.month) for day in _days(site, "precipitation", window, run, near=False)}
     first = window.start.year * 12 + window.start.month - 1
     wanted = [divmod(first + number, 12) for number in range(climate.MONTHS)]
-    missing = [f"{year}-{month + 1:02d}" for year, month in wanted if (year, month + 1) not in there]
+    missing = [
+        f"{year}-{month + 1:02d}" for year, month in wanted if (year, month + 1) not in there
+    ]
     if missing:
         raise DataError(
             f"Site {site.name}: {source(site, 'precipitation')} lacks {len(missing)} of the "

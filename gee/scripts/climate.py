@@ -15,7 +15,14 @@ from thawslump.windows import shifted
 if TYPE_CHECKING:
     from thawslump.site import Site
 
-__all__ = ["MONTHS", "precipitation", "rain_months", "surface_temperature", "temperature_days"]
+__all__ = [
+    "MONTHS",
+    "clear_temperature",
+    "precipitation",
+    "rain_months",
+    "surface_temperature",
+    "temperature_days",
+]
 
 MONTHS = 12
 """Whole months that precipitation is summed over."""
@@ -61,18 +68,22 @@ def temperature_days(site: Site) -> ee.Image:
     return _clear_days(site).count().unmask(0, False).rename("LST_days")
 
 
+def clear_temperature(image: ee.Image) -> ee.Image:
+    """Return the temperature of the ground in one Landsat image, degrees Celsius, band ``LST``.
+
+    Masked where the ground is hidden (``QA_PIXEL``) or ``ST_B10`` is no temperature.
+    """
+    image = ee.Image(image)
+    numbers = image.select("ST_B10")
+    seen = image.select("QA_PIXEL").bitwiseAnd(_HIDDEN).eq(0).And(numbers.gte(_LEAST))
+    kelvin = numbers.multiply(_SCALE).add(_OFFSET)
+    return kelvin.subtract(_KELVIN).updateMask(seen).rename("LST")
+
+
 def _clear_days(site: Site) -> ee.ImageCollection:
     assert site.pre is not None
     images = ee.ImageCollection(source(site, "lst")).filterBounds(region(site))
-
-    def prepared(image: ee.Image) -> ee.Image:
-        image = ee.Image(image)
-        numbers = image.select("ST_B10")
-        seen = image.select("QA_PIXEL").bitwiseAnd(_HIDDEN).eq(0).And(numbers.gte(_LEAST))
-        kelvin = numbers.multiply(_SCALE).add(_OFFSET)
-        return kelvin.subtract(_KELVIN).updateMask(seen).rename("LST")
-
-    return in_window(images, site.pre).map(prepared)
+    return in_window(images, site.pre).map(clear_temperature)
 
 
 def rain_months(site: Site) -> Window:
