@@ -4,7 +4,10 @@
 
 1. On the made-up valley, whose radar equation is not the correction's own: backscatter over
    vegetation on slopes, by the direction they face relative to the radar, with no correction and
-   with the volume and the surface model; amplitude of the wave that fits it best (dB).
+   with the volume and the surface model; amplitude of the wave that fits it best (dB). What grows
+   on a slope depends on the side it faces, with or without a radar, so the same is shown for the
+   departure from the valley's own gamma0 of level ground (known, as the valley is made up), and
+   for the difference between the two passes, in which the plants cancel.
 2. On a made-up massif with steep flanks: layover and shadow of the slope itself, and cast shadow,
    against rays traced through the same heights. Layover that comes from ground in front or behind
    (passive) is only reported: no mask of the script finds it.
@@ -29,8 +32,12 @@ from scipy import ndimage
 from gee.config import BackendConfig
 from gee.emulator.catalog import BandData, Catalog
 from gee.grids import crs_code, crs_transform
-from gee.scripts import sentinel1, terrain
+from gee.scripts import radar_geometry, sentinel1, terrain
+from gee.scripts.settled import Orbit, Settled
 from gee.session import connect
+from gee.valley.landscape import make
+from gee.valley.radar import backscatter
+from gee.valley.scenes import Scenes, radar_passes
 from thawslump.demo import prepare
 from thawslump.grid import lonlat_bounds
 from thawslump.pipeline import run as run_pipeline
@@ -38,6 +45,7 @@ from thawslump.site import Site
 
 Array = NDArray[Any]
 PASSES = ("ASCENDING", "DESCENDING")
+MODELS = ("none", "volume", "surface")
 
 
 def pixels(image: ee.Image, grid: GeoBox) -> dict[str, Array]:
@@ -83,6 +91,29 @@ def amplitude(values: Array, facing: Array) -> float:
     return float(math.hypot(x, y))
 
 
+def level_truth(seed: int, shape: tuple[int, int], site: Site, ascending: bool) -> Array:
+    """Return the valley's own gamma0 of level ground before the change, VH in dB.
+
+    Median over the scenes of the window, of what their ground scatters, without relief, speckle,
+    noise or weather.
+    """
+    land = make(seed, shape)
+    scenes = Scenes(land)
+    year = land.pre
+    volume, surface = backscatter(
+        year.shares[:, *land.inner], year.shift[:, *land.inner], land.grain[:, *land.inner]
+    )
+    assert site.pre is not None
+    wet = [
+        scenes.snow(each.when)[land.inner]
+        for each in radar_passes()
+        if each.ascending == ascending and site.pre.start <= each.when.date() < site.pre.end
+    ]
+    return np.asarray(
+        10 * np.log10((volume[1] + surface[1]) * np.median(1 - 0.85 * np.stack(wet), axis=0))
+    )
+
+
 def valley(seed: int, shape: tuple[int, int]) -> dict[str, Any]:
     """Amplitudes over vegetation by pass, polarisation and model."""
     report: dict[str, Any] = {}
@@ -91,16 +122,8 @@ def valley(seed: int, shape: tuple[int, int]) -> dict[str, Any]:
         workspace = prepare(Path(folder) / "demo", seed=seed, shape=shape)
         run_pipeline(workspace, until="valley")
         pattern = next(site for site in workspace.sites.values() if site.pre is not None)
-        grids = [site.grid() for site in workspace.sites.values()]
-        west = min(g.transform.c for g in grids)
-        north = max(g.transform.f for g in grids)
-        east = max(g.transform.c + 10 * g.shape[1] for g in grids)
-        south = min(g.transform.f - 10 * g.shape[0] for g in grids)
-        grid = GeoBox(
-            (int((north - south) / 10), int((east - west) / 10)),
-            Affine(10, 0, west, 0, -10, north),
-            grids[0].crs,
-        )
+        inner = Scenes(make(seed, shape)).frame
+        grid = GeoBox(inner.shape, Affine(10, 0, inner.left, 0, -10, inner.top), pattern.grid().crs)
         fixed = pattern.model_dump(
             exclude={"name", "role", "bounds", "outlines", "orbit_pass", "slope_correction"}
         )
@@ -115,12 +138,14 @@ def valley(seed: int, shape: tuple[int, int]) -> dict[str, Any]:
                         slope_correction=model,
                         **fixed,
                     )
-                    for model in ("none", "volume", "surface")
+                    for model in MODELS
                 }
                 site = sites["none"]
                 assert site.pre is not None
                 first = ee.Image(sentinel1.collection(site, site.pre).first())
-                look = math.degrees(sentinel1.look_direction(first, site).getInfo()) % 360
+                orbit = Orbit(direction, int(first.get("relativeOrbitNumber_start").getInfo()))
+                asked = sentinel1.survey_facts(site, orbit, with_map=False).getInfo()
+                known = Settled(orbits=(orbit,), **asked)
                 ground = pixels(
                     ee.Image.cat(
                         [
@@ -132,12 +157,13 @@ def valley(seed: int, shape: tuple[int, int]) -> dict[str, Any]:
                     grid,
                 )
                 images = {
-                    model: pixels(sentinel1.composite(each, site.pre), grid)
+                    model: pixels(sentinel1.composite(each, site.pre, known), grid)
                     for model, each in sites.items()
                 }
+                truth = level_truth(seed, shape, site, direction == "ASCENDING")
                 seen = np.isfinite(images["volume"]["VH"]) & np.isfinite(ground["aspect"])
                 chosen = seen & (ground["plants"] == 1) & (ground["slope"] > 8)
-                facing = (ground["aspect"] - look) % 360
+                facing = (ground["aspect"] - known.look) % 360
                 rows: dict[str, Any] = {
                     name: {
                         model: round(amplitude(found[name][chosen], facing[chosen]), 3)
@@ -145,19 +171,25 @@ def valley(seed: int, shape: tuple[int, int]) -> dict[str, Any]:
                     }
                     for name in sentinel1.POLARISATIONS
                 }
+                # Both as gamma0 on the ellipsoid: sigma0 differs from it by one number, nearly.
+                rows["VH minus level truth"] = {
+                    model: round(amplitude((found["VH"] - truth)[chosen], facing[chosen]), 3)
+                    for model, found in images.items()
+                }
+                rows["VH of the level truth"] = round(amplitude(truth[chosen], facing[chosen]), 3)
                 rows["pixels"] = int(chosen.sum())
-                rows["VH_volume_over_none"] = round(rows["VH"]["volume"] / rows["VH"]["none"], 3)
+                for name in ("VH", "VH minus level truth"):
+                    share = rows[name]["volume"] / rows[name]["none"]
+                    rows[f"{name}, volume over none"] = round(share, 3)
                 report[direction] = rows
                 kept.append((images, chosen, ground["aspect"]))
-    # What grows on a slope depends on the side it faces, with or without a radar; between two
-    # passes over the same ground that cancels, and what is left is geometry.
     (ascending, first_chosen, aspect), (descending, second_chosen, _) = kept
     both = first_chosen & second_chosen
     apart = {
         model: round(
             amplitude((ascending[model]["VH"] - descending[model]["VH"])[both], aspect[both]), 3
         )
-        for model in ("none", "volume", "surface")
+        for model in MODELS
     }
     report["VH ascending minus descending"] = {
         **apart,
@@ -218,10 +250,10 @@ def massif(theta: float = 38.0, size: int = 240) -> dict[str, Any]:
                 post={"start": "2021-06-01", "end": "2021-09-01"},
             )
             angle = ee.Image.constant(math.radians(theta))
-            geometry = sentinel1.terrain_geometry(
+            geometry = radar_geometry.terrain_geometry(
                 angle, terrain.gradient(site), ee.Number(math.pi / 2)
             )
-            cast = sentinel1.cast_shadow(site, ee.Number(theta), ee.Number(90), 200)
+            cast = radar_geometry.cast_shadow(site, ee.Number(theta), ee.Number(90), 200)
             found = pixels(
                 geometry.select(["layover", "shadow"]).addBands(cast.rename("cast")), grid
             )
