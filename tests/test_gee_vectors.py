@@ -192,6 +192,6 @@ def test_what_cannot_be_read_is_refused_in_words(
 
 def test_scripts_read_no_files(made: World) -> None:
     site = with_files(faults="faults.gpkg")
-    with connect(BackendConfig(), made.folder):
-        with pytest.raises(ConfigError, match="which a script does not read"):
-            distances.to_lines(site, "faults", Settled())
+    refused = pytest.raises(ConfigError, match="which a script does not read")
+    with connect(BackendConfig(), made.folder), refused:
+        distances.to_lines(site, "faults", Settled())

@@ -169,8 +169,8 @@ def _refuse_no_year(site: Site, run: Run) -> None:
     window = Window(start=dt.date(year, 1, 1), end=dt.date(year + 1, 1, 1))
     if not _days(site, "embedding", window, run, near=True):
         raise DataError(
-            f"Site {site.name}: {source(site, 'embedding')} shows nothing of it in {year}, the last "
-            f"whole year before the end of the window pre ({site.pre}). It begins in "
+            f"Site {site.name}: {source(site, 'embedding')} shows nothing of it in {year}, the "
+            f"last whole year before the end of the window pre ({site.pre}). It begins in "
             f"{factors.FIRST_EMBEDDING}.",
             hint="Leave embedding out of the factors, or take a later window `pre`.",
         )

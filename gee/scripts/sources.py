@@ -134,8 +134,8 @@ SOURCES: dict[str, Source] = {
             "The AlphaEarth Foundations Satellite Embedding dataset is produced by Google and "
             "Google DeepMind.",
             "CC-BY 4.0",
-            note="from 2017 on; a year after the change shows the slumps themselves: the last whole "
-            "year before it is taken",
+            note="from 2017 on; a year after the change shows the slumps themselves: the last "
+            "whole year before it is taken",
             citation="Brown et al. 2025, doi 10.48550/arXiv.2507.22291",
         ),
         Source(
