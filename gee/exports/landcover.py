@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gee.exports.faults import words
-from gee.points import Points, read_points
+from gee.points import PER_CLASS, Points, read_points
 from gee.scripts import landcover
 from gee.scripts.landcover import CLASSES, GROUP, LABEL
 from gee.scripts.place import source
@@ -70,7 +70,13 @@ class Learned:
     requests: int
 
 
-def learn(site: Site, settled: Settled, run: Ask | None = None, root: Path = Path()) -> Learned:
+def learn(
+    site: Site,
+    settled: Settled,
+    run: Ask | None = None,
+    root: Path = Path(),
+    per_class: int = PER_CLASS,
+) -> Learned:
     """Learn the land cover of a site.
 
     Parameters
@@ -82,6 +88,8 @@ def learn(site: Site, settled: Settled, run: Ask | None = None, root: Path = Pat
         Runs one request (and repeats it after passing faults).
     root : Path
         Where a relative `Site.landcover_points` begins.
+    per_class : int
+        Most points of one class that are taken from a file.
 
     Raises
     ------
@@ -102,7 +110,7 @@ def learn(site: Site, settled: Settled, run: Ask | None = None, root: Path = Pat
 
     given = None
     if site.landcover_points is not None:
-        given = read_points(root / site.landcover_points, site)
+        given = read_points(root / site.landcover_points, site, per_class)
     day, share, days = _clearest(site, settled, ask)
     settled = replace(settled, clear_day=day, tree=None)
     names, origin = landcover.inputs(site), _origin(site, given)
