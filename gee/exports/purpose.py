@@ -27,6 +27,7 @@ READING = frozenset(
         "Image.unmask",
         "Image.mask",
         "Image.clip",
+        "Image.projection",
         "Image.reproject",
         "Image.resample",
         "Image.setDefaultProjection",

@@ -26,7 +26,8 @@ Array = NDArray[np.float32]
 CELL = 0.1
 """Degrees; the grid's cell centres lie on multiples of it, as those of ERA5-Land do."""
 
-FIRST_YEAR, LAST_YEAR = 2020, 2023
+# A year before the first window: factors look at the twelve months that precede it.
+FIRST_YEAR, LAST_YEAR = 2019, 2023
 
 KOEPPEN = {27: "Dfc: cold, no dry season, cold summer", 29: "ET: polar tundra"}
 """The Koeppen-Geiger classes that occur here, numbered as Beck et al. (2018) number theirs."""
@@ -44,7 +45,7 @@ def months() -> Iterator[tuple[int, int]]:
     Examples
     --------
     >>> list(months())[0], len(list(months()))
-    ((2020, 1), 48)
+    ((2019, 1), 60)
     """
     for year in range(FIRST_YEAR, LAST_YEAR + 1):
         for month in range(1, 13):
