@@ -33,7 +33,7 @@ from scipy import ndimage
 from test_gee_scripts import pixels, window_of
 
 from gee.config import BackendConfig
-from gee.emulator.catalog import Catalog
+from gee.emulator.catalog import BandData, Catalog
 from gee.scripts import sentinel1
 from gee.scripts.settled import Orbit, Settled
 from gee.session import connect
@@ -55,6 +55,7 @@ def earth(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     vectors.put_mountain(folder, "steep", 44.0, lambda theta, look, east, north: 0.05 + 0 * theta)
     _put_shining(folder)
     _put_terrain(folder)
+    _put_sheared(folder)
     with connect(BackendConfig(), folder):
         yield made
 
@@ -72,11 +73,16 @@ def _put_cover(folder: Path) -> None:
 
 
 def _put_image(
-    catalog: Catalog, name: str, power: np.ndarray, angle: np.ndarray, date: str, **more: Any
+    catalog: Catalog,
+    name: str,
+    power: np.ndarray,
+    angle: np.ndarray,
+    date: str,
+    transform: tuple[float, ...] = tuple(world(400, margin=2000).transform)[:6],
 ) -> None:
-    grid, coarse = world(10), world(400, margin=2000)
+    grid = world(10)
     bands = [band(each, (10 * np.log10(power)).astype("float32"), grid) for each in ("VV", "VH")]
-    bands.append(band("angle", angle.astype("float32"), coarse))
+    bands.append(BandData("angle", angle.astype("float32"), CRS, transform))
     properties = {
         "instrumentMode": "IW",
         "transmitterReceiverPolarisation": ["VV", "VH"],
@@ -84,7 +90,7 @@ def _put_image(
         "relativeOrbitNumber_start": 95,
     }
     ms = int(dt.datetime.fromisoformat(date + "T10:00:00+00:00").timestamp() * 1000)
-    catalog.put_image(name, bands, properties | more, start_ms=ms)
+    catalog.put_image(name, bands, properties, start_ms=ms)
 
 
 def _put_speckled(folder: Path) -> None:
@@ -117,6 +123,18 @@ def _put_terrain(folder: Path) -> None:
     catalog = Catalog(folder, writable=True)
     catalog.put_image("users/a/wall", [band("h", wall, dem)])
     catalog.put_image("users/a/flat", [band("h", 0 * wall, dem)])
+
+
+def _put_sheared(folder: Path) -> None:
+    """Images whose angle band lies askew, as those of the real collection do, and ends here."""
+    catalog = Catalog(folder, writable=True)
+    catalog.put_collection("users/a/sheared")
+    a = a_site().grid().transform
+    askew = (300.0, 120.0, a.c - 1200.0, 80.0, -310.0, a.f + 900.0)
+    values = 37 + 0.2 * np.arange(6)[None] + 0 * np.arange(4)[:, None]
+    for date in ("2020", "2021"):
+        image = np.full(world(10).shape, 0.1)
+        _put_image(catalog, f"users/a/sheared/{date}", image, values, f"{date}-06-17", askew)
 
 
 def _put_shining(folder: Path) -> None:
@@ -288,6 +306,16 @@ def test_borders_of_old_images_are_cut_those_of_new_ones_kept(earth: World) -> N
     np.testing.assert_array_equal(
         cut[:, clear], np.tile(angle < 30.64, (grid.shape[0], 1))[:, clear]
     )
+
+
+def test_the_angle_reaches_as_far_as_the_image(earth: World) -> None:
+    """Stored in degrees and every few hundred metres, it is known up to its last pixel's edge."""
+    site = a_site(sources={"s1": "users/a/sheared"})
+    grid = site.grid()
+    found = pixels(sentinel1.geometry(site, Settled(orbits=(DOWN,), look=104.0)), grid)
+    image = pixels(ee.Image("users/a/sheared/2020").select("angle"), grid)["angle"]
+    assert np.isnan(image).any() and not np.isnan(image).all()
+    np.testing.assert_array_equal(np.isnan(found["liaDeg"]), np.isnan(image))
 
 
 def test_cast_shadow_counts_where_it_is_asked_for(earth: World) -> None:

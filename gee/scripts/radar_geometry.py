@@ -18,7 +18,7 @@ from gee.scripts.place import pinned, region, terrain_grid
 if TYPE_CHECKING:
     from thawslump.site import Site
 
-__all__ = ["Direction", "cast_shadow", "orbit_look", "terrain_geometry", "view"]
+__all__ = ["Direction", "cast_shadow", "incidence_angle", "orbit_look", "terrain_geometry", "view"]
 
 Direction = Literal["ASCENDING", "DESCENDING"]
 
@@ -30,6 +30,16 @@ _HEIGHT, _RADIUS = 693.0, 6371.0  # km, of the orbit and of the Earth
 _ASKED = 12
 # The angle changes by some 5e-5 degrees per metre; the orbit's word counts a little beside that.
 _VOTE = 1e-7
+
+
+def incidence_angle(image: ee.Image) -> ee.Image:
+    """Return the incidence angle on the ellipsoid, degrees: the band ``angle``, read smoothly.
+
+    The band is stored every 10 to 20 km. Bilinear reading may end half of such a pixel before the
+    image does; the nearest value stands there, at most half a degree off.
+    """
+    stored = ee.Image(image).select("angle")
+    return stored.resample("bilinear").unmask(stored, False)
 
 
 def orbit_look(site: Site, direction: Direction, incidence: float = 38.0) -> float:

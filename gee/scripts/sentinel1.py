@@ -15,7 +15,14 @@ import ee
 
 from gee.scripts import terrain
 from gee.scripts.place import in_window, of_site, region, source
-from gee.scripts.radar_geometry import Direction, cast_shadow, orbit_look, terrain_geometry, view
+from gee.scripts.radar_geometry import (
+    Direction,
+    cast_shadow,
+    incidence_angle,
+    orbit_look,
+    terrain_geometry,
+    view,
+)
 from gee.scripts.settled import Orbit, Settled
 from gee.scripts.slope_correction import Model, chosen_model, gain, vegetated, vegetated_share
 from thawslump.errors import ConfigError
@@ -236,7 +243,7 @@ def _of_one_orbit(site: Site, settled: Settled) -> bool:
 
 
 def _theta(image: ee.Image) -> ee.Image:
-    return ee.Image(image).select("angle").resample("bilinear").multiply(_RADIANS)
+    return incidence_angle(image).multiply(_RADIANS)
 
 
 def _mean_theta(site: Site, settled: Settled) -> ee.Image:
@@ -259,7 +266,7 @@ def _power(image: ee.Image, site: Site, borders: bool) -> ee.Image:
         power = to_power(power).rename(list(POLARISATIONS))
     if not borders:
         return power
-    angle = image.select("angle").resample("bilinear")
+    angle = incidence_angle(image)
     clean = ee.Image.constant(image.date().millis().gte(_CLEAN_FROM))
     return power.updateMask(angle.gt(_SWATH[0]).And(angle.lt(_SWATH[1])).Or(clean))
 
