@@ -79,10 +79,11 @@ def _put_image(
     angle: np.ndarray,
     date: str,
     transform: tuple[float, ...] = tuple(world(400, margin=2000).transform)[:6],
+    known: np.ndarray | None = None,
 ) -> None:
     grid = world(10)
     bands = [band(each, (10 * np.log10(power)).astype("float32"), grid) for each in ("VV", "VH")]
-    bands.append(BandData("angle", angle.astype("float32"), CRS, transform))
+    bands.append(BandData("angle", angle.astype("float32"), CRS, transform, mask=known))
     properties = {
         "instrumentMode": "IW",
         "transmitterReceiverPolarisation": ["VV", "VH"],
@@ -126,15 +127,18 @@ def _put_terrain(folder: Path) -> None:
 
 
 def _put_sheared(folder: Path) -> None:
-    """Images whose angle band lies askew, as those of the real collection do, and ends here."""
+    """Images whose angle band lies askew, as those of the real collection do, and ends inside."""
     catalog = Catalog(folder, writable=True)
     catalog.put_collection("users/a/sheared")
     a = a_site().grid().transform
     askew = (300.0, 120.0, a.c - 1200.0, 80.0, -310.0, a.f + 900.0)
-    values = 37 + 0.2 * np.arange(6)[None] + 0 * np.arange(4)[:, None]
+    values = 37 + 0.2 * np.arange(6)[None] + 0 * np.arange(5)[:, None]
+    # Where the outermost pixels are masked, bilinear reading ends half a pixel before them.
+    known = np.zeros(values.shape, bool)
+    known[1:-1, 1:-1] = True
     for date in ("2020", "2021"):
         image = np.full(world(10).shape, 0.1)
-        _put_image(catalog, f"users/a/sheared/{date}", image, values, f"{date}-06-17", askew)
+        _put_image(catalog, f"users/a/sheared/{date}", image, values, f"{date}-06-17", askew, known)
 
 
 def _put_shining(folder: Path) -> None:
