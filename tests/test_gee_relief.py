@@ -57,6 +57,7 @@ def heights_of(world: Earth, name: str) -> Array:
 
 
 INSIDE = np.s_[1:-1, 1:-1]
+WITHIN = np.s_[2:-2, 2:-2]
 
 
 def test_curvatures_of_known_surfaces(world: Earth) -> None:
@@ -122,3 +123,52 @@ def test_position_and_ruggedness_are_those_of_gdal(world: Earth, mode: str, tmp_
     make = relief.topographic_position if mode == "TPI" else relief.ruggedness
     ours = compute(world, make, "rough")[mode]
     np.testing.assert_allclose(ours[INSIDE], theirs[INSIDE], rtol=1e-3, atol=2e-3)
+
+
+@pytest.mark.skipif(shutil.which("gdaldem") is None, reason="GDAL's gdaldem is not installed")
+@pytest.mark.parametrize(
+    ("alg", "make"),
+    [
+        (
+            "ZevenbergenThorne",
+            lambda image: ee.Terrain.slope(image).addBands(ee.Terrain.aspect(image)),
+        ),
+        ("Horn", relief.horn),
+    ],
+    ids=["four neighbours", "eight neighbours"],
+)
+def test_slope_and_aspect_are_those_of_gdal(
+    world: Earth, alg: str, make: Any, tmp_path: Path
+) -> None:
+    "Earth Engine's own are those of Zevenbergen and Thorne; Horn's differ by degrees."
+    import rasterio
+
+    from thawslump.raster import write_cog
+
+    z = heights_of(world, "rough")
+    write_cog(tmp_path / "z.tif", z[None].astype("float32"), GRID, ["z"], nodata=-9999)
+    theirs = {}
+    for mode in ("slope", "aspect"):
+        command = ["gdaldem", mode, "z.tif", f"{mode}.tif", "-alg", alg, "-q"]
+        subprocess.run(command, check=True, cwd=tmp_path)
+        with rasterio.open(tmp_path / f"{mode}.tif") as source:
+            theirs[mode] = source.read(1).astype(float)
+    ours = compute(world, make, "rough")
+    slope, aspect = list(ours.values())
+    np.testing.assert_allclose(slope[WITHIN], theirs["slope"][WITHIN], atol=1e-3)
+    turned = (aspect - theirs["aspect"] + 180) % 360 - 180
+    np.testing.assert_allclose(turned[WITHIN], 0, atol=1e-2)
+    other = relief.horn if alg != "Horn" else ee.Terrain.slope
+    unlike = next(iter(compute(world, other, "rough").values()))
+    assert np.abs(unlike - theirs["slope"])[WITHIN].max() > 2
+
+
+def test_slope_and_aspect_of_known_surfaces(world: Earth) -> None:
+    plane = compute(world, relief.horn, "plane")  # 0.2 up to the east, 0.1 up to the south
+    steep = np.degrees(np.arctan(np.hypot(0.2, 0.1)))
+    np.testing.assert_allclose(plane["slope_horn"][WITHIN], steep, rtol=1e-6)
+    facing = np.degrees(np.arctan2(-0.2, 0.1)) % 360
+    np.testing.assert_allclose(plane["aspect_horn"][WITHIN], facing, rtol=1e-6)
+    level = compute(world, relief.horn, "level")
+    assert (level["slope_horn"][WITHIN] == 0).all() and np.isnan(level["aspect_horn"]).all()
+    assert np.isnan(compute(world, relief.horn, "rough")["slope_horn"][1]).all()

@@ -97,7 +97,9 @@ def horn(heights: ee.Image) -> ee.Image:
     Returns
     -------
     ee.Image
-        Degrees; the aspect clockwise from grid north, masked where level.
+        Degrees; the aspect clockwise from grid north, masked where level. Both are masked within
+        two pixels of a missing height: Earth Engine's own slope and aspect, which say which way is
+        north and east, are taken of smoothed heights.
     """
     high = heights.toDouble()
     # The mean of three differences (weights 1, 2, 1) is the difference of such means.
