@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gee.exports import credits
 from gee.exports.faults import patiently
+from gee.exports.landcover import summary
 from gee.exports.meter import LEDGER, Ledger
 from gee.exports.pace import duration
 from gee.exports.products import CATCHMENT, products
@@ -15,6 +16,7 @@ from gee.exports.purpose import purpose
 from gee.exports.step import expected
 from gee.exports.survey import survey
 from gee.scripts.place import source
+from gee.scripts.sentinel2 import by_score
 from gee.scripts.sources import REACH, catchment_margin
 from gee.session import connect, describe
 
@@ -94,6 +96,9 @@ def check(workspace: Workspace, name: str) -> dict[str, Any]:
         "eecu_seconds_spent": round(spent, 3),
         "eecu_budget": config.eecu_budget,
     }
+    outcome["cloud_mask"] = "cloud_score" if by_score(site, found.settled) else "scl"
+    outcome["landcover"] = found.landcover
+    outcome["left_out"] = dict(found.settled.left_out)
     outcome["endpoints"] = {
         product.name: describe(backend, workspace.catalog, aim) for product, aim in aims
     }
@@ -158,6 +163,19 @@ def _own_data(found: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _land_and_clouds(found: dict[str, Any]) -> list[str]:
+    mask = {
+        "cloud_score": "Cloud Score+ (images without a score: their scene classification)",
+        "scl": "the scene classification",
+    }[found["cloud_mask"]]
+    lines = [f"  Sentinel-2 clouds by {mask}"]
+    if found["landcover"] is not None:
+        first, *rest = summary(found["landcover"])
+        lines += [f"  {first}", *(f"    {line}" for line in rest)]
+    lines += [f"  left out: {band}, {why}" for band, why in found["left_out"].items()]
+    return lines
+
+
 def _satellites(names: set[str]) -> str:
     return " and ".join(sorted(names)) or "(not said)"
 
@@ -175,6 +193,7 @@ def _text(found: dict[str, Any]) -> str:
             f"  Warning: images of Sentinel-1 {_satellites(before)} before and "
             f"{_satellites(after)} after; their calibrations differ by tenths of a dB"
         )
+    lines += _land_and_clouds(found)
     for name, file in found["files"].items():
         rows, cols = file["shape"]
         most = max(file["million_reads"].items(), key=lambda pair: pair[1], default=("", 0.0))[0]
