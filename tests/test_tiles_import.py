@@ -182,6 +182,18 @@ def test_context_and_factors(tmp_path, workspace):
     assert not workspace.context("x").exists() and not workspace.factors("x").exists()
 
 
+def test_counts_of_clear_images_are_not_reflectance(tmp_path, workspace):
+    """A scale of reflectance leaves them and the hillshade alone."""
+    count = np.full((3, 40, 50), 4, "float32")
+    count[1:] = 0.25
+    path = write(tmp_path / "mixed.tif", count)
+    context = {"pre_observations": Source(path, 1), "pre_red": Source(path, 2)}
+    import_tiles(workspace, "n", {"dNDVI": Source(path, 3)}, context=context, context_scale=10_000)
+    held = read(workspace.context("n"))
+    assert held.names == ("pre_red", "pre_observations")
+    assert (held.array[0] == 2500).all() and (held.array[1] == 4).all()
+
+
 def test_the_item_names_its_sources(tmp_path, workspace):
     import hashlib
 

@@ -35,6 +35,7 @@ __all__ = ["Imported", "Source", "import_tiles"]
 
 _STRIP = 256
 _CONTEXT_NODATA = 65535
+_PLAIN = {"hillshade", "pre_observations", "post_observations"}  # bands that are no reflectance
 
 
 @dataclass(frozen=True)
@@ -532,15 +533,15 @@ def _write_context(
 
     def store(band: str, values: NDArray[np.float32]) -> NDArray[Any]:
         nonlocal highest
-        scaled = values if band == "hillshade" else values * np.float32(scale)
+        scaled = values if band in _PLAIN else values * np.float32(scale)
         there = np.isfinite(scaled)
-        if band != "hillshade" and there.any():
+        if band not in _PLAIN and there.any():
             highest = max(highest, float(scaled[there].max()))
         stored = np.clip(np.rint(np.where(there, scaled, 0)), 0, _CONTEXT_NODATA - 1)
         return np.where(there, stored, _CONTEXT_NODATA)
 
     def check(seen: _Seen) -> None:
-        if set(seen.valid) != {"hillshade"} and highest <= 10:
+        if not set(seen.valid) <= _PLAIN and highest <= 10:
             raise DataError(
                 f"The context bands reach {highest:.3g} at most; reflectance * 10000 was expected.",
                 hint="Give --context-scale 10000 for reflectance of 0..1.",

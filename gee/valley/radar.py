@@ -43,7 +43,7 @@ DENOISED_FLOOR = -50.0
 
 The real collection subtracts the noise and calibrates by SNAP's operators, which put a small
 positive number where the difference is negative, doubled until it calibrates to at least 1e-5:
-such pixels are very dark, neither masked nor infinite (docs/earth-engine.md).
+such pixels are very dark, neither masked nor infinite.
 """
 
 BACKSCATTER: dict[str, tuple[float, float, float]] = {
