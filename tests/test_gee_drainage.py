@@ -64,6 +64,34 @@ def test_a_valley_gathers_both_sides() -> None:
     assert not open_[5:-5, 3].any()
 
 
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000), st.integers(4, 25), st.integers(4, 25))
+def test_rough_ground_drains_as_a_list_of_cells_by_height_does(
+    seed: int, rows: int, cols: int
+) -> None:
+    "Each cell, from the highest down, hands its water to the steepest of its lower neighbours."
+    dice = np.random.default_rng(seed)
+    down = np.add.outer(np.arange(rows) * 3.0, np.arange(cols) * 1.0)
+    heights = (500 - down + dice.uniform(-0.45, 0.45, (rows, cols))).astype("float32")
+    water, cut = np.ones((rows, cols)), np.zeros((rows, cols), bool)
+    cut[[0, -1]] = cut[:, [0, -1]] = True
+    for flat in np.argsort(-heights, axis=None, kind="stable"):
+        row, col = divmod(int(flat), cols)
+        falls = {
+            (r, c): (float(heights[row, col]) - float(heights[r, c])) / np.hypot(r - row, c - col)
+            for r in range(max(row - 1, 0), min(row + 2, rows))
+            for c in range(max(col - 1, 0), min(col + 2, cols))
+            if heights[r, c] < heights[row, col]
+        }
+        if falls:
+            way = max(falls, key=lambda cell: falls[cell])
+            water[way] += water[row, col]
+            cut[way] |= cut[row, col]
+    area, found = drainage.drainage(heights, 1.0)
+    np.testing.assert_array_equal(area, water)
+    np.testing.assert_array_equal(found, cut)
+
+
 def test_a_pit_is_filled_and_drains() -> None:
     rows, cols = np.mgrid[0:21, 0:21]
     heights = 1000 - 0.2 * CELL * rows + 0.01 * np.abs(cols - 10)
