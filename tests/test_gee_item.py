@@ -151,6 +151,8 @@ def test_what_was_decided_for_the_site(facts: dict[str, Any]) -> None:
     assert found["thawslump:slope_correction"] in ("volume", "surface")
     assert f"model {found['thawslump:slope_correction']}" in found["processing:lineage"]
     assert abs(found["thawslump:look_direction"] - 104) < 3  # descending, as the world is made
+    assert 37 < found["thawslump:incidence"] < 39
+    assert (found["thawslump:speckle_filter"], found["thawslump:cast_shadow"]) == (None, False)
     assert found["thawslump:cloud_mask"] == "scl"
     assert found["thawslump:left_out"]["KG_climate"] == "sources.climate names no asset"
     named = {row["source"]: row for row in found["thawslump:attributions"]}

@@ -124,6 +124,9 @@ def write_item(
             "thawslump:slope_correction": settled.model or site.slope_correction,
             "thawslump:vegetated_share": settled.vegetated,
             "thawslump:look_direction": settled.look,
+            "thawslump:incidence": settled.incidence,
+            "thawslump:speckle_filter": site.speckle_filter,
+            "thawslump:cast_shadow": site.cast_shadow,
             "thawslump:orbits": None
             if survey.orbits is None
             else [[orbit.direction, orbit.relative] for orbit in survey.orbits],
@@ -180,6 +183,9 @@ def _lineage(site: Site, survey: Survey) -> str:
             if model == "none"
             else f"slope correction by the model {model} (Vollrath et al. 2020)"
         )
+        if site.speckle_filter is not None:
+            side = site.speckle_filter
+            correction += f", multi-temporal speckle filter of {side} x {side} pixels"
         radar = (
             f"Sentinel-1: median in linear power of the images of each window, {correction}, dB; "
         )
