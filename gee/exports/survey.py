@@ -188,10 +188,11 @@ def survey(
         for (key, side), group in pictures.items()
     }
     settled = replace(settled, images=chosen, vectors=vectors)
+    more += refuse_unfit(site, run)
     settled = replace(settled, cloud_score=_has_scores(site, run))
     more += settled.cloud_score is not None
     settled, facts, learning = _learn(site, settled, run, root)
-    more += refuse_unfit(site, run) + learning
+    more += learning
     return Survey(pictures, settled, requests + 1 + more, others, facts)
 
 
