@@ -61,7 +61,7 @@ def test_everything_is_labelled_made_up(valley: Path) -> None:
             assert asset.properties["description"] == LABEL
         if asset.type == "TABLE":
             assert all(f["properties"]["made_up"] for f in catalog.features(asset_id))
-    assert seen == 24 + 28 + 28 + 1 + 1 + 48 + 4 + 3
+    assert seen == 24 + 28 + 28 + 1 + 1 + 60 + 4 + 3
     facts = json.loads((valley / "catalog/valley.json").read_text())
     assert facts["made_up"] is True and facts["description"] == LABEL
     for name in ("truth.tif", "susceptibility_truth.tif", "distractors.tif"):
@@ -186,7 +186,7 @@ def test_elevation_model_is_the_relief(valley: Path) -> None:
 def test_climate_is_that_of_tundra(valley: Path) -> None:
     "Monthly kelvin and metres on a tenth of a degree; warmest month between 0 and 15 degrees"
     images = Catalog(valley / "catalog").children("ECMWF/ERA5_LAND/MONTHLY_AGGR")
-    assert len(images) == 48
+    assert len(images) == 60
     july = next(image for image in images if image.index == "202007")
     warm, _ = july.bands[0].read(0, 0, july.bands[0].shape[0], 0, july.bands[0].shape[1])
     assert july.bands[0].id == "temperature_2m"

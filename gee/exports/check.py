@@ -206,10 +206,9 @@ def _text(found: dict[str, Any]) -> str:
     lines += _own_data(found)
     for words in found["non_commercial"]:
         lines.append(f"  Warning: {words}")
-    others = set(found["endpoints"].values())
-    if len(others) > 1:
-        for name, where in found["endpoints"].items():
-            lines.append(f"  {_file(name)} is asked of {where}")
+    for name, where in found["endpoints"].items():
+        if where != found["backend"]:
+            lines.append(f"  {_file(name)}: stored pixels, asked of {where}")
     together = (
         f"  together {found['requests']} requests, about "
         f"{_amount(found['eecu_seconds_estimate'])} EECU-seconds"
