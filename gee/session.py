@@ -204,7 +204,7 @@ def _initialize_live(backend: BackendConfig, purpose: Purpose) -> None:
 def _refused(where: str, found: Any, words: str) -> BackendError:
     if found.kind == "none":
         return BackendError(
-            f"There are no credentials for {where}: {words}",
+            f"There are no credentials for {where}.",
             hint="Run `earthengine authenticate` once on this machine, or set "
             "backend.service_account_key (or GOOGLE_APPLICATION_CREDENTIALS) to the key file of a "
             "service account.",
@@ -214,9 +214,9 @@ def _refused(where: str, found: Any, words: str) -> BackendError:
         "of this machine; make a new key if it was.",
         "user": "They have expired or were withdrawn: run `earthengine authenticate --force`.",
     }.get(found.kind, "Run `gcloud auth application-default login` again.")
-    return BackendError(
-        f"The credentials for {where} are not accepted, {found}: {words}", hint=cure
-    )
+    # The client asks for credentials in the same words when it has some that are refused.
+    said = "." if words.lower().startswith("please authorize") else f": {words}"
+    return BackendError(f"The credentials for {where} are not accepted, {found}{said}", hint=cure)
 
 
 def _unreachable(where: str, error: BaseException) -> BackendError:

@@ -20,7 +20,7 @@ from referencing import Registry, Resource
 from test_gee_export import a_workspace, exported
 
 from gee.exports import credits
-from gee.exports.item import statistics
+from gee.exports.item import _dates, _period, statistics
 from gee.exports.products import Product
 from gee.exports.survey import Picture, Survey
 from gee.scripts.settled import Settled
@@ -98,6 +98,22 @@ def test_each_band_tells_the_dates_that_went_into_it(facts: dict[str, Any]) -> N
         "pre_observations": S2_PRE, "slope": [], "hillshade": [], "elevation": [],
     }.items():  # fmt: skip
         assert found[name] == dates, name
+
+
+def test_sums_and_means_tell_the_months_that_they_are_of() -> None:
+    site = a_site()
+    assert _period("precipitation", site) == ["2019-09-01", "2020-09-01"]
+    assert _period("LST", site) == ["2020-06-01", "2020-09-01"]
+    assert _period("A07", site) == ["2019-01-01", "2020-01-01"]
+    assert _period("slope", site) is None
+    # A map of the user's own has no months that are known.
+    assert _period("LST", a_site(sources={"lst": "users/a/lst"})) is None
+
+
+def test_the_land_cover_tells_the_one_day_that_it_saw() -> None:
+    survey = a_survey(clear_day=dt.date(2020, 7, 2))
+    assert _dates("CART_LC_classified", ("s2", "s1"), survey) == ["2020-07-02"]
+    assert _dates("NDVI", ("s2",), survey) == ["2020-07-01"]
 
 
 def test_each_band_tells_unit_sources_and_meaning(facts: dict[str, Any]) -> None:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from gee.exports import credits
 from gee.grids import crs_code
 from gee.scripts.place import source
-from thawslump.bands import BANDS
+from gee.scripts.sources import resembles
+from thawslump.bands import BANDS, EMBEDDING
 from thawslump.files import sha256, write_json
 from thawslump.grid import lonlat_bounds
 
@@ -272,14 +273,33 @@ def _sides(band: str) -> tuple[Side, ...]:
 
 
 def _dates(band: str, keys: Iterable[str], survey: Survey) -> list[str]:
-    return sorted(
-        {
-            str(picture.date)
-            for key in keys
-            for side in _sides(band)
-            for picture in survey.pictures.get((key, side), ())
-        }
-    )
+    found = set()
+    day = survey.settled.clear_day
+    for key in keys:
+        if band == "CART_LC_classified" and key == "s2" and day is not None:
+            found.add(str(day))  # the tree sees one day, the clearest
+            continue
+        for side in _sides(band):
+            found |= {str(picture.date) for picture in survey.pictures.get((key, side), ())}
+    return sorted(found)
+
+
+def _period(band: str, site: Site) -> list[str] | None:
+    """Return first day and day after the last of what a band sums up without a list of images."""
+    from gee.scripts.climate import rain_months
+    from gee.scripts.factors import embedding_year
+
+    assert site.pre is not None
+    if band in EMBEDDING and resembles("embedding", source(site, "embedding")):
+        year = embedding_year(site)
+        return [f"{year}-01-01", f"{year + 1}-01-01"]
+    if band in ("LST", "LST_days") and resembles("lst", source(site, "lst")):
+        window = site.pre
+    elif band == "precipitation" and resembles(band, source(site, band)):
+        window = rain_months(site)
+    else:
+        return None
+    return [str(window.start), str(window.end)]
 
 
 def _described(band: str) -> str:
@@ -316,6 +336,9 @@ def _asset(
             "thawslump:sources": [source(site, key) for key in keys if key != "landcover_points"],
             "thawslump:dates": _dates(name, keys, survey),
         }
+        period = _period(name, site)
+        if period is not None:
+            entry["thawslump:period"] = period
         if seen is not None:
             entry["statistics"] = dict(seen[number])
         bands.append(entry)
