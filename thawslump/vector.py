@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["from_lonlat", "rasterize", "read_features", "read_outlines", "to_lonlat", "utm_crs"]
 
 
+_SLIVER = 1e-11  # square degrees
+
+
 def rasterize(
     geometries: Iterable[BaseGeometry],
     grid: GeoBox,
@@ -198,7 +201,8 @@ def _cut_at_antimeridian(shape: BaseGeometry) -> BaseGeometry:
         piece
         for half in (before, after)
         for piece in shapely.get_parts(half)
-        if piece.geom_type == "Polygon"
+        # What is left of a side that only just reaches it: a few hundred square centimetres.
+        if piece.geom_type == "Polygon" and piece.area > _SLIVER
     ]
     return shapely.MultiPolygon(pieces)
 
@@ -221,8 +225,8 @@ def from_lonlat(shapes: Sequence[BaseGeometry], crs: str) -> list[BaseGeometry]:
         for shape in shapes
     ]
     found = list(geopandas.GeoSeries(list(shapes), crs="EPSG:4326").to_crs(crs))
-    # On both sides of the cut the points are the same but for the last digits.
+    # On both sides of the cut the points are the same to the centimetre that outlines are kept to.
     return [
-        shapely.union_all(shapely.get_parts(shape), grid_size=1e-3) if is_cut else shape
+        shapely.union_all(shapely.get_parts(shape), grid_size=1e-2) if is_cut else shape
         for shape, is_cut in zip(found, cut, strict=True)
     ]
