@@ -15,7 +15,7 @@ from thawslump.cli import main
 from thawslump.config import commented_yaml, parse_model
 from thawslump.errors import ConfigError
 from thawslump.site import Site
-from thawslump.windows import around, same_season, series, shifted
+from thawslump.windows import around, out_of_season, same_season, series, shifted
 from thawslump.workspace import Workspace
 
 days = st.dates(date(2015, 1, 1), date(2040, 12, 31))
@@ -42,6 +42,15 @@ def test_shifted_keeps_the_day_or_ends_the_month(day: date, months: int) -> None
     found = shifted(day, months)
     assert (found.year * 12 + found.month) - (day.year * 12 + day.month) == months
     assert found.day == day.day or (found + timedelta(days=1)).day == 1
+
+
+@given(days, st.integers(1, 12))
+def test_the_same_season_is_told_from_another(event: date, months: int) -> None:
+    assert out_of_season(*same_season(event, months)) <= 2
+    apart = out_of_season(*around(event, months))
+    # The middles lie as far apart as the windows are long, round the year.
+    expected = min(months, 12 - months) * 30.4
+    assert apart == pytest.approx(0 if months >= 11 else expected, abs=3)
 
 
 def test_a_series_of_summers() -> None:
@@ -140,6 +149,16 @@ def test_a_site_from_an_event(folder: Path) -> None:
     assert str(Workspace(folder).site("a").pre) == "2022-05-16 .. 2022-07-16"
     assert add(folder, "b", "--event", "2023-05-16", "--months", "2", "--season", "around") == 0
     assert str(Workspace(folder).site("b").pre) == "2023-03-16 .. 2023-05-16"
+
+
+def test_windows_of_two_seasons_are_said_to_be(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = "--event", "2023-05-16", "--months", "2", "--season"
+    assert add(folder, "a", *words, "around") == 0
+    assert "The windows lie 62 days apart in the year" in capsys.readouterr().err
+    assert add(folder, "b", *words, "same") == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_a_series_is_one_site_per_two_years(

@@ -68,6 +68,7 @@ def caveats(workspace: Workspace, results: Results, bands: Bands) -> list[str]:
     said += _careful_of_bands(bands)
     said += _careful_of_classes(workspace, results)
     said += _careful_of_landcover(workspace)
+    said += _careful_of_seasons(workspace)
     said += _careful_of_places(workspace, results)
     open_ = sum(r.open for r in results.rounds)
     if open_:
@@ -82,6 +83,22 @@ def caveats(workspace: Workspace, results: Results, bands: Bands) -> list[str]:
             f"{plural(cost.failed, 'item')} of the step {cost.step} failed and "
             "are missing from everything on this page."
         )
+    return said
+
+
+def _careful_of_seasons(workspace: Workspace) -> list[str]:
+    from thawslump.windows import MONTH, out_of_season
+
+    said = []
+    for name, site in workspace.declared.items():
+        if site.pre is None or site.post is None:
+            continue
+        days = out_of_season(site.pre, site.post)
+        if days > MONTH:
+            said.append(
+                f"The windows of {name} ({site.pre} and {site.post}) lie {days} days apart in the "
+                "year: part of the change there is the season's."
+            )
     return said
 
 

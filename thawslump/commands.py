@@ -188,7 +188,7 @@ def site_add(
     from thawslump.config import parse_model, save_yaml
     from thawslump.errors import ConfigError
     from thawslump.site import Site
-    from thawslump.windows import asked
+    from thawslump.windows import MONTH, asked, out_of_season
 
     workspace = options.workspace()
     workspace.config  # noqa: B018  (no site file outside a workspace)
@@ -222,6 +222,13 @@ def site_add(
     for path, site in zip(paths, made, strict=True):
         save_yaml(path, site.as_given())
         typer.echo(path)
+    days = max(out_of_season(site.pre, site.post) for site in made if site.pre and site.post)
+    if days > MONTH:
+        typer.echo(
+            f"The windows lie {days} days apart in the year: change of season looks like change "
+            "of the ground.",
+            err=True,
+        )
 
 
 @site.command("check")

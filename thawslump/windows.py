@@ -15,7 +15,11 @@ from typing import Any, NamedTuple
 from thawslump.errors import ConfigError
 from thawslump.site import Window
 
-__all__ = ["Pair", "around", "asked", "same_season", "series", "shifted"]
+__all__ = ["MONTH", "Pair", "around", "asked", "out_of_season", "same_season", "series", "shifted"]
+
+
+MONTH = 31
+"""Days by which the windows of a pair may miss each other in the year before it is said."""
 
 
 class Pair(NamedTuple):
@@ -146,6 +150,28 @@ def series(
             )
         seasons.append(Window(start=begin, end=stop))
     return [Pair(*two) for two in itertools.pairwise(seasons)]
+
+
+def out_of_season(pre: Window, post: Window) -> int:
+    """Return by how many days the middles of two windows miss each other in the year.
+
+    Returns
+    -------
+    int
+        0 to 183; 0 where both windows cover eleven months or more.
+
+    Examples
+    --------
+    >>> pair = around(date(2023, 5, 16), 2)
+    >>> out_of_season(*pair), out_of_season(*same_season(date(2023, 5, 16), 2))
+    (62, 1)
+    """
+    lengths = [(window.end - window.start).days for window in (pre, post)]
+    if min(lengths) >= 330:
+        return 0
+    middles = [window.start + (window.end - window.start) / 2 for window in (pre, post)]
+    days = abs((middles[1] - middles[0]).days) % 365.2425
+    return round(min(days, 365.2425 - days))
 
 
 def asked(

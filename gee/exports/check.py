@@ -19,6 +19,7 @@ from gee.scripts.place import source
 from gee.scripts.sentinel2 import by_score
 from gee.scripts.sources import REACH, catchment_margin
 from gee.session import connect, describe
+from thawslump.windows import MONTH, out_of_season
 
 if TYPE_CHECKING:
     from thawslump.site import Site
@@ -96,6 +97,8 @@ def check(workspace: Workspace, name: str) -> dict[str, Any]:
         "eecu_seconds_spent": round(spent, 3),
         "eecu_budget": config.eecu_budget,
     }
+    assert site.pre is not None and site.post is not None
+    outcome["days_out_of_season"] = out_of_season(site.pre, site.post)
     outcome["cloud_mask"] = "cloud_score" if by_score(site, found.settled) else "scl"
     outcome["landcover"] = found.landcover
     outcome["left_out"] = dict(found.settled.left_out)
@@ -168,7 +171,13 @@ def _land_and_clouds(found: dict[str, Any]) -> list[str]:
         "cloud_score": "Cloud Score+ (images without a score: their scene classification)",
         "scl": "the scene classification",
     }[found["cloud_mask"]]
-    lines = [f"  Sentinel-2 clouds by {mask}"]
+    lines = []
+    if (days := found["days_out_of_season"]) > MONTH:
+        lines.append(
+            f"  Warning: the windows lie {days} days apart in the year: change of season looks "
+            "like change of the ground"
+        )
+    lines.append(f"  Sentinel-2 clouds by {mask}")
     if found["landcover"] is not None:
         first, *rest = summary(found["landcover"])
         lines += [f"  {first}", *(f"    {line}" for line in rest)]
