@@ -307,7 +307,7 @@ def test_outlines_at_the_antimeridian_come_back(x: float, y: float, radius: floa
     )
     for crs in ("EPSG:32660", "EPSG:32601"):
         (back,) = from_lonlat([there], crs)
-        assert back.geom_type == "Polygon"
+        assert len(shapely.get_parts(back)) == 1
         if crs == "EPSG:32660":
             assert back.symmetric_difference(shape).area < 1e-4 * shape.area + 1
 
