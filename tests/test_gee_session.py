@@ -87,6 +87,23 @@ def test_a_key_that_is_no_longer_accepted(tmp_path: Path, url: str) -> None:
     assert caught.value.hint is not None and "key was not deleted" in caught.value.hint
 
 
+def test_what_a_user_stored_is_used_and_told_apart_when_it_has_expired(
+    nobody: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored(nobody, json.dumps({"refresh_token": "made-up"}))
+    live = BackendConfig(kind="earthengine", project="made-up", url=url)
+    with token_server() as (token_uri, asked):
+        monkeypatch.setattr("ee.oauth.TOKEN_URI", token_uri)
+        with connect(live):
+            assert ee.Number(2).getInfo() == 2
+    assert "refresh_token=made-up" in asked[0]
+    with token_server("Token has been expired or revoked.") as (token_uri, _):
+        monkeypatch.setattr("ee.oauth.TOKEN_URI", token_uri)
+        with pytest.raises(BackendError, match="are not accepted, user") as caught, connect(live):
+            pass
+    assert caught.value.hint is not None and "earthengine authenticate --force" in caught.value.hint
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
