@@ -23,6 +23,9 @@ FORBIDDEN = {
     "inventory": {"gee", "trainer", "ee", "torch"},
 }
 LIGHT = [f"{part}.{name}" for part in PARTS[:3] for name in ("config", "commands", "steps")] + [
+    "gee.credentials",
+    "gee.exports.credits",
+    "gee.service",
     "thawslump.cli",
     "thawslump.commands",
     "thawslump.pipeline",

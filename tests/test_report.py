@@ -522,7 +522,7 @@ def test_an_empty_workspace(tmp_path):
 @pytest.mark.parametrize("made_up", [False, True])
 def test_data_and_their_terms(tmp_path, made_up):
     """Each source once, with those whom it is for; terms that exclude something stand out."""
-    key = "/home/somebody/key.json"
+    key = "/keys/of-somebody.json"
     save_yaml(tmp_path / "thawslump.yaml", config_model()(backend={"service_account_key": key}))
     rows = [
         {"source": "dem", "id": "COPERNICUS/DEM/GLO30", "title": "Copernicus DEM",
