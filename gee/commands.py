@@ -24,7 +24,7 @@ def plan(site: Name = None) -> None:
     from gee.exports.check import check
 
     workspace = options.workspace()
-    names = list(workspace.parts(site)) if site is not None else list(workspace.sites)
+    names = [site] if site is not None else list(workspace.declared)
     requests, seconds = 0, 0.0
     for name in names:
         found = check(workspace, name)

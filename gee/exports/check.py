@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from gee.exports import credits
+from gee.exports.bare import as_surveyed, survey_part
 from gee.exports.faults import patiently
 from gee.exports.landcover import summary
 from gee.exports.meter import LEDGER, Ledger
@@ -19,19 +21,24 @@ from gee.scripts.place import source
 from gee.scripts.sentinel2 import by_score
 from gee.scripts.sources import REACH, catchment_margin
 from gee.session import connect, describe
+from thawslump.areas import Part
 from thawslump.windows import MONTH, out_of_season
 
 if TYPE_CHECKING:
     from thawslump.site import Site
     from thawslump.workspace import Workspace
 
-__all__ = ["check"]
+__all__ = ["check", "check_area"]
+
+SAMPLE = 5
+"""Parts of a large area that are looked at: a survey of each would take longer than it is worth."""
 
 
 def check(workspace: Workspace, name: str) -> dict[str, Any]:
     """Return what exporting a site would take: images, dates, pixels, requests, cost and time.
 
-    Nothing is fetched; each collection is asked once. Cost and time are estimates after the model
+    Nothing is fetched; each collection is asked once. Of a large area, a few parts are looked at
+    (`check_area`). Cost and time are estimates after the model
     of `gee.exports.plan.cost`.
 
     Returns
@@ -50,15 +57,22 @@ def check(workspace: Workspace, name: str) -> dict[str, Any]:
     if site.source != "earthengine":
         text = f"{name}: own rasters (source: {site.source}); nothing to export"
         return {"site": name, "requests": 0, "text": text}
+    if name not in workspace.sites:
+        # A survey per part would be long, and its text longer.
+        return check_area(workspace, workspace.area_of(name))
     backend, config = workspace.config.backend, workspace.config.export
     where = describe(backend, workspace.catalog)
+
+    def ask(request: Callable[[], Any]) -> Any:
+        return patiently(request, where=where, retries=config.retries, backoff=config.backoff)
+
     with connect(backend, workspace.catalog):
-        found = survey(
-            site,
-            lambda ask: patiently(ask, where=where, retries=config.retries, backoff=config.backoff),
-            workspace.root,
-        )
-        wanted = products(site, found)
+        if isinstance(site, Part):
+            found = survey_part(site, workspace.site(site.area), ask, workspace.root)
+            site = as_surveyed(site, found)
+        else:
+            found = survey(site, ask, workspace.root)
+        wanted = products(site, found) if found.pictures else []
         aims = [(product, purpose(product.filled)) for product in wanted]
     costs = [expected(site, product, found, config.tile) for product in wanted]
     files = {
@@ -238,3 +252,103 @@ def _text(found: dict[str, Any]) -> str:
 
 def _amount(seconds: float) -> str:
     return f"{seconds:.0f}" if seconds >= 10 else f"{seconds:.2g}"
+
+
+# Large areas --------------------------------------------------------------------------------
+
+_SCALED = ("requests", "eecu_seconds_estimate", "seconds_estimate")
+
+
+def check_area(workspace: Workspace, name: str) -> dict[str, Any]:
+    """Return what exporting a large area would take.
+
+    Parameters
+    ----------
+    workspace : Workspace
+    name : str
+        Of an area that is mapped in parts.
+
+    Returns
+    -------
+    dict
+        JSON values: zones with their grids and parts; pixels (of all parts and files); requests,
+        EECU-seconds and seconds, scaled by pixels from `looked_at` parts; ``text`` for people.
+
+    Raises
+    ------
+    BackendError, DataError
+        As `gee.exports.check.check`.
+    """
+    zones = workspace.zones(name)
+    parts = [part for zone in zones for part in zone.parts]
+    step = max(1, len(parts) // SAMPLE)
+    # From the middles of equal shares, so that they lie all over it.
+    chosen = parts[step // 2 :: step][:SAMPLE]
+    seen = [check(workspace, part.name) for part in chosen]
+    pixels = {part.name: int(part.grid().shape[0] * part.grid().shape[1]) for part in parts}
+    share = sum(pixels.values()) / sum(pixels[part.name] for part in chosen)
+    images = {
+        label: [min(counts), max(counts)]
+        for label in sorted({label for one in seen for label in one["images"]})
+        for counts in [[len(one["images"].get(label, [])) for one in seen]]
+    }
+    outcome: dict[str, Any] = {
+        "site": name,
+        "backend": seen[0]["backend"],
+        "made_up": any(one["made_up"] for one in seen),
+        "parts": len(parts),
+        "looked_at": [part.name for part in chosen],
+        "zones": {
+            zone.name: {
+                "crs": zone.pinned[0],
+                "shape": list(zone.grid().shape),
+                "parts": len(zone.parts),
+                "pixels": sum(pixels[part] for part in zone.names),
+            }
+            for zone in zones
+        },
+        "images": images,
+        "orbits": sorted({orbit for one in seen for orbit in one["orbits"] or []}),
+        "done": sum(workspace.item(part.name).exists() for part in parts),
+        "pixels": round(sum(one["pixels"] for one in seen) * share),
+        "days_out_of_season": seen[0]["days_out_of_season"],
+        "left_out": dict(sorted({pair for one in seen for pair in one["left_out"].items()})),
+        "non_commercial": sorted({words for one in seen for words in one["non_commercial"]}),
+        **{key: round(sum(one[key] for one in seen) * share) for key in _SCALED},
+    }
+    outcome["text"] = _area_text(outcome, parts[0].block)
+    return outcome
+
+
+def _area_text(found: dict[str, Any], block: int) -> str:
+    made_up = ", made up" if found["made_up"] else ""
+    lines = [
+        f"{found['site']} on {found['backend']}{made_up}: {found['parts']} parts of at most "
+        f"{block} x {block} pixels, {found['done']} of them exported"
+    ]
+    for name, zone in found["zones"].items():
+        rows, columns = zone["shape"]
+        lines.append(
+            f"  {name}: {zone['parts']} parts on one grid of {rows} x {columns} pixels in "
+            f"{zone['crs']}, {zone['pixels'] / 1e6:.1f} million pixels"
+        )
+    lines.append(f"  looked at {len(found['looked_at'])} of them: {', '.join(found['looked_at'])}")
+    for label, (low, high) in found["images"].items():
+        counts = f"{low}" if low == high else f"{low} to {high}"
+        lines.append(f"  {label}: {counts} images each")
+    if found["orbits"]:
+        lines.append(f"  Sentinel-1 orbits on both sides: {', '.join(found['orbits'])}")
+    if (days := found["days_out_of_season"]) > MONTH:
+        lines.append(
+            f"  Warning: the windows lie {days} days apart in the year: change of season looks "
+            "like change of the ground"
+        )
+    lines += [f"  left out: {band}, {why}" for band, why in found["left_out"].items()]
+    for words in found["non_commercial"]:
+        lines.append(f"  Warning: not free for commercial use: {words}")
+    lines.append(
+        f"  together about {found['requests']} requests and {found['eecu_seconds_estimate']} "
+        "EECU-seconds (scaled from these parts by pixels; a rough estimate)"
+    )
+    lines.append("  one part in detail: thawslump export plan --site NAME-OF-PART")
+    return "\n".join(lines)
