@@ -169,6 +169,38 @@ def test_without_credentials_it_says_how_to_get_them(url: str) -> None:
     assert caught.value.hint is not None and "service_account_key" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        # As users of the live service have published them.
+        "Caller does not have required permission to use project made-up. Grant the caller the "
+        "roles/serviceusage.serviceUsageConsumer role, or a custom role with the "
+        "serviceusage.services.use permission.",
+        "Project made-up is not registered to use Earth Engine. Visit https://example.org to "
+        "register your project.",
+        "Google Earth Engine API has not been used in project 1 before or it is disabled.",
+        "Not signed up for Earth Engine or project is not registered.",
+    ],
+)
+def test_a_project_that_is_refused(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    def refuse() -> None:
+        raise ee.EEException(words)
+
+    monkeypatch.setattr(ee.data, "getAlgorithms", refuse)
+    with token_server() as (token_uri, _):
+        key = made_up_key(tmp_path / "key.json", token_uri)
+        live = BackendConfig(
+            kind="earthengine", project="made-up", url=url, service_account_key=key
+        )
+        with pytest.raises(BackendError) as caught, connect(live):
+            pass
+    assert caught.value.message == f"Earth Engine at {url} refused project made-up: {words}"
+    assert caught.value.hint is not None
+    assert "https://code.earthengine.google.com/register?project=made-up" in caught.value.hint
+
+
 def test_a_service_that_does_not_answer(tmp_path: Path) -> None:
     with token_server() as (token_uri, _):
         key = made_up_key(tmp_path / "key.json", token_uri)
