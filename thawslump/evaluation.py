@@ -39,7 +39,8 @@ class BandRow:
         Turned so that it is at least 0.5.
     direction : str
         "higher" or "lower" on slumps; "by class" where the values are class numbers, which have
-        no order: a class then stands for its share of slumps on the training sites.
+        no order: a class then stands for its share of slumps on the training sites; or
+        "does not vary".
     valid : float
         Share of the looked-at pixels that have a value.
     """
@@ -134,7 +135,10 @@ def band_table(workspace: Workspace, results: Results) -> Bands:
         area, low, high, _, _ = band_auc(values, truth, np.concatenate(blocks[band]))
         if not math.isfinite(area):
             continue
-        if classes:
+        seen = values[looked & np.isfinite(values)]
+        if seen.min() == seen.max():
+            direction = "does not vary"
+        elif classes:
             direction = "by class"
         elif area < 0.5:
             area, low, high = 1 - area, 1 - high, 1 - low

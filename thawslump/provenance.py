@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from thawslump.bands import BANDS
@@ -21,6 +22,12 @@ def _properties(workspace: Workspace, site: str) -> dict[str, Any]:
     path = workspace.item(site)
     facts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return dict(facts.get("properties", {}))
+
+
+def _of_parts(workspace: Workspace, view: str) -> list[dict[str, Any]]:
+    """Return the properties of a site's item, or of those of the parts that a mosaic shows."""
+    found = [_properties(workspace, part) for part in workspace.parts(view)]
+    return [facts for facts in found if facts]
 
 
 # Land cover ---------------------------------------------------------------------------------
@@ -81,34 +88,51 @@ class Landcover:
 
 
 def landcovers(workspace: Workspace) -> list[Landcover]:
-    """Return the land cover of every site whose item tells of one."""
+    """Return the land cover of every site whose item tells of one.
+
+    Each part of a large area has learned one of its own: the least trusted is shown.
+    """
     found = []
-    for name in workspace.sites:
-        facts = _properties(workspace, name).get("thawslump:landcover")
-        if not facts:
-            continue
-        points, image = facts.get("points", {}), facts.get("image", {})
-        accuracy = facts.get("accuracy", {})
-        best = accuracy.get("grouped", {})
-        counts = points.get("per_class", {})
-        producers, users = best.get("producers", {}), best.get("users", {})
-        found.append(
-            Landcover(
-                site=name,
-                points=int(points.get("used", 0)),
-                origin=str(points.get("from", "")),
-                note=str(points.get("note", "")),
-                date=str(image.get("date", "")),
-                clear=image.get("clear_share"),
-                grouped=_trust(best),
-                random=_trust(accuracy.get("random", {})),
-                rows=tuple(
-                    (kind, int(counts.get(kind, 0)), producers.get(kind), users.get(kind))
-                    for kind in dict.fromkeys([*counts, *producers])
-                ),
-            )
-        )
+    for name in workspace.declared:
+        told = [one for part in workspace.parts(name) for one in _landcover(workspace, part)]
+        if len(told) > 1:
+            worst = min(told, key=lambda one: _kappa(one.grouped))
+            words = f"{worst.site} (the least trusted of {len(told)} parts)"
+            told = [replace(worst, site=words)]
+        found += told
     return found
+
+
+def _kappa(trust: Trust | None) -> float:
+    return -1.0 if trust is None or trust.kappa is None else trust.kappa
+
+
+def _landcover(workspace: Workspace, name: str) -> list[Landcover]:
+    """Return the land cover that an item tells of; nothing where it does not."""
+    facts = _properties(workspace, name).get("thawslump:landcover")
+    if not facts:
+        return []
+    points, image = facts.get("points", {}), facts.get("image", {})
+    accuracy = facts.get("accuracy", {})
+    best = accuracy.get("grouped", {})
+    counts = points.get("per_class", {})
+    producers, users = best.get("producers", {}), best.get("users", {})
+    return [
+        Landcover(
+            site=name,
+            points=int(points.get("used", 0)),
+            origin=str(points.get("from", "")),
+            note=str(points.get("note", "")),
+            date=str(image.get("date", "")),
+            clear=image.get("clear_share"),
+            grouped=_trust(best),
+            random=_trust(accuracy.get("random", {})),
+            rows=tuple(
+                (kind, int(counts.get(kind, 0)), producers.get(kind), users.get(kind))
+                for kind in dict.fromkeys([*counts, *producers])
+            ),
+        )
+    ]
 
 
 def _trust(facts: Mapping[str, Any]) -> Trust | None:
@@ -131,7 +155,9 @@ def site_row(workspace: Workspace, site: Site) -> dict[str, Any]:
     from thawslump import raster
 
     path = workspace.stack(site.name)
-    facts = _properties(workspace, site.name)
+    parts = workspace.parts(site.name)
+    items = _of_parts(workspace, site.name)
+    choices = Counter(choice for facts in items for choice in _choices(facts))
     row: dict[str, Any] = {
         "name": site.name,
         "role": site.role,
@@ -140,9 +166,16 @@ def site_row(workspace: Workspace, site: Site) -> dict[str, Any]:
         "post": site.post,
         "bands": [],
         "shape": "",
-        "sources": _used(facts),
-        "choices": _choices(facts),
-        "left_out": facts.get("thawslump:left_out", {}),
+        "sources": _used(items),
+        "choices": [
+            (name, words if count == len(items) else f"{words}, in {count} of {len(items)} parts")
+            for (name, words), count in choices.items()
+        ],
+        "left_out": {
+            band: why
+            for facts in items
+            for band, why in facts.get("thawslump:left_out", {}).items()
+        },
     }
     if path.exists():
         with raster.open_raster(path) as source:
@@ -151,6 +184,8 @@ def site_row(workspace: Workspace, site: Site) -> dict[str, Any]:
                 for name, unit in zip(source.descriptions, source.units, strict=True)
             ]
             row["shape"] = f"{source.width} × {source.height} px at {abs(source.transform.a):g} m"
+            if site.name in workspace.mosaics:
+                row["shape"] += f", {len(items)} of {len(parts)} parts"
     return row
 
 
@@ -173,28 +208,35 @@ def credits(workspace: Workspace) -> list[dict[str, Any]]:
                     "sites": [],
                 },
             )
-            entry["sites"].append(site.name)
+            area = workspace.area_of(site.name)
+            if area not in entry["sites"]:
+                entry["sites"].append(area)
     # Terms that exclude something first: they are what a reader must not miss.
     return sorted(found.values(), key=lambda row: (not row["non_commercial"], row["name"]))
 
 
-def _used(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the collections and the dates that an item says were used."""
-    rows = []
-    for key, entry in sorted(facts.get("thawslump:images", {}).items()):
-        for side in ("pre", "post"):
-            dates = sorted({str(image["date"]) for image in entry.get(side, [])})
-            if side in entry:
-                rows.append({"name": entry["collection"], "side": side, "dates": dates,
-                             "images": len(entry[side])})  # fmt: skip
-        if "pre" not in entry and "post" not in entry:
-            rows.append({"name": entry["collection"], "side": key, "dates": [], "images": None})
-    files = facts.get("thawslump:files", [])
-    rows += [
-        {"name": entry["path"], "side": ", ".join(entry["bands"]), "dates": [], "images": None}
-        for entry in files
+def _used(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the collections and the dates that items say were used, those of parts together."""
+    images: dict[tuple[str, str, str], dict[str, str]] = {}
+    plain: dict[tuple[str, str], None] = {}
+    for facts in items:
+        for key, entry in sorted(facts.get("thawslump:images", {}).items()):
+            for side in ("pre", "post"):
+                if side in entry:
+                    seen = images.setdefault((key, entry["collection"], side), {})
+                    for number, image in enumerate(entry[side]):
+                        seen[str(image.get("index", number))] = str(image["date"])
+            if "pre" not in entry and "post" not in entry:
+                plain[(entry["collection"], key)] = None
+        for entry in facts.get("thawslump:files", []):
+            plain[(entry["path"], ", ".join(entry["bands"]))] = None
+    rows: list[dict[str, Any]] = [
+        {"name": name, "side": side, "dates": sorted(set(seen.values())), "images": len(seen)}
+        for (_, name, side), seen in images.items()
     ]
-    return rows
+    return rows + [
+        {"name": name, "side": side, "dates": [], "images": None} for name, side in plain
+    ]
 
 
 def _unit(band: str | None) -> str:

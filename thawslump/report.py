@@ -156,7 +156,11 @@ def render(
         maps=maps,
         charts=charts,
         bands=bands,
-        sites=[site_row(workspace, site) for site in workspace.sites.values()],
+        sites=[
+            site_row(workspace, workspace.site(view))
+            for name in workspace.declared
+            for view in workspace.views(name)
+        ],
         landcovers=landcovers(workspace),
         credits=credits(workspace),
         config=_config_text(workspace),
