@@ -88,9 +88,9 @@ def test_a_wall_casts_its_shadow_away_from_the_satellite(
     "At 45 degrees the shadow of 300 m is 300 m long, on the far side."
     site = a_site(sources={"dem": "users/a/wall"}, resolution=30)
     grid = GeoBox((3, 80), world(30).affine, CRS)
-    shadow = pixels(radar_geometry.cast_shadow(site, ee.Number(45), ee.Number(look)), grid)[
-        "shadow"
-    ][1]
+    theta = ee.Image.constant(math.radians(45))
+    image = radar_geometry.cast_shadow(site, theta, math.radians(look))
+    shadow = pixels(image, grid)["shadow"][1]
     place = WEST + 15 + 30 * np.arange(80) - (WEST + 1200)
     behind = place if east else -place
     clear_of_edges = np.abs(np.abs(place) - 300) > 60

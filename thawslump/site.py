@@ -116,7 +116,7 @@ class Site(BaseModel):
     cast_shadow: bool = Field(
         False,
         description="radar shadow that other ground casts counts as shadow too; each tile then "
-        "reads about ten times as many pixels of the DEM",
+        "reads the DEM some 70 times",
     )
     cloud_mask: Literal["auto", "cloud_score", "scl"] = Field(
         "auto",

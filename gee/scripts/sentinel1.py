@@ -195,16 +195,10 @@ def despeckled(images: ee.ImageCollection, window: int = 7) -> ee.ImageCollectio
 
 
 class _View(NamedTuple):
-    """Images that look from one side: their direction to the satellite and mean angle, degrees."""
+    """Images that look from one side, and the direction to their satellite in radians."""
 
     images: ee.ImageCollection
     look: ee.Number | float
-    incidence: ee.Number | float
-
-    @property
-    def radians(self) -> ee.Number | float:
-        look = self.look
-        return look * _RADIANS if isinstance(look, float) else look.multiply(_RADIANS)
 
 
 def _direction(site: Site, settled: Settled) -> Direction | None:
@@ -216,14 +210,14 @@ def _direction(site: Site, settled: Settled) -> Direction | None:
 
 def _views(images: ee.ImageCollection, site: Site, settled: Settled) -> list[_View]:
     """Part images by the side they look from; the service is asked only where nobody did."""
-    if settled.look is not None and (settled.incidence is not None or not site.cast_shadow):
-        return [_View(images, settled.look, settled.incidence or 0.0)]
+    if settled.look is not None:
+        return [_View(images, settled.look * _RADIANS)]
     every = _of_both_windows(site, settled)
 
     def asked(kept: ee.Filter | None, direction: Direction | None) -> _View:
         mine = images if kept is None else images.filter(kept)
         facts = view(every if kept is None else every.filter(kept), site, direction)
-        return _View(mine, ee.Number(facts.get("look")), ee.Number(facts.get("incidence")))
+        return _View(mine, ee.Number(facts.get("look")).multiply(_RADIANS))
 
     known = _direction(site, settled)
     if known is not None:
@@ -251,10 +245,10 @@ def _mean_theta(site: Site, settled: Settled) -> ee.Image:
 
 
 def _ground(site: Site, seen: _View, theta: ee.Image) -> ee.Image:
-    found = terrain_geometry(theta, terrain.gradient(site), seen.radians)
+    found = terrain_geometry(theta, terrain.gradient(site), seen.look)
     if not site.cast_shadow:
         return found
-    shadow = found.select("shadow").Or(cast_shadow(site, seen.incidence, seen.look))
+    shadow = found.select("shadow").Or(cast_shadow(site, theta, seen.look))
     return found.addBands(shadow.rename("shadow"), overwrite=True)
 
 

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 __all__ = ["aspect", "elevation", "gradient", "hillshade", "slope"]
 
 _RADIANS = math.pi / 180.0
+_BESIDE = 100.0  # metres: slopes of a site's last pixels need the heights beside them
 
 
-def elevation(site: Site, margin: float = 0.0) -> ee.Image:
+def elevation(site: Site, margin: float = _BESIDE) -> ee.Image:
     """Return the heights of a site: one band ``elevation`` in metres, read bilinearly.
 
     The DEM is ``Site.sources["dem"]``, COPERNICUS/DEM/GLO30 where not given. The id of a
@@ -38,7 +39,7 @@ def elevation(site: Site, margin: float = 0.0) -> ee.Image:
     return tiles.mosaic().setDefaultProjection(grid).resample("bilinear")
 
 
-def slope(site: Site, grid: GeoBox | None = None, margin: float = 0.0) -> ee.Image:
+def slope(site: Site, grid: GeoBox | None = None, margin: float = _BESIDE) -> ee.Image:
     """Return the steepness in degrees, band ``slope``.
 
     Differentiated once on `grid` (the site's terrain grid where not given), then read bilinearly.
