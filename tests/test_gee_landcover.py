@@ -110,6 +110,12 @@ def a_larger_site(**more: object):  # type: ignore[no-untyped-def]
     return a_site(bounds=lonlat_bounds(grid), **SITE, **more)
 
 
+@pytest.fixture(scope="module")
+def learned(earth: Made) -> exported.Learned:
+    """From the reference map."""
+    return exported.learn(a_larger_site(), Settled())
+
+
 def test_the_clearest_day_is_taken_whole(earth: Made) -> None:
     "Both tiles of the day, clouds masked; SCL 0 (no data) of a tile hides nothing of the other."
     site = a_larger_site()
@@ -136,10 +142,11 @@ def test_the_tree_finds_the_classes(earth: Made) -> None:
     assert (found[seen] == truth[seen]).mean() > 0.7
 
 
-def test_what_is_learned_once_is_what_every_tile_would_learn(earth: Made) -> None:
+def test_what_is_learned_once_is_what_every_tile_would_learn(
+    earth: Made, learned: exported.Learned
+) -> None:
     """The tree as text gives the map of the tree that is trained inside the expression."""
     site = a_larger_site()
-    learned = exported.learn(site, Settled())
     assert str(learned.day) == CLEAR_DAY and learned.requests == 3
     settled = Settled(clear_day=learned.day, tree=learned.tree)
     ours, lazy = landcover.cart(site, settled), landcover.cart(site)
@@ -153,10 +160,9 @@ def test_what_is_learned_once_is_what_every_tile_would_learn(earth: Made) -> Non
     assert exported.learn(site, Settled()) == learned
 
 
-def test_accuracies_are_scikit_learns(earth: Made) -> None:
+def test_accuracies_are_scikit_learns(learned: exported.Learned) -> None:
     """Confusions, kappa, producer's and user's accuracy, grouped folds first."""
-    site = a_larger_site()
-    facts = exported.learn(site, Settled()).facts
+    facts = learned.facts
     assert list(facts["accuracy"]) == ["grouped", "random"]
     for found in facts["accuracy"].values():
         matrix = np.array(found["matrix"])
@@ -249,7 +255,7 @@ def test_points_come_from_the_users_polygons(earth: Made, tmp_path: Path) -> Non
 def test_the_users_polygons_teach_the_tree(earth: Made, tmp_path: Path) -> None:
     path = polygons_of(earth, tmp_path / "known.geojson")
     site = a_larger_site(landcover_points="known.geojson")
-    learned = exported.learn(site, Settled(), root=tmp_path)
+    learned = exported.learn(site, Settled(), root=tmp_path, per_class=150)
     points = learned.facts["points"]
     assert points["from"] == "known.geojson"
     assert points["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -309,12 +315,12 @@ def test_one_class_is_no_land_cover(earth: Made, tmp_path: Path) -> None:
         exported.learn(site, Settled(), root=tmp_path)
 
 
-def test_points_of_a_file_cannot_be_read_inside_an_expression() -> None:
+def test_points_of_a_file_cannot_be_read_inside_an_expression(earth: Made) -> None:
     with pytest.raises(ConfigError, match=r"file known\.gpkg, which an expression cannot read"):
         landcover.cart(a_site(landcover_points="known.gpkg"))
 
 
-def test_no_map_and_no_points_are_refused() -> None:
+def test_no_map_and_no_points_are_refused(earth: Made) -> None:
     with pytest.raises(ConfigError, match="no points to learn the land cover from"):
         landcover.cart(a_site(sources={"landcover": "none"}))
 

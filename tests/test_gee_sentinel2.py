@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator
+from pathlib import Path
 
 import ee
 import numpy as np
@@ -34,7 +36,7 @@ THRESHOLD = 0.35
 
 
 @pytest.fixture(scope="module")
-def earth(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, dict]]:
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, dict]:
     made = make_world(tmp_path_factory.mktemp("scores") / "catalog")
     catalog = Catalog(made.folder, writable=True)
     catalog.put_collection(sentinel2.CLOUD_SCORE)
@@ -48,8 +50,13 @@ def earth(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, dic
     _put(
         catalog, sentinel2.CLOUD_SCORE, "2019-07-01", [band("cs_cdf", scores[date], world(10))], {}
     )
-    with connect(BackendConfig(), made.folder):
-        yield made, scores
+    return made, scores
+
+
+@pytest.fixture
+def earth(built: tuple[World, dict]) -> Iterator[tuple[World, dict]]:
+    with connect(BackendConfig(), built[0].folder):
+        yield built
 
 
 def expected_clear(earth: tuple[World, dict], date: str, score: bool) -> Array:
@@ -109,6 +116,52 @@ def test_everything_sees_the_same_pixels(earth: tuple[World, dict], score: bool)
     np.testing.assert_array_equal(np.isnan(picture["pre_nir"]), counts[PRE] == 0)
 
 
+def test_an_overpass_is_one_observation(tmp_path: Path) -> None:
+    """Overlapping tiles of a day count once, also where UTC changes the date between them."""
+    folder = tmp_path / "catalog"
+    folder.mkdir()
+    catalog, grid = Catalog(folder, writable=True), world(10)
+    catalog.put_collection("COPERNICUS/S2_SR_HARMONIZED")
+    # At 15 degrees east the sun is an hour ahead of UTC.
+    times = (
+        "06-10T10:00",
+        "06-10T10:01",
+        "06-12T23:30",
+        "06-13T00:30",
+        "06-20T22:30",
+        "06-20T23:30",
+    )
+    for number, time in enumerate(times):
+        moment = dt.datetime.fromisoformat(f"2020-{time}:00+00:00")
+        scl = np.full(grid.shape, 4, np.uint8)
+        scl[:, : 80 + 10 * number] = 9  # each sees less of the west
+        catalog.put_image(
+            f"COPERNICUS/S2_SR_HARMONIZED/{number}",
+            [band("SCL", scl, grid, pyramiding="SAMPLE")],
+            start_ms=int(moment.timestamp() * 1000),
+        )
+    site = a_site()
+    columns = window_of(site.grid())[1]
+    place = np.arange(columns.start, columns.stop)
+    days = ((0, 1), (2, 3), (4,), (5,))
+    expected = sum((place >= min(80 + 10 * n for n in day)).astype(int) for day in days)
+    with connect(BackendConfig(), folder):
+        found = pixels(sentinel2.observations(site, PRE), site.grid())["observations"]
+    np.testing.assert_array_equal(found, np.broadcast_to(expected, found.shape))
+    assert expected.max() == 4
+
+
+@pytest.mark.parametrize(
+    ("longitude", "hours"), [(15.5, 1), (157.5, 10.5), (-179.0, -12), (179.0, 12), (0.1, 0)]
+)
+def test_the_sun_of_a_site_is_an_hour_ahead_every_15_degrees(
+    longitude: float, hours: float
+) -> None:
+    bounds = (longitude - 0.01, 60.0, longitude + 0.01, 60.01)
+    shift = sentinel2.solar_shift(a_site(bounds=bounds, crs=None))
+    assert shift / 3_600_000 == pytest.approx(hours, abs=0.1)
+
+
 def test_the_context_is_whole_numbers_of_two_bytes(earth: tuple[World, dict]) -> None:
     from thawslump.bands import CONTEXT
 
@@ -151,7 +204,7 @@ def test_scores_that_are_wanted_and_not_there_are_refused() -> None:
         sentinel2.by_score(a_site(cloud_mask="cloud_score"), Settled(cloud_score=False))
 
 
-def test_the_bits_of_qa60_are_read_nowhere() -> None:
+def test_the_bits_of_qa60_are_read_nowhere(earth: tuple[World, dict]) -> None:
     for image in (
         sentinel2.dndvi(a_site(), WITH),
         context.context(a_site()),

@@ -89,15 +89,15 @@ def _coarse(site: Site) -> float:
 def clear_shares(site: Site, settled: Settled | None = None) -> ee.FeatureCollection:
     """Return one feature per day of the window before: ``day``, and ``seen``, its clear share.
 
-    ``day`` counts from 1970-01-01 (UTC); ``seen`` is the share of the site, 0 to 1, that the day's
-    images show clear of clouds.
+    ``day`` counts from 1970-01-01, by the site's sun (`sentinel2.solar_day`); ``seen`` is the
+    share of the site, 0 to 1, that the day's images show clear of clouds.
     """
     assert site.pre is not None
     images = sentinel2.seen(site, site.pre, settled)
     place, grid = region(site), site.grid()
 
     def with_share(day: ee.Number) -> ee.Feature:
-        clear = _of_day(images, ee.Number(day)).select("clear").max()
+        clear = _of_day(images, site, ee.Number(day)).select("clear").max()
         share = clear.unmask(0, False).reduceRegion(
             reducer=ee.Reducer.mean(),
             geometry=place,
@@ -108,12 +108,12 @@ def clear_shares(site: Site, settled: Settled | None = None) -> ee.FeatureCollec
         return ee.Feature(None, {"day": day, "seen": share.get("clear")})
 
     times = ee.List(images.aggregate_array("system:time_start"))
-    days = times.map(lambda time: ee.Number(time).divide(_DAY).floor()).distinct().sort()
+    days = times.map(lambda time: sentinel2.solar_day(ee.Number(time), site)).distinct().sort()
     return ee.FeatureCollection(days.map(with_share))
 
 
-def _of_day(images: ee.ImageCollection, day: ee.Number) -> ee.ImageCollection:
-    start = day.multiply(_DAY)
+def _of_day(images: ee.ImageCollection, site: Site, day: ee.Number) -> ee.ImageCollection:
+    start = day.multiply(_DAY).subtract(sentinel2.solar_shift(site))
     return images.filterDate(ee.Date(start), ee.Date(start.add(_DAY)))
 
 
@@ -132,11 +132,10 @@ def clearest_day(site: Site, settled: Settled | None = None) -> ee.Image:
     assert site.pre is not None
     images = sentinel2.masked(site, site.pre, settled)
     if settled is not None and settled.clear_day is not None:
-        day = settled.clear_day
-        of_day = images.filterDate(str(day), str(day + dt.timedelta(days=1)))
+        day = ee.Number((settled.clear_day - dt.date(1970, 1, 1)).days)
     else:
-        best = clear_shares(site, settled).sort("seen", False).first()
-        of_day = _of_day(images, ee.Number(best.get("day")))
+        day = ee.Number(clear_shares(site, settled).sort("seen", False).first().get("day"))
+    of_day = _of_day(images, site, day)
     return of_day.select(list(OPTICAL)).mosaic()
 
 

@@ -13,6 +13,7 @@ import ee
 from gee.scripts.place import of_site, region, source
 from gee.scripts.settled import Settled
 from thawslump.errors import ConfigError
+from thawslump.grid import lonlat_bounds
 
 if TYPE_CHECKING:
     from thawslump.site import Site, Window
@@ -31,6 +32,8 @@ __all__ = [
     "observations",
     "scored",
     "seen",
+    "solar_day",
+    "solar_shift",
 ]
 
 CLEAR = (4, 5, 6, 7)
@@ -157,13 +160,36 @@ def masked(site: Site, window: Window, settled: Settled | None = None) -> ee.Ima
 
 
 def observations(site: Site, window: Window, settled: Settled | None = None) -> ee.Image:
-    """Return how many images of a window show the ground of every pixel, band ``observations``.
+    """Return on how many days of a window the ground of every pixel was seen.
 
-    Two images of one overpass, where tiles overlap, count twice. 0 where no image does; never
-    masked.
+    Band ``observations``; 0 where it never was; never masked. Images of one day (`solar_day`) are
+    one observation: the tiles of an overpass overlap by up to 10 km.
     """
-    clears = seen(site, window, settled).select("clear")
-    return clears.sum().unmask(0, False).toUint16().rename("observations")
+
+    def day(image: ee.Image) -> ee.Image:
+        image = ee.Image(image)
+        time = ee.Number(image.get("system:time_start"))
+        number = ee.Image.constant(solar_day(time, site)).toInt32()
+        return number.updateMask(image.select("clear")).rename("day")
+
+    days = seen(site, window, settled).map(day).reduce(ee.Reducer.countDistinct())
+    return days.unmask(0, False).toUint16().rename("observations")
+
+
+def solar_shift(site: Site) -> int:
+    """Return the milliseconds from UTC to the mean solar time of a site.
+
+    Sentinel-2 passes at half past ten of it: around 157 degrees east that is midnight UTC, which
+    would part the images of one overpass.
+    """
+    west, _, east, _ = lonlat_bounds(site.grid())
+    middle = (west + (east + 360 if east < west else east)) / 2
+    return round((middle + 180) % 360 - 180) * 240_000  # a degree is four minutes
+
+
+def solar_day(time: ee.Number, site: Site) -> ee.Number:
+    """Return the day of a time (milliseconds), counted from 1970-01-01, by the site's sun."""
+    return time.add(solar_shift(site)).divide(86_400_000).floor()
 
 
 def ndvi(image: ee.Image) -> ee.Image:
