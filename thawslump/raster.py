@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import mmap
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,25 @@ class Raster:
                 + nearest(name, self.names)
             )
         return self.array[self.names.index(name)]
+
+
+_BLOCK = 512  # pixels a side of the blocks of a file
+_CACHE = 256  # megabytes that GDAL may hold while it writes
+
+
+def _blocks(rows: int, cols: int) -> Iterator[Window]:
+    """Yield the blocks of a file, row by row."""
+    # A part at a time: a large array lies in a file, and need not come to memory whole.
+    for top in range(0, rows, _BLOCK):
+        for left in range(0, cols, _BLOCK):
+            yield Window(left, top, min(_BLOCK, cols - left), min(_BLOCK, rows - top))
+
+
+def _release(array: NDArray[Any]) -> None:
+    # Pages of a shared mapping stay with the kernel, which writes them; this process drops them.
+    mapped = getattr(array, "_mmap", None)
+    if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def open_raster(path: Path) -> rasterio.io.DatasetReader:
@@ -228,13 +248,23 @@ def write_cog(
         "crs": grid.crs.to_wkt(),
         "transform": grid.transform,
         "nodata": nodata,
+        "bigtiff": "IF_SAFER",
     }
+    if max(array.shape[1:]) > _BLOCK:
+        # Read again block by block: rows of a wide file would be read once for each.
+        profile |= {"tiled": True, "blockxsize": _BLOCK, "blockysize": _BLOCK}
     predictor = 3 if array.dtype.kind == "f" else 2
     with atomic(path) as temporary:
         plain = temporary.with_suffix(".plain.tif")
         try:
-            with rasterio.open(plain, "w", **profile) as target:
-                target.write(array)
+            with (
+                rasterio.Env(GDAL_CACHEMAX=_CACHE),
+                rasterio.open(plain, "w", **profile) as target,
+            ):
+                for window in _blocks(array.shape[1], array.shape[2]):
+                    target.write(np.asarray(array[:, *window.toslices()]), window=window)
+                    if not window.col_off:
+                        _release(array)
                 target.descriptions = tuple(names)
                 if units is not None:
                     target.units = tuple(units)
@@ -246,17 +276,18 @@ def write_cog(
                     target.update_tags(**tags)
                 for index, source in enumerate(sources or (), start=1):
                     target.update_tags(index, source=source)
-            copy_raster(
-                plain,
-                temporary,
-                driver="COG",
-                compress="ZSTD",
-                predictor=predictor,
-                blocksize=512,
-                overviews="AUTO",
-                resampling="nearest" if categorical else "average",
-                bigtiff="IF_SAFER",
-            )
+            with rasterio.Env(GDAL_CACHEMAX=_CACHE):
+                copy_raster(
+                    plain,
+                    temporary,
+                    driver="COG",
+                    compress="ZSTD",
+                    predictor=predictor,
+                    blocksize=_BLOCK,
+                    overviews="AUTO",
+                    resampling="nearest" if categorical else "average",
+                    bigtiff="IF_SAFER",
+                )
         except RasterioError as error:
             # GDAL reports a full disk as an error of its own, without errno.
             raise StorageError(
