@@ -653,12 +653,15 @@ def test_class_numbers_are_scored_by_their_slumps(tmp_path):
         if path.exists():
             classes[read(path).array[0] == 1] = 5.0
         write_cog(
-            workspace.stack(name), np.concatenate([stack.array, classes[None]]), stack.grid,
-            [*stack.names, "CART_LC_classified"], nodata=np.nan,
+            workspace.stack(name),
+            np.concatenate([stack.array, classes[None], 0 * classes[None]]), stack.grid,
+            [*stack.names, "CART_LC_classified", "layover"], nodata=np.nan,
         )  # fmt: skip
     table = band_table(workspace, results.read(workspace))
-    (row,) = [row for row in table.rows if row.name == "CART_LC_classified"]
+    rows = {row.name: row for row in table.rows}
+    row = rows["CART_LC_classified"]
     assert row.auc.value == pytest.approx(1.0) and row.direction == "by class"
+    assert rows["layover"].auc.value == 0.5 and rows["layover"].direction == "does not vary"
     assert table.rule_band == "dNDVI", "a threshold on class numbers is no rule"
 
 

@@ -99,8 +99,10 @@ def band_table(workspace: Workspace, results: Results) -> Bands:
             present = tuple(d or f"band{i + 1}" for i, d in enumerate(source.descriptions))
         if site.source == "earthengine":
             for band in site.bands:
-                if band not in present:
-                    found.absent.setdefault(band, []).append(name)
+                lacking = found.absent.setdefault(band, []) if band not in present else []
+                # Of a large area, some parts may lack what others have.
+                if band not in present and (area := workspace.area_of(name)) not in lacking:
+                    lacking.append(area)
         path = newest([workspace.labels(number, name) for number in range(results.round, 0, -1)])
         if path is None or site.role == "area":
             continue
