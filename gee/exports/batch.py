@@ -25,11 +25,12 @@ import ee
 from numpy.typing import NDArray
 
 from gee.exports import assets, kept, parts
+from gee.exports.bare import as_surveyed, nothing
 from gee.exports.faults import patiently, words
 from gee.exports.fetch import Checkpoint, clear
 from gee.exports.meter import LEDGER, Ledger, Meter
 from gee.exports.pace import TimeLeft
-from gee.exports.products import Product, products
+from gee.exports.products import CATCHMENT, Product, products
 from gee.exports.step import finish, identity, surveyed, tag_of
 from gee.exports.survey import Survey
 from gee.grids import crs_code, crs_transform
@@ -40,6 +41,7 @@ from thawslump.errors import BackendError, BudgetError, ConfigError, DataError
 from thawslump.files import write_json
 
 if TYPE_CHECKING:
+    from thawslump.site import Site
     from thawslump.workspace import Workspace
 
 __all__ = ["RECORD", "cancel", "collect", "record", "status", "submit", "watch"]
@@ -144,7 +146,8 @@ def submit(workspace: Workspace, name: str) -> dict[str, Any]:
         else:
             found = _survey(before)
             begun = {} if before["complete"] else _started()
-        wanted = products(workspace.site(name), found)
+        # Of a part that nothing shows, nothing is asked.
+        wanted = _wanted(workspace, name, found)[1] if found.pictures else []
         if before["method"] == "asset":
             assets.make_folder(str(before["destination"]), where)
         tasks = {task["product"]: task for task in before["tasks"]}
@@ -349,7 +352,7 @@ def collect(
     with _ledger(workspace) as ledger, connect(backend, workspace.catalog):
         ee.data.setDefaultWorkloadTag(tag_of(workspace, name))
         used = _survey(found)
-        wanted = products(workspace.site(name), used)
+        site, wanted = _wanted(workspace, name, used)
         sizes = {one.name: one.grid.shape[0] * one.grid.shape[1] for one in wanted}
         left, done = TimeLeft(sum(sizes.values())), 0
 
@@ -392,7 +395,8 @@ def collect(
                         paths, product, checkpoint, partial(advance, product=product.name)
                     )
 
-        pixels = finish(workspace, workspace.site(name), used, wanted, assembled())
+        arrays = assembled() if used.pictures else nothing(wanted)
+        pixels = finish(workspace, site, used, wanted, arrays)
     clear(workspace.tiles(name) / "checkpoint")
     write_json(workspace.tiles(name) / RECORD, {**found, "state": "collected"})
     progress(1.0, "done")
@@ -403,6 +407,12 @@ def collect(
 def _ledger(workspace: Workspace) -> Iterator[Ledger]:
     with contextlib.closing(Ledger(workspace.root / "tiles" / LEDGER)) as ledger:
         yield ledger
+
+
+def _wanted(workspace: Workspace, name: str, found: Survey) -> tuple[Site, list[Product]]:
+    """Return a site as it was surveyed, and its files."""
+    site = as_surveyed(workspace.site(name), found)
+    return site, [p for p in products(site, found) if found.pictures or p.name != CATCHMENT]
 
 
 def _refuse_spent(workspace: Workspace, ledger: Ledger) -> None:
