@@ -1,6 +1,6 @@
 """Local incidence angle and slope correction against computations that share no formula with them.
 
-    python benchmarks/radar_geometry.py [--latitude 72]
+    python benchmarks/radar_geometry.py [--latitude 72] [--crs EPSG:3413]
 
 1. Local incidence angle: the formula alone, on random ground; and the whole chain (tiles of heights
    in degrees, slopes, direction to the satellite from the ``angle`` band, its mean), against the
@@ -119,11 +119,11 @@ def hills(u: Array, v: Array) -> Array:
     return 900 + 0.02 * u + 320 * np.sin(u / 800) * np.cos(v / 900) + 40 * np.sin((u + v) / 260)
 
 
-def chain(latitude: float) -> dict[str, Any]:
+def chain(latitude: float, crs: str | None) -> dict[str, Any]:
     """Whole chain against vectors on the ellipsoid."""
     longitude, report = 127.0, {}
     site = Site(
-        name="hills", role="area", resolution=30,
+        name="hills", role="area", crs=crs, resolution=30,
         bounds=(
             longitude - 0.108 / math.cos(math.radians(latitude)), latitude - 0.108,
             longitude + 0.108 / math.cos(math.radians(latitude)), latitude + 0.108,
@@ -338,11 +338,12 @@ def facets(slopes: tuple[float, ...] = (5.0, 10.0, 20.0, 30.0)) -> list[dict[str
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--latitude", type=float, default=72.0)
+    parser.add_argument("--crs", help="of the site; the UTM zone where not given")
     options = parser.parse_args()
     table = facets()
     report = {
         "local incidence, formula alone, degrees": formula(),
-        "local incidence, whole chain, degrees": chain(options.latitude),
+        "local incidence, whole chain, degrees": chain(options.latitude, options.crs),
         "own forward model": flattened(),
     }
     print(json.dumps(report, indent=1))
