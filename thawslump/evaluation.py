@@ -134,16 +134,16 @@ def band_table(workspace: Workspace, results: Results) -> Bands:
             learnt = [np.full(part.shape, role == "train") for part, role in
                       zip(parts, roles[band], strict=True)]  # fmt: skip
             values = class_shares(values, truth, np.concatenate(learnt))
-        area, low, high, _, _ = band_auc(values, truth, np.concatenate(blocks[band]))
-        if not math.isfinite(area):
+        auc, low, high, _, _ = band_auc(values, truth, np.concatenate(blocks[band]))
+        if not math.isfinite(auc):
             continue
         seen = values[looked & np.isfinite(values)]
         if seen.min() == seen.max():
             direction = "does not vary"
         elif classes:
             direction = "by class"
-        elif area < 0.5:
-            area, low, high = 1 - area, 1 - high, 1 - low
+        elif auc < 0.5:
+            auc, low, high = 1 - auc, 1 - high, 1 - low
             direction = "lower"
         else:
             direction = "higher"
@@ -153,7 +153,7 @@ def band_table(workspace: Workspace, results: Results) -> Bands:
                 known.unit if known and known.unit != "1" else "",
                 known.description if known else "own band",
                 known.origin if known else "",
-                Score(area, low, high),
+                Score(auc, low, high),
                 direction,
                 valid,
             )
