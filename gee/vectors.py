@@ -1,19 +1,22 @@
 """Vector files of the user, cut to what a site needs and small enough to travel in a request.
 
 `Site.sources` may name a file (faults, rivers, roads, railway) instead of an asset: it is read
-here, clipped, simplified below the pixels of the factors and handed to the scripts as GeoJSON,
-which every request then carries.
+here, clipped, simplified below the pixels of the factors and handed to the scripts as text, which
+every request then carries and the service takes apart. (As nested lists the same coordinates would
+keep the client busy for seconds in every request: it looks at each number on its own.)
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from gee.grids import factor_grid, padded
+from gee.scripts.settled import Lines
 from gee.scripts.sources import REACH, is_file
 from thawslump.errors import DataError
 from thawslump.files import sha256
@@ -33,6 +36,8 @@ LARGEST = 5_000_000
 
 _LONGEST = 5_000.0  # metres: between its ends a longer edge would leave the straight line
 _DECIMALS = 6  # of a degree: a tenth of a metre
+_KINDS = {"LineString", "MultiLineString", "LinearRing", "Polygon", "MultiPolygon"}
+_TOGETHER = 1000  # vertices of one feature, about
 
 
 def checksums(root: Path, site: Site) -> dict[str, str]:
@@ -48,8 +53,8 @@ def checksums(root: Path, site: Site) -> dict[str, str]:
     return found
 
 
-def read_vectors(root: Path, site: Site) -> dict[str, dict[str, Any]]:
-    """Return the vector files of a site as GeoJSON, by key of `Site.sources`.
+def read_vectors(root: Path, site: Site) -> dict[str, Lines]:
+    """Return the vector files of a site, by key of `Site.sources`.
 
     Parameters
     ----------
@@ -60,18 +65,17 @@ def read_vectors(root: Path, site: Site) -> dict[str, dict[str, Any]]:
     Returns
     -------
     dict
-        Key to a FeatureCollection in longitude and latitude (see `shortened`); empty where no
-        source is a file. A collection may be empty: nothing lies within reach.
+        Key to lines in longitude and latitude (see `shortened`); empty where no source is a file.
+        There may be none: nothing lies within reach.
 
     Raises
     ------
     DataError
-        A file is missing, unreadable, without a CRS or empty; all together are too large for a
-        request, with what to do instead.
+        A file is missing, unreadable, without a CRS, empty or of points; all together are too
+        large for a request, with what to do instead.
     """
     grid = factor_grid(site)
-    found: dict[str, dict[str, Any]] = {}
-    sizes: dict[str, int] = {}
+    found: dict[str, Lines] = {}
     for key, name in sorted(site.sources.items()):
         if not is_file(name):
             continue
@@ -83,14 +87,8 @@ def read_vectors(root: Path, site: Site) -> dict[str, dict[str, Any]]:
                 "`thawslump emulator ingest`.",
             )
         frame = shortened(_read(root / name, grid, REACH[key]), grid, REACH[key])
-        found[key] = {
-            "type": "FeatureCollection",
-            "features": [
-                {"type": "Feature", "geometry": _rounded(shape), "properties": {}}
-                for shape in frame.geometry
-            ],
-        }
-        sizes[key] = len(json.dumps(found[key]))
+        found[key] = Lines(len(frame), _text(frame.geometry))
+    sizes = {key: len(lines.text) for key, lines in found.items()}
     if sum(sizes.values()) > LARGEST:
         each = ", ".join(f"{key} {size / 1e6:.1f} MB" for key, size in sizes.items())
         key = max(sizes, key=lambda key: sizes[key])
@@ -120,14 +118,18 @@ def shortened(frame: GeoDataFrame, grid: GeoBox, reach: float) -> GeoDataFrame:
     Returns
     -------
     GeoDataFrame
-        In EPSG:4326. Simplified by a quarter of a pixel (Douglas and Peucker 1973, doi
-        10.3138/FM57-6770-U75U-7727), edges of at most 5 km; parts farther than `reach` gone.
+        Lines in EPSG:4326, those around areas too. Simplified by a quarter of a pixel (Douglas and
+        Peucker 1973, doi 10.3138/FM57-6770-U75U-7727), edges of at most 5 km; parts farther than
+        `reach` gone.
     """
     import shapely
 
     box = padded(grid, reach).boundingbox
     around = shapely.box(box.left, box.bottom, box.right, box.top)
     cell = abs(grid.transform.a)
+    # Distances are to edges, so a lake cut in two at the end of the reach gets no shore there.
+    areas = frame.geometry.geom_type.isin(["Polygon", "MultiPolygon"])
+    frame = frame.set_geometry(frame.geometry.where(~areas, frame.geometry.boundary))
     if frame.crs.is_geographic:
         # Edges that are straight in degrees are not so elsewhere.
         frame = frame.set_geometry(shapely.segmentize(frame.geometry.array, 0.05))
@@ -178,11 +180,15 @@ def _read(path: Path, grid: GeoBox, reach: float) -> GeoDataFrame:
             hint="Give a GeoPackage, GeoJSON or Shapefile.",
         ) from error
     if not count or "geometry" not in frame:
-        raise DataError(
-            f"{path} holds no features.", hint="Give a file with lines, areas or points."
-        )
+        raise DataError(f"{path} holds no features.", hint="Give a file with lines or areas.")
     shapes = frame.geometry
     frame = frame[shapes.notna() & ~shapes.is_empty]
+    kinds = sorted(set(frame.geometry.geom_type) - _KINDS)
+    if kinds:
+        raise DataError(
+            f"{path} holds {', '.join(kinds)} features; lines or areas were expected.",
+            hint="Give a file with lines or areas only.",
+        )
     return frame.set_geometry(shapely.force_2d(frame.geometry.array))
 
 
@@ -190,16 +196,21 @@ def _is_shape(path: Path) -> bool:
     return path.suffix.lower() == ".shp"
 
 
-def _rounded(shape: Any) -> Mapping[str, Any]:
+def _text(shapes: Any) -> str:
+    """Return lines as JSON: a list of features, each a list of lines of about `_TOGETHER` points.
+
+    Small enough that the service can pass over those that are far away, few enough to map over.
+    """
     import shapely
 
-    def shorter(values: Any) -> Any:
-        if isinstance(values, float):
-            return round(values, _DECIMALS)
-        return [shorter(value) for value in values]
-
-    mapping = shapely.geometry.mapping(shape)
-    if mapping["type"] == "GeometryCollection":
-        parts = [_rounded(part) for part in shape.geoms]
-        return {"type": "GeometryCollection", "geometries": parts}
-    return {"type": mapping["type"], "coordinates": shorter(mapping["coordinates"])}
+    parts = shapely.get_parts(shapely.get_parts(shapes.to_numpy()))
+    features: list[list[list[list[float]]]] = [[]]
+    points = 0
+    for part in parts:
+        line = np.round(shapely.get_coordinates(part), _DECIMALS).tolist()
+        if points + len(line) > _TOGETHER and features[-1]:
+            features.append([])
+            points = 0
+        features[-1].append(line)
+        points += len(line)
+    return json.dumps([lines for lines in features if lines], separators=(",", ":"))

@@ -18,9 +18,11 @@ import gee
 from gee import vectors
 from gee.config import BackendConfig
 from gee.exports.check import check
+from gee.exports.kept import from_json, to_json
+from gee.exports.survey import survey
 from gee.grids import factor_grid
 from gee.scripts import distances
-from gee.scripts.settled import Settled
+from gee.scripts.settled import Lines, Settled
 from gee.session import connect
 from gee.steps import export_settings, settings_digest
 from gee.vectors import checksums, read_vectors, shortened
@@ -65,9 +67,10 @@ def test_a_file_becomes_lines_around_the_site(tmp_path: Path, name: str, crs: st
     shapes = geopandas.GeoSeries([line(MIDDLE), line(WEST + 500_000)], crs=CRS).to_crs(crs)
     written(tmp_path / "data" / name, *shapes, crs=crs)
     found = read_vectors(tmp_path, with_files(railway=f"data/{name}"))
-    (feature,) = found["railway"]["features"]  # the other one lies beyond reach
+    assert found["railway"].features == 1  # the other one lies beyond reach
+    ((shape,),) = json.loads(found["railway"].text)
     to_grid = Transformer.from_crs("EPSG:4326", CRS, always_xy=True)
-    x, y = to_grid.transform(*np.array(feature["geometry"]["coordinates"]).T)
+    x, y = to_grid.transform(*np.array(shape).T)
     np.testing.assert_allclose(x, MIDDLE, atol=8.0)
     grid = factor_grid(a_site())
     box = grid.boundingbox
@@ -152,10 +155,11 @@ def test_lines_over_the_antimeridian_stay_whole(tmp_path: Path) -> None:
         bounds=(179.95, float(lat[0]), -179.95, float(lat[2])), crs="EPSG:32601",
         sources={"faults": "faults.gpkg"},
     )  # fmt: skip
-    found = read_vectors(tmp_path, site)["faults"]["features"]
-    assert len(found) == 2
-    for feature in found:
-        steps = np.abs(np.diff(np.array(feature["geometry"]["coordinates"])[:, 0]))
+    found = read_vectors(tmp_path, site)["faults"]
+    assert found.features == 2
+    (lines,) = json.loads(found.text)
+    for one in lines:
+        steps = np.abs(np.diff(np.array(one)[:, 0]))
         assert (np.minimum(steps, 360 - steps) < 1).all()  # no edge goes around the world
 
 
@@ -178,6 +182,8 @@ def test_what_cannot_be_read_is_refused_in_words(
         json.dumps({"type": "FeatureCollection", "features": []})
     )
     assert "holds no features" in refused(faults="empty.geojson").message
+    written(tmp_path / "dots.gpkg", shapely.Point(MIDDLE, NORTH))
+    assert "holds Point features; lines or areas" in refused(faults="dots.gpkg").message
     error = refused(lithology="rocks.gpkg")
     assert "sources.lithology is the file rocks.gpkg" in error.message
     assert "thawslump emulator ingest" in str(error.hint)
@@ -195,3 +201,13 @@ def test_scripts_read_no_files(made: World) -> None:
     refused = pytest.raises(ConfigError, match="which a script does not read")
     with connect(BackendConfig(), made.folder), refused:
         distances.to_lines(site, "faults", Settled())
+
+
+def test_a_kept_survey_keeps_the_lines(made: World, tmp_path: Path) -> None:
+    "An export that is started again goes on with what it began with."
+    written(tmp_path / "faults.gpkg", line(MIDDLE))
+    with connect(BackendConfig(), made.folder):
+        found = survey(with_files(faults="faults.gpkg"), root=tmp_path)
+    again = from_json(json.loads(json.dumps(to_json(found))))
+    assert again.settled.vectors == found.settled.vectors
+    assert isinstance(again.settled.vectors["faults"], Lines)

@@ -127,9 +127,9 @@ def check(workspace: Workspace, name: str) -> dict[str, Any]:
     outcome["vectors"] = {
         key: {
             "file": site.sources[key],
-            "features": len(lines["features"]),
+            "features": lines.features,
             "reach": REACH[key],
-            "bytes": len(json.dumps(lines)),
+            "bytes": len(lines.text),
         }
         for key, lines in found.settled.vectors.items()
     }

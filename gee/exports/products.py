@@ -15,7 +15,6 @@ from gee.scripts.place import pinned, source
 from gee.scripts.sources import FACTOR_SOURCES, STACK_SOURCES, catchment_margin
 from gee.scripts.stack import available, stack
 from thawslump.bands import BANDS, EMBEDDING
-from thawslump.grid import lonlat_bounds
 
 if TYPE_CHECKING:
     import ee

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import ee
 
@@ -14,7 +14,7 @@ from gee.scripts.sources import REACH, is_file
 from thawslump.errors import ConfigError
 
 if TYPE_CHECKING:
-    from gee.scripts.settled import Settled
+    from gee.scripts.settled import Lines, Settled
     from thawslump.site import Site
 
 __all__ = ["REACH", "to_lines", "to_rivers"]
@@ -48,15 +48,16 @@ def _features(site: Site, key: str, settled: Settled | None) -> ee.FeatureCollec
     name = source(site, key)
     if not is_file(name):
         return ee.FeatureCollection(name)
-    lines: Mapping[str, Any] = {} if settled is None else settled.vectors
+    lines: Mapping[str, Lines] = {} if settled is None else settled.vectors
     if key not in lines:
         raise ConfigError(
             f"Site {site.name}: sources.{key} is the file {name}, which a script does not read.",
             hint="Read it with gee.vectors.read_vectors and hand it over in Settled.vectors; "
             "exports do.",
         )
+    features = ee.List(ee.String(lines[key].text).decodeJSON())
     return ee.FeatureCollection(
-        [ee.Feature(ee.Geometry(feature["geometry"])) for feature in lines[key]["features"]]
+        features.map(lambda parts: ee.Feature(ee.Geometry.MultiLineString(ee.List(parts))))
     )
 
 

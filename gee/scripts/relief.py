@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BANDS", "curvatures", "horn", "relief", "ruggedness", "topographic_position"]
 
+_LEVEL = 1e-6  # metres per metre: slopes are in single precision, less is rounding
+
 BANDS = ("curvature", "plan_curvature", "profile_curvature", "TPI", "TRI", "TRI_range")
 
 
@@ -115,7 +117,7 @@ def horn(heights: ee.Image) -> ee.Image:
     steep = east.hypot(north)
     slope = steep.atan().multiply(180 / math.pi).rename("slope_horn")
     facing = north.atan2(east).multiply(180 / math.pi).add(360).mod(360)
-    return slope.addBands(facing.updateMask(steep.gt(0)).rename("aspect_horn"))
+    return slope.addBands(facing.updateMask(steep.gt(_LEVEL)).rename("aspect_horn"))
 
 
 def _differences(heights: ee.Image) -> ee.Image:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-__all__ = ["Orbit", "Settled"]
+__all__ = ["Lines", "Orbit", "Settled"]
 
 
 class Orbit(NamedTuple):
@@ -15,6 +15,21 @@ class Orbit(NamedTuple):
 
     direction: Literal["ASCENDING", "DESCENDING"]
     relative: int
+
+
+class Lines(NamedTuple):
+    """Lines of a vector file around a site.
+
+    Attributes
+    ----------
+    features : int
+        Features of the file that are within reach.
+    text : str
+        JSON: a list of features, each a list of lines, each a list of (longitude, latitude).
+    """
+
+    features: int
+    text: str
 
 
 @dataclass(frozen=True)
@@ -50,8 +65,8 @@ class Settled:
     images : mapping of str to tuple of str
         Key "s1 pre", "s2 post" and so on: ``system:index`` of the images to use. Without it, all
         of the window: those that the service takes in between two tiles, too.
-    vectors : mapping of str to mapping
-        Key of `Site.sources` to the GeoJSON of the vector file that it names
+    vectors : mapping of str to Lines
+        Key of `Site.sources` to what the vector file that it names has around the site
         (`gee.vectors.read_vectors`).
     """
 
@@ -66,4 +81,4 @@ class Settled:
     bands: tuple[str, ...] | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)
     images: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    vectors: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+    vectors: Mapping[str, Lines] = field(default_factory=dict, repr=False)
