@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,10 @@ import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
-from scipy import ndimage
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+import radar_world as vectors
 
 from gee.config import BackendConfig
 from gee.emulator.catalog import BandData, Catalog
@@ -205,60 +209,11 @@ def f1(found: Array, truth: Array) -> float:
     return float(2 * hit / (found.sum() + truth.sum()))
 
 
-def mountains(size: int, fine: float) -> Array:
-    """Return a made-up massif: cones with rounded feet, flanks from 20 to 65 degrees."""
-    y, x = np.mgrid[:size, :size] * fine
-    dice = np.random.default_rng(3)
-    heights = np.zeros((size, size))
-    for _ in range(14):
-        at = dice.uniform(0.2, 0.8, 2) * size * fine
-        wide, high = dice.uniform(250, 700), dice.uniform(500, 1500)
-        heights = np.maximum(heights, high * np.exp(-np.hypot(x - at[0], y - at[1]) / wide))
-    return np.asarray(ndimage.gaussian_filter(heights, 45 / fine))
-
-
-def rays(heights: Array, fine: float, theta: float, look: float) -> dict[str, Array]:
-    """Follow a beam from every third pixel of a height grid to the satellite, and back.
-
-    Parameters
-    ----------
-    heights : array
-        Every `fine` metres.
-    theta, look : float
-        Incidence angle and direction to the satellite, radians; the satellite is so far away that
-        rays are parallel.
-    """
-    at = np.mgrid[1 : heights.shape[0] : 3, 1 : heights.shape[1] : 3].astype(float)
-
-    def along(metres: float) -> Array:
-        """Heights that far over ground towards the satellite."""
-        step = np.array([-math.cos(look), math.sin(look)]) * metres / fine
-        return np.asarray(
-            ndimage.map_coordinates(heights, at + step[:, None, None], order=1, mode="nearest")
-        )
-
-    here = along(0.0)
-    towards = np.arctan((along(-fine) - along(fine)) / (2 * fine))
-    hidden, folded = np.zeros(here.shape, bool), np.zeros(here.shape, bool)
-    farthest = (heights.max() - heights.min()) * max(math.tan(theta), 1 / math.tan(theta))
-    for metres in np.arange(fine, farthest, fine):
-        near, far = along(metres), along(-metres)
-        hidden |= near - metres / math.tan(theta) > here
-        # Ground that is nearer on the map but not on the way of the wave falls together with it.
-        folded |= (here - near > metres * math.tan(theta)) | (far - here > metres * math.tan(theta))
-    return {
-        "layover": towards >= theta,
-        "shadow": towards <= theta - math.pi / 2,
-        "hidden": hidden,
-        "folded": folded,
-    }
-
-
 def massif(direction: float, theta: float = 38.0, size: int = 240) -> dict[str, Any]:
     """Masks of the scripts, from heights every 30 m, against rays through heights every 10 m."""
-    heights = mountains(3 * size, 10.0)
+    heights = vectors.mountains(3 * size, 10.0)
     grid = GeoBox((size, size), Affine(30, 0, 500_000, 0, -30, 6_700_000), "EPSG:32633")
-    truth = rays(heights, 10.0, math.radians(theta), math.radians(direction))
+    truth = vectors.rays(heights, 10.0, math.radians(theta), math.radians(direction))
     with tempfile.TemporaryDirectory() as folder:
         catalog = Catalog(Path(folder), writable=True)
         coarse = heights[1::3, 1::3].astype(np.float32)

@@ -1,7 +1,8 @@
 """Radar geometry by vectors, and made-up mountains seen by Sentinel-1 with known answers.
 
 Nothing here shares a formula with `gee.scripts`: the line of sight and the normal of the ground are
-vectors, the ground area of a radar cell is that of a tilted facet between two of its edges.
+vectors, the ground area of a radar cell is that of a tilted facet between two of its edges, shadow
+and layover are found by walking along rays.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from affine import Affine
 from gee_world import CRS, LOOK, NORTH, WEST, a_site, band, centres, incidence, world
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
+from scipy import ndimage
 
 from gee.emulator.catalog import Catalog
 from thawslump.grid import lonlat_bounds
@@ -77,6 +79,55 @@ def model_echo(model: str, theta: Array, look: float, slope: Array, aspect: Arra
     if model == "volume":
         return np.cos(theta) * np.tan(grazing + tilt) / np.tan(grazing)
     return np.cos(theta) * np.cos(grazing) / np.cos(along) / np.cos(grazing + tilt)
+
+
+def mountains(size: int, fine: float) -> Array:
+    """Return a made-up massif: cones with rounded feet, flanks from 20 to 65 degrees."""
+    y, x = np.mgrid[:size, :size] * fine
+    dice = np.random.default_rng(3)
+    heights = np.zeros((size, size))
+    for _ in range(14):
+        at = dice.uniform(0.2, 0.8, 2) * size * fine
+        wide, high = dice.uniform(250, 700), dice.uniform(500, 1500)
+        heights = np.maximum(heights, high * np.exp(-np.hypot(x - at[0], y - at[1]) / wide))
+    return np.asarray(ndimage.gaussian_filter(heights, 45 / fine))
+
+
+def rays(heights: Array, fine: float, theta: float, look: float) -> dict[str, Array]:
+    """Follow a beam from every third pixel of a height grid to the satellite, and back.
+
+    Parameters
+    ----------
+    heights : array
+        Every `fine` metres.
+    theta, look : float
+        Incidence angle and direction to the satellite, radians; the satellite is so far away that
+        rays are parallel.
+    """
+    at = np.mgrid[1 : heights.shape[0] : 3, 1 : heights.shape[1] : 3].astype(float)
+
+    def along(metres: float) -> Array:
+        """Heights that far over ground towards the satellite."""
+        step = np.array([-math.cos(look), math.sin(look)]) * metres / fine
+        return np.asarray(
+            ndimage.map_coordinates(heights, at + step[:, None, None], order=1, mode="nearest")
+        )
+
+    here = along(0.0)
+    towards = np.arctan((along(-fine) - along(fine)) / (2 * fine))
+    hidden, folded = np.zeros(here.shape, bool), np.zeros(here.shape, bool)
+    farthest = (heights.max() - heights.min()) * max(math.tan(theta), 1 / math.tan(theta))
+    for metres in np.arange(fine, farthest, fine):
+        near, far = along(metres), along(-metres)
+        hidden |= near - metres / math.tan(theta) > here
+        # Ground that is nearer on the map but not on the way of the wave falls together with it.
+        folded |= (here - near > metres * math.tan(theta)) | (far - here > metres * math.tan(theta))
+    return {
+        "layover": towards >= theta,
+        "shadow": towards <= theta - math.pi / 2,
+        "hidden": hidden,
+        "folded": folded,
+    }
 
 
 def cone(x: Array, y: Array, slope: float) -> tuple[Array, Array, Array]:

@@ -11,16 +11,33 @@ import ee
 import numpy as np
 import pytest
 import radar_world as vectors
-from gee_world import LOOK, PRE, Array, a_site, centres, incidence, part_of, world
+from affine import Affine
+from gee_world import (
+    CRS,
+    LOOK,
+    NORTH,
+    PRE,
+    WEST,
+    Array,
+    a_site,
+    band,
+    centres,
+    incidence,
+    part_of,
+    world,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from odc.geo.geobox import GeoBox
 from test_gee_scripts import pixels
 
 from gee.config import BackendConfig
-from gee.scripts import radar_geometry, sentinel1, slope_correction
+from gee.emulator.catalog import Catalog
+from gee.scripts import radar_geometry, sentinel1, slope_correction, terrain
 from gee.session import connect
+from thawslump.grid import lonlat_bounds
 
-BANDS = ["range", "azimuth", "lia", "layover", "shadow"]
+MASSIF = GeoBox((150, 150), Affine(30, 0, WEST, 0, -30, NORTH), CRS)
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +54,8 @@ def mountains(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     vectors.put_mountain(
         folder, "steep", 44.0, lambda theta, look, east, north: 0.05 + 0 * theta + 0 * east
     )
+    dem = vectors.mountains(3 * MASSIF.shape[0], 10.0)[1::3, 1::3].astype("float32")
+    Catalog(folder, writable=True).put_image("users/a/massif", [band("h", dem, MASSIF)])
     with connect(BackendConfig(), folder):
         # The first answer raises the limit of recursion, which hypothesis would complain about.
         computed(0.7, 0.0, 0.0, 0.0, "volume")
@@ -58,7 +77,7 @@ turns = st.floats(0, 2 * math.pi)
 steepness = st.floats(-1.5, 1.5)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(theta=angles, look=turns, east=steepness, north=steepness)
 def test_local_incidence_is_the_angle_between_two_vectors(
     mountains: Path, theta: float, look: float, east: float, north: float
@@ -75,7 +94,7 @@ def test_local_incidence_is_the_angle_between_two_vectors(
     assert math.isnan(found["gain"]) == bool(found["layover"] or found["shadow"])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     theta=angles, look=turns, east=steepness, north=steepness, turn=turns,
     model=st.sampled_from(["volume", "surface"]),
@@ -92,7 +111,7 @@ def test_turning_ground_and_radar_together_changes_nothing(
             assert second[name] == pytest.approx(value, rel=1e-6, abs=1e-6, nan_ok=True), name
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(theta=angles, look=turns, east=steepness, north=steepness)
 def test_facets_that_scatter_alike_from_every_side_come_out_level(
     mountains: Path, theta: float, look: float, east: float, north: float
@@ -166,6 +185,31 @@ def test_geometry_of_a_steep_mountain_is_that_of_vectors_and_never_masked(
     np.testing.assert_array_equal(np.isnan(composite), folded)
 
 
+def f1(found: Array, truth: Array) -> float:
+    return float(2 * (found & truth).sum() / (found.sum() + truth.sum()))
+
+
+@pytest.mark.parametrize("direction", [106.0, 20.0])
+def test_masks_of_a_steep_massif_are_those_of_rays(mountains: Path, direction: float) -> None:
+    """Rays go through the same surface at a third of the pixel size, at an angle to the grid."""
+    size, theta, look = MASSIF.shape[0], math.radians(38), math.radians(direction)
+    truth = vectors.rays(vectors.mountains(3 * size, 10.0), 10.0, theta, look)
+    inner = GeoBox((size - 40,) * 2, Affine(30, 0, WEST + 600, 0, -30, NORTH - 600), CRS)
+    site = a_site(bounds=lonlat_bounds(inner), resolution=30, sources={"dem": "users/a/massif"})
+    angle = ee.Image.constant(theta)
+    ground = radar_geometry.terrain_geometry(angle, terrain.gradient(site), look)
+    cast = radar_geometry.cast_shadow(site, angle, look).rename("cast")
+    found = pixels(ground.select(["layover", "shadow"]).addBands(cast), MASSIF)
+    inside = np.s_[20:-20, 20:-20]
+    ours = {name: values[inside] > 0.5 for name, values in found.items()}
+    true = {name: values[inside] for name, values in truth.items()}
+    assert true["layover"].sum() > 200 and true["hidden"].sum() > 100
+    assert f1(ours["layover"], true["layover"]) > 0.95
+    assert f1(ours["cast"] | ours["shadow"], true["hidden"] | true["shadow"]) > 0.9
+    # What hides itself is found without a look at other ground, and only that.
+    assert not (ours["shadow"] & ~true["hidden"] & ~true["shadow"]).sum() > 10
+
+
 def _towards_satellite(latitude: float, ascending: bool) -> float:
     """Direction to the satellite, degrees from north, found on its track; incidence 38 degrees.
 
@@ -189,7 +233,7 @@ def _towards_satellite(latitude: float, ascending: bool) -> float:
     )
     speed = np.gradient(track, 0.5, axis=1)
     best = (np.inf, 0.0)
-    for longitude in np.arange(-180, 180, 0.1):
+    for longitude in np.arange(-180, 180, 0.4):
         lat, lon = math.radians(latitude), math.radians(longitude)
         up = np.array([math.cos(lat) * math.cos(lon), math.cos(lat) * math.sin(lon), math.sin(lat)])
         east = np.array([-math.sin(lon), math.cos(lon), 0.0])
@@ -209,11 +253,11 @@ def _towards_satellite(latitude: float, ascending: bool) -> float:
                     abs(angle - 38),
                     math.degrees(math.atan2(float(along @ east), float(along @ north))) % 360,
                 )
-    assert best[0] < 1
+    assert best[0] < 2
     return best[1]
 
 
-@pytest.mark.parametrize("latitude", [-60.0, 0.0, 47.0, 65.0, 72.0, 80.0])
+@pytest.mark.parametrize("latitude", [-60.0, 47.0, 72.0, 80.0])
 @pytest.mark.parametrize("ascending", [True, False], ids=["up", "down"])
 def test_orbit_look_is_found_on_the_track_itself(latitude: float, ascending: bool) -> None:
     site = a_site(bounds=(14.99, latitude - 0.01, 15.01, latitude + 0.01), crs=None)
