@@ -6,15 +6,19 @@ import json
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import ee
 import pytest
+import requests
 from gee_world import a_site, make_world
 from live_world import made_up_key, token_server
+from test_gee_export import a_workspace, exported
 
 from gee.config import HIGH_VOLUME, STANDARD, BackendConfig
 from gee.credentials import VARIABLE, Credentials, find, load
 from gee.emulator.server import running
+from gee.exports.check import check
 from gee.exports.purpose import purpose
 from gee.scripts import factors, sentinel2, terrain
 from gee.session import aimed, connect, describe
@@ -269,3 +273,34 @@ def test_a_part_of_a_block_goes_to_the_other_endpoint(
             assert asked and all(a.startswith(url) for a in asked)
             with aimed(live, "computed"):
                 assert ee.data._get_state().cloud_api_base_url == url
+
+
+def test_an_export_asks_each_file_of_its_endpoint(
+    folder: Path, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Composites of the standard endpoint, heights of the high-volume one; the plan says so."""
+    asked: list[str] = []
+    send = requests.Session.send
+
+    def spy(session: requests.Session, request: requests.PreparedRequest, **more: Any) -> Any:
+        asked.append(str(request.url))
+        return send(session, request, **more)
+
+    with token_server() as (token_uri, _), running(folder) as other:
+        monkeypatch.setattr("gee.config.STANDARD", url)
+        monkeypatch.setattr("gee.config.HIGH_VOLUME", other)
+        monkeypatch.setattr("ee.deprecation.InitializeDeprecatedAssets", lambda: None)
+        monkeypatch.setattr(requests.Session, "send", spy)
+        key = made_up_key(tmp_path / "key.json", token_uri)
+        backend = {"kind": "earthengine", "project": "p", "service_account_key": str(key)}
+        site = a_site(bands=("slope", "dNDVI"), factors=("elevation",))
+        workspace = a_workspace(tmp_path / "work", None, site, backend=backend)
+        text = check(workspace, "place")["text"]
+        assert f"place on Earth Engine at {url}" in text
+        assert f"factors.tif: stored pixels, asked of Earth Engine at {other}" in text
+        assert "stack.tif: stored" not in text and "context.tif: stored" not in text
+        asked.clear()
+        exported(workspace)
+    pixels = [where for where in asked if "image:computePixels" in where]
+    assert len(pixels) == 3
+    assert [where.startswith(other) for where in pixels] == [False, False, True]
