@@ -3,8 +3,10 @@
     python benchmarks/export_faults.py [--tiles 20] [--kills 10] [--share 0.1] [--seed 1]
 
 A made-up valley is served by the emulator with faults on demand: the given share of the pixel
-requests fails at random (429, 500, dropped connections, truncated bodies in equal parts). The
-export is killed (SIGKILL) at random moments and started again with the same words. A recorder in
+requests fails at random (429, 500, dropped connections, truncated bodies in equal parts). All
+files of a site are exported, the whole stack among them: slope-corrected, masked backscatter,
+layover and shadow, land cover. The export is killed (SIGKILL) at random moments and started again
+with the same words. A recorder in
 front of the server writes down every request and whether its answer was whole; what it wrote
 tells whether a finished tile was asked for again. Prints JSON.
 """
@@ -121,7 +123,10 @@ def _tile(path: str, body: bytes) -> tuple[str, float, float] | None:
     if affine["scaleX"] >= 30:
         name = "factors"
     else:
-        name = "context" if b"Image.toUint16" in body else "stack"
+        # The last thing that is done to an image gives it the type of its file.
+        graph = request["expression"]
+        last = graph["values"][graph["result"]]["functionInvocationValue"]["functionName"]
+        name = "context" if last == "Image.toUint16" else "stack"
     return name, affine["translateX"], affine["translateY"]
 
 
