@@ -13,7 +13,9 @@ import ee
 import geopandas
 import numpy as np
 import pytest
+from affine import Affine
 from gee_world import CRS, NORTH, WEST, Array, a_site, band, centres, height, world
+from odc.geo.geobox import GeoBox
 from shapely.geometry import box
 from sklearn.metrics import cohen_kappa_score, precision_score, recall_score
 from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
@@ -101,9 +103,6 @@ SITE = {"sources": {"s1": "none"}}
 
 
 def a_larger_site(**more: object):  # type: ignore[no-untyped-def]
-    from affine import Affine
-    from odc.geo.geobox import GeoBox
-
     from thawslump.grid import lonlat_bounds
 
     grid = GeoBox((200, 200), Affine(10, 0, WEST + 200, 0, -10, NORTH - 200), CRS)
@@ -153,6 +152,12 @@ def test_what_is_learned_once_is_what_every_tile_would_learn(
     np.testing.assert_array_equal(
         pixels(ours, site.grid())["CART_LC_classified"],
         pixels(lazy, site.grid())["CART_LC_classified"],
+    )
+    # A tile's classes do not depend on where the tile is cut.
+    tile = GeoBox((70, 90), site.grid().transform @ Affine.translation(40, 100), CRS)
+    np.testing.assert_array_equal(
+        pixels(ours, tile)["CART_LC_classified"],
+        pixels(ours, site.grid())["CART_LC_classified"][100:170, 40:130],
     )
     # Nothing is summed up, sampled or trained in a tile.
     for costly in ("reduceRegion", "sampleRegions", "stratifiedSample", "smileCart"):
@@ -318,6 +323,14 @@ def test_one_class_is_no_land_cover(earth: Made, tmp_path: Path) -> None:
 def test_points_of_a_file_cannot_be_read_inside_an_expression(earth: Made) -> None:
     with pytest.raises(ConfigError, match=r"file known\.gpkg, which an expression cannot read"):
         landcover.cart(a_site(landcover_points="known.gpkg"))
+
+
+def test_a_file_where_an_asset_belongs_is_told_its_place(earth: Made) -> None:
+    site = a_site(sources={"landcover_points": "known.gpkg"})
+    with pytest.raises(ConfigError) as refused:
+        landcover.points_of(site)
+    assert "sources.landcover_points is known.gpkg, a file" in str(refused.value)
+    assert "Write `landcover_points: known.gpkg`" in str(refused.value)
 
 
 def test_no_map_and_no_points_are_refused(earth: Made) -> None:

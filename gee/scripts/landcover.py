@@ -23,6 +23,7 @@ from gee.grids import crs_code
 from gee.scripts import sentinel1, sentinel2, terrain
 from gee.scripts.place import mapped, region, source
 from gee.scripts.settled import Settled
+from gee.scripts.sources import is_file
 from thawslump.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -200,8 +201,21 @@ def has_points(site: Site) -> bool:
 
 
 def user_points(site: Site) -> ee.FeatureCollection:
-    """Return the points of the asset under ``sources.landcover_points``, within the site."""
-    asset = ee.FeatureCollection(source(site, "landcover_points"))
+    """Return the points of the asset under ``sources.landcover_points``, within the site.
+
+    Raises
+    ------
+    ConfigError
+        It is the name of a file.
+    """
+    name = source(site, "landcover_points")
+    if is_file(name):
+        raise ConfigError(
+            f"Site {site.name}: sources.landcover_points is {name}, a file; it takes the id of an "
+            "asset.",
+            hint=f"Write `landcover_points: {name}` into the site's file instead.",
+        )
+    asset = ee.FeatureCollection(name)
     return asset.filterBounds(region(site)).filter(ee.Filter.inList(LABEL, list(CLASSES)))
 
 
