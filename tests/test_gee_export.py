@@ -585,6 +585,8 @@ def test_check_tells_what_an_export_takes(made: World, tmp_path: Path) -> None:
     assert found["images"]["s1 pre"] == ["2020-06-05", "2020-06-17", "2020-06-29"]
     assert found["requests"] >= 3
     assert "estimate" in found["text"] and "s2 post: 3 images" in found["text"]
+    assert "slope correction: volume; seen at 37.9 degrees from the vertical" in found["text"]
+    assert (found["radar"]["model"], found["radar"]["cut"]) == ("volume", False)
     assert not (tmp_path / "tiles").exists()
 
 

@@ -34,6 +34,8 @@ from test_gee_scripts import pixels, window_of
 
 from gee.config import BackendConfig
 from gee.emulator.catalog import BandData, Catalog
+from gee.exports import check
+from gee.exports.survey import Survey
 from gee.scripts import sentinel1
 from gee.scripts.settled import Orbit, Settled
 from gee.session import connect
@@ -390,3 +392,39 @@ def test_the_filter_takes_nothing_from_layover(earth: World) -> None:
     x, y = centres(sites[0].grid())
     flank = np.hypot(x - vectors.TOP[0], y - vectors.TOP[1]) > 150
     np.testing.assert_allclose(filtered[flank], plain[flank], atol=1e-5)
+
+
+# What people are told ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("year", "angle", "vegetated", "model", "words"),
+    [
+        (
+            2017,
+            29.5,
+            0.83,
+            "volume",
+            ["volume, plants on 83% of the land", "between 30.6 and 45.2"],
+        ),
+        (2017, 37.0, 0.2, "surface", ["surface, plants on 20% of the land; seen at 37.0 degrees"]),
+        (2019, 29.5, None, "volume", ["volume, as no land cover map tells otherwise"]),
+    ],
+    ids=["old and at the border", "old", "no map"],
+)
+def test_the_plan_says_how_the_radar_is_used(
+    year: int, angle: float, vegetated: float | None, model: Any, words: list[str]
+) -> None:
+    site = a_site(
+        pre=Window(start=dt.date(year, 6, 1), end=dt.date(year, 9, 1)), slope_correction="auto"
+    )
+    settled = Settled(orbits=(DOWN,), incidence=angle, vegetated=vegetated, model=model)
+    survey = Survey({}, settled, 0)
+    told = {
+        "radar": check._seen(site, survey),
+        "orbits": None,
+        "platforms": survey.platforms,
+    }
+    text = "\n".join(check._radar(told))
+    assert all(each in text for each in words)
+    assert ("Warning" in text) == (len(words) > 1)

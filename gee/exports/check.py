@@ -18,6 +18,7 @@ from gee.exports.purpose import purpose
 from gee.exports.step import expected
 from gee.exports.survey import survey
 from gee.scripts.place import source
+from gee.scripts.sentinel1 import BORDERS_CLEAN, CLEAN_SWATH
 from gee.scripts.sentinel2 import by_score
 from gee.scripts.sources import REACH, catchment_margin
 from gee.session import connect, describe
@@ -25,6 +26,7 @@ from thawslump.areas import Part
 from thawslump.windows import MONTH, out_of_season
 
 if TYPE_CHECKING:
+    from gee.exports.survey import Survey
     from thawslump.site import Site
     from thawslump.workspace import Workspace
 
@@ -101,6 +103,7 @@ def check(workspace: Workspace, name: str) -> dict[str, Any]:
         else [f"{orbit.direction.lower()} {orbit.relative}" for orbit in found.orbits],
         "other_orbits": [f"{o.direction.lower()} {o.relative}" for o in found.other_orbits],
         "platforms": found.platforms,
+        "radar": _seen(site, found),
         "files": files,
         "pixels": sum(one.pixels for one in costs),
         "requests": sum(one.requests for one in costs) + found.requests,
@@ -148,6 +151,24 @@ def _upslope(workspace: Workspace, site: Site) -> dict[str, Any]:
         if facts.get("margin") == known["margin"]:
             known["cut_share"] = facts["cut_share"]
     return known
+
+
+def _seen(site: Site, found: Survey) -> dict[str, Any] | None:
+    """Return how the radar is used; None without it."""
+    if source(site, "s1") == "none":
+        return None
+    assert site.pre is not None and site.post is not None
+    settled, (low, high) = found.settled, CLEAN_SWATH
+    old = min(site.pre.start, site.post.start) < BORDERS_CLEAN
+    angle = settled.incidence
+    return {
+        "asked_for": site.slope_correction,
+        "model": settled.model,
+        "vegetated_share": settled.vegetated,
+        "look": settled.look,
+        "incidence": angle,
+        "cut": old and angle is not None and not low < angle < high,
+    }
 
 
 def _file(name: str) -> str:
@@ -203,10 +224,8 @@ def _satellites(names: set[str]) -> str:
     return " and ".join(sorted(names)) or "(not said)"
 
 
-def _text(found: dict[str, Any]) -> str:
-    lines = [f"{found['site']} on {found['backend']}" + (", made up" if found["made_up"] else "")]
-    for label, dates in found["images"].items():
-        lines.append(f"  {label}: {len(dates)} images, {dates[0]} to {dates[-1]}")
+def _radar(found: dict[str, Any]) -> list[str]:
+    lines, seen = [], found["radar"]
     if found["orbits"]:
         left = f" (left out: {', '.join(found['other_orbits'])})" if found["other_orbits"] else ""
         lines.append(f"  Sentinel-1 orbit on both sides: {', '.join(found['orbits'])}{left}")
@@ -216,6 +235,27 @@ def _text(found: dict[str, Any]) -> str:
             f"  Warning: images of Sentinel-1 {_satellites(before)} before and "
             f"{_satellites(after)} after; their calibrations differ by tenths of a dB"
         )
+    if seen is not None:
+        share, angle = seen["vegetated_share"], seen["incidence"]
+        plants = "" if share is None else f", plants on {share:.0%} of the land"
+        if share is None and seen["asked_for"] == "auto":
+            plants = ", as no land cover map tells otherwise"
+        angles = "" if angle is None else f"; seen at {angle:.1f} degrees from the vertical"
+        lines.append(f"  slope correction: {seen['model']}{plants}{angles}")
+        if seen["cut"]:
+            low, high = CLEAN_SWATH
+            lines.append(
+                f"  Warning: images before {BORDERS_CLEAN} count between {low:.1f} and {high:.1f} "
+                "degrees only, for their noisy borders; set another relative_orbit"
+            )
+    return lines
+
+
+def _text(found: dict[str, Any]) -> str:
+    lines = [f"{found['site']} on {found['backend']}" + (", made up" if found["made_up"] else "")]
+    for label, dates in found["images"].items():
+        lines.append(f"  {label}: {len(dates)} images, {dates[0]} to {dates[-1]}")
+    lines += _radar(found)
     lines += _land_and_clouds(found)
     for name, file in found["files"].items():
         rows, cols = file["shape"]

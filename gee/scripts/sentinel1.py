@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BANDS",
+    "BORDERS_CLEAN",
+    "CLEAN_SWATH",
     "POLARISATIONS",
     "Orbit",
     "change",
@@ -53,13 +55,15 @@ BANDS = ("preVV", "postVV", "dVV", "preVH", "postVH", "dVH")
 
 _MASKS = ["layover", "shadow"]
 _RADIANS = math.pi / 180.0
-# Products from this day on have their border noise removed (D. Stasolla and X. Neyt, Sensors
-# 18(10), 3454, 2018, doi 10.3390/s18103454); older ones were never all processed again.
-_BORDERS_CLEAN = dt.date(2018, 3, 13)
-_CLEAN_FROM = dt.datetime.combine(_BORDERS_CLEAN, dt.time(), dt.UTC).timestamp() * 1000
-# Degrees of incidence inside which the swath of older ones is free of it (J. N. Hird et al., Remote
-# Sensing 9(12), 1315, 2017, doi 10.3390/rs9121315; usual in Earth Engine since).
-_SWATH = (30.63993, 45.23993)
+BORDERS_CLEAN = dt.date(2018, 3, 13)
+"""Products from this day on have their border noise removed (D. Stasolla and X. Neyt, Sensors
+18(10), 3454, 2018, doi 10.3390/s18103454); older ones were never all processed again."""
+
+CLEAN_SWATH = (30.63993, 45.23993)
+"""Degrees of incidence inside which the swath of older ones is free of it (J. N. Hird et al.,
+Remote Sensing 9(12), 1315, 2017, doi 10.3390/rs9121315; usual in Earth Engine since)."""
+
+_CLEAN_FROM = dt.datetime.combine(BORDERS_CLEAN, dt.time(), dt.UTC).timestamp() * 1000
 
 
 def collection(
@@ -262,7 +266,7 @@ def _power(image: ee.Image, site: Site, borders: bool) -> ee.Image:
         return power
     angle = incidence_angle(image)
     clean = ee.Image.constant(image.date().millis().gte(_CLEAN_FROM))
-    return power.updateMask(angle.gt(_SWATH[0]).And(angle.lt(_SWATH[1])).Or(clean))
+    return power.updateMask(angle.gt(CLEAN_SWATH[0]).And(angle.lt(CLEAN_SWATH[1])).Or(clean))
 
 
 def _level(
@@ -312,7 +316,7 @@ def composite(site: Site, window: Window, settled: Settled | None = None) -> ee.
     if isinstance(model, str) and model == "none":
         power = images.map(lambda image: _power(image, site, False))
     else:
-        borders = window.start < _BORDERS_CLEAN
+        borders = window.start < BORDERS_CLEAN
         power = _joined(
             [_level(seen, site, known, model, borders) for seen in _views(images, site, known)]
         )
