@@ -87,7 +87,7 @@ def _origin(site: Site, key: str) -> str:
 def _context_unit(name: str) -> str:
     if name == "hillshade":
         return "1"
-    return "images" if name.endswith("_observations") else "reflectance * 10000"
+    return "days" if name.endswith("_observations") else "reflectance * 10000"
 
 
 def _catchment(site: Site) -> Product:
