@@ -9,6 +9,7 @@ filling everywhere: to the lowest neighbour, whose slope need not be the steepes
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from typing import Any, NamedTuple
 
@@ -17,7 +18,15 @@ from numpy.typing import NDArray
 
 from thawslump.errors import ConfigError, DataError
 
-__all__ = ["CHANNEL", "LEAST_SLOPE", "Drainage", "distance_to", "drainage", "wetness"]
+__all__ = [
+    "CHANNEL",
+    "LEAST_SLOPE",
+    "Drainage",
+    "distance_to",
+    "drainage",
+    "require",
+    "wetness",
+]
 
 LEAST_SLOPE = 0.1
 """Degrees that level ground counts as: the tangent of 0 would make TWI infinite."""
@@ -144,6 +153,17 @@ def distance_to(marked: NDArray[np.bool_], cell: float, most: float) -> NDArray[
         return np.full(marked.shape, most)
     away = ndimage.distance_transform_edt(~marked, sampling=cell)
     return np.asarray(np.minimum(away, most), np.float64)
+
+
+def require() -> None:
+    """Refuse in words where pyflwdir is not installed; it is not imported, which takes a second.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if importlib.util.find_spec("pyflwdir") is None:
+        _pyflwdir()
 
 
 def _pyflwdir() -> Any:

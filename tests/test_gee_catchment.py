@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,11 @@ from test_gee_export import a_workspace, exported
 import gee
 from gee import drainage
 from gee.config import BackendConfig
+from gee.emulator.server import running
+from gee.exports import batch
 from gee.exports.catchment import local_factors
 from gee.exports.check import check
+from gee.exports.plan import totals
 from gee.grids import factor_grid, padded
 from gee.scripts import factors, hydrology
 from gee.scripts.place import source
@@ -122,6 +127,51 @@ def test_scripts_and_lazy_data_say_that_an_export_is_needed(made: World) -> None
         assert factors.computed_here(tabled, NAMES) == ("TWI", "SPI", "upslope_cut")
         with pytest.raises(ConfigError, match="upslope_cut flags what a local"):
             factors.factors(a_site(), ["upslope_cut"])
+
+
+def test_batch_tasks_bring_the_same_files(
+    made: World, files: tuple[Path, dict[str, Array]], tmp_path: Path
+) -> None:
+    "The heights around the site are a task of their own; the factors are completed from its file."
+    with running(made.folder, state=tmp_path / "state") as url:
+        workspace = a_workspace(
+            tmp_path / "workspace",
+            None,
+            local(),
+            backend={"kind": "emulator", "url": url},
+            export={"method": "drive", "destination": "tests"},
+        )
+        batch.submit(workspace, "place")
+        for _ in range(200):
+            rows = batch.status(workspace, ["place"])
+            if all(row["state"] in ("SUCCEEDED", "FAILED") for row in rows):
+                break
+            time.sleep(0.1)
+        assert {row["state"] for row in rows} == {"SUCCEEDED"}
+        assert "catchment" in {row["product"] for row in rows}
+        exports = tmp_path / "state" / "exports" / "tests"
+        batch.collect(workspace, "place", exports, lambda share, words: None)
+    found = read_float(workspace.factors("place"))
+    assert found.names == NAMES
+    for name, array in zip(found.names, found.array, strict=True):
+        np.testing.assert_array_equal(array, files[1][name])
+
+
+def test_a_missing_pyflwdir_is_told_before_anything_is_fetched(
+    made: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyflwdir", None)
+    monkeypatch.setattr(drainage.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="needs pyflwdir") as caught:
+        check(a_workspace(tmp_path, made.folder, local()), "place")
+    assert "thawslump[hydrology]" in str(caught.value.hint)
+
+
+def test_a_dry_run_counts_the_heights_around(made: World, tmp_path: Path) -> None:
+    with_margin = totals(a_workspace(tmp_path / "a", made.folder, local()))
+    without = totals(a_workspace(tmp_path / "b", made.folder, local(sources={"s1": "none"})))
+    rows, cols = factor_grid(local()).shape
+    assert with_margin["pixels"] - without["pixels"] == (rows + 40) * (cols + 40)
 
 
 def test_margins_are_metres() -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import ee
 
+from gee import drainage
 from gee.exports.faults import words
 from gee.scripts import climate, factors
 from gee.scripts.place import DEFAULT_SOURCES, in_window, region, source
@@ -49,10 +50,14 @@ def refuse_unfit(site: Site, run: Run) -> int:
 
     Raises
     ------
+    ConfigError
+        Factors are to be computed here, and pyflwdir is not installed.
     DataError
         An asset of the user's is not there or of another kind; months of rain, days of Landsat or
         the year of the embedding are missing.
     """
+    if factors.computed_here(site, site.factors):
+        drainage.require()  # rather now than when everything else is fetched
     requests = 0
     for key in keys_of((*site.bands, *site.factors)):
         if key in site.sources and key not in ("s1", "s2", "dem"):

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gee.grids import crs_code, factor_grid
+from gee.grids import crs_code, factor_grid, padded
+from gee.scripts.sources import UPSLOPE, catchment_margin
 from gee.steps import FILES
 
 if TYPE_CHECKING:
@@ -285,7 +286,13 @@ def totals(workspace: Workspace) -> dict[str, float]:
             for key, days in (("s1", _S1_DAYS), ("s2", _S2_DAYS))
             if window is not None and site.sources.get(key) != "none"
         }
+        heights: tuple[tuple[str, GeoBox, Sequence[str], int], ...] = ()
+        margin = catchment_margin(site.sources.get("upslope", ""))
+        if margin is not None and set(UPSLOPE) & set(site.factors):
+            wide = padded(factor_grid(site), margin)
+            heights = (("catchment", wide, ("elevation", "slope"), 8),)
         for name, grid, bands, size in (
+            *heights,
             ("stack", site.grid(), site.bands, 4 * len(site.bands)),
             ("context", site.grid(), site.context, 2 * len(site.context)),
             ("factors", factor_grid(site), site.factors, 4 * len(site.factors)),

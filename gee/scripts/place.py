@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import ee
 
 from gee.grids import crs_code, crs_transform, padded
-from gee.scripts.sources import SOURCES
+from gee.scripts.sources import SOURCES, resembles
 from thawslump.errors import ConfigError, nearest
 from thawslump.grid import coarser, lonlat_bounds
 
@@ -77,6 +77,7 @@ def source(site: Site, key: str) -> str:
 # Known collections of tiles; any other id is one image, unless it ends with "/*".
 _TILED = {
     "COPERNICUS/DEM/GLO30",
+    "COPERNICUS/DEM/GLO30_2024_1",
     "ESA/WorldCover/v200",
     "JAXA/ALOS/AW3D30/V3_2",
     "JAXA/ALOS/AW3D30/V4_1",
@@ -171,7 +172,7 @@ def terrain_grid(site: Site) -> GeoBox:
     user's own is taken at the pixel size of the site.
     """
     grid = site.grid()
-    own = "dem" in site.sources and site.sources["dem"] != DEFAULT_SOURCES["dem"]
+    own = "dem" in site.sources and not resembles("dem", site.sources["dem"])
     return grid if own else coarser(grid, max(30.0, site.resolution))
 
 

@@ -102,8 +102,8 @@ SOURCES: dict[str, Source] = {
         Source(
             "lst",
             "LANDSAT/LC08/C02/T1_L2",
-            "Landsat 8 Collection 2 Level 2, surface temperature",
-            "Landsat-8 image courtesy of the U.S. Geological Survey",
+            "Landsat 8 (or 9) Collection 2 Level 2, surface temperature",
+            "Landsat image courtesy of the U.S. Geological Survey",
             "public domain",
             note="from 2013 on; made with ASTER emissivities, and missing where those are",
             citation="U.S. Geological Survey, doi 10.5066/P9OGBGM6",
@@ -258,8 +258,9 @@ def resembles(key: str, name: str) -> bool:
     (True, False)
     """
     default = SOURCES[key].id
-    kin = key == "lst" and name.startswith("LANDSAT/LC0") and name.endswith("/C02/T1_L2")
-    return name == default or kin
+    landsat = key == "lst" and name.startswith("LANDSAT/LC0") and name.endswith("/C02/T1_L2")
+    release = key == "dem" and default is not None and name.startswith(f"{default}_")
+    return name == default or landsat or release
 
 
 def catchment_margin(upslope: str) -> float | None:
@@ -338,7 +339,7 @@ def attributions(
                     "citation": "Eilander et al. 2021, doi 10.5194/hess-25-5287-2021",
                 }
             )
-        elif name is None or (key in own and name != source.id):
+        elif name is None or not resembles(key, name):
             title = source.title if source.id is None else f"own data in place of {source.title}"
             terms = {"attribution": _OWN, "licence": _OWN, "non_commercial": None}
             rows.append(row | {"title": title} | terms)

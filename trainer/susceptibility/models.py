@@ -37,6 +37,9 @@ __all__ = [
 ]
 
 
+# Directions, and the slope of the same convention.
+_ASPECTS = {"aspect": "slope", "aspect_horn": "slope_horn"}
+
 # Beyond what skops trusts by itself; both only hold numbers.
 TRUSTED = ("numpy.dtype", "sklearn.tree._tree.Tree")
 
@@ -53,8 +56,8 @@ def feature_names(
     """
     names: list[str] = []
     for factor in factors:
-        if factor == "aspect":
-            names += ["aspect_sine", "aspect_cosine"]
+        if factor in _ASPECTS:
+            names += [f"{factor}_sine", f"{factor}_cosine"]
         elif classes and factor in classes:
             names += [f"{factor}={number}" for number in classes[factor]]
         else:
@@ -151,13 +154,14 @@ def design(
             known = np.isin(flat, classes[name])
             columns += [np.where(known, flat == number, np.nan) for number in classes[name]]
             continue
-        if name != "aspect":
+        if name not in _ASPECTS:
             columns.append(flat)
             continue
         angle = np.deg2rad(flat.astype(np.float64))
         sine, cosine = np.sin(angle), np.cos(angle)
-        if "slope" in factors:
-            flat_ground = np.asarray(factors["slope"]).ravel() == 0
+        slope = _ASPECTS[name] if _ASPECTS[name] in factors else "slope"
+        if slope in factors:
+            flat_ground = np.asarray(factors[slope]).ravel() == 0
             sine, cosine = np.where(flat_ground, 0.0, sine), np.where(flat_ground, 0.0, cosine)
         columns += [sine, cosine]
     return np.stack([column.astype(np.float32) for column in columns], axis=1)
