@@ -257,7 +257,7 @@ def _choices(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     model = facts.get("thawslump:slope_correction")
     if model:
         share = facts.get("thawslump:vegetated_share")
-        grown = "" if share is None else f" ({share:.0%} of the site is vegetated)"
+        grown = "" if share is None else f" ({100 * share:.0f} % of the site is vegetated)"
         rows.append(("slope correction", _MODELS.get(model, str(model)) + grown))
     orbits = facts.get("thawslump:orbits")
     if orbits:
