@@ -113,18 +113,18 @@ class Place:
     def workspace(
         self, folder: Path, bands: tuple[str, ...] = CHANGE_STACK, **config: Any
     ) -> Workspace:
-        """A workspace with a tile of about 16 x 16 pixels in the middle of the site."""
+        """A workspace with the site, of which the live service shows 16 x 16 pixels only."""
         folder.mkdir(exist_ok=True)
         (folder / "thawslump.yaml").write_text(
             json.dumps({"backend": self.backend, **config}), encoding="utf-8"
         )
-        west, south, east, north = self.site.bounds
-        x, y = (west + east) / 2, (south + north) / 2
-        # Degrees of 160 m, less a pixel, at the latitude of the site.
-        dx, dy = 150 / 111_320 / np.cos(np.radians(y)) / 2, 150 / 111_320 / 2
-        tiny = self.site.model_copy(
-            update={"bounds": (x - dx, y - dy, x + dx, y + dy), "bands": bands}
-        )
+        tiny = self.site.model_copy(update={"bands": bands})
+        if self.live:
+            west, south, east, north = self.site.bounds
+            x, y = (west + east) / 2, (south + north) / 2
+            # Degrees of 160 m, less a pixel, at the latitude of the site.
+            dx, dy = 150 / 111_320 / np.cos(np.radians(y)) / 2, 150 / 111_320 / 2
+            tiny = tiny.model_copy(update={"bounds": (x - dx, y - dy, x + dx, y + dy)})
         save_yaml(folder / "areas" / f"{tiny.name}.yaml", tiny)
         return Workspace(folder)
 
@@ -413,8 +413,9 @@ def test_a_tiny_export_by_pixels_and_the_lazy_route_agree(
 ) -> None:
     surveys = []
 
-    def once(*given: Any, **more: Any) -> Survey:
-        surveys.append(survey(*given, **more))
+    def once(site: Site, *given: Any, **more: Any) -> Survey:
+        known = place.found if site == place.site else []
+        surveys.append(known[0] if known else survey(site, *given, **more))
         return surveys[-1]
 
     monkeypatch.setattr(step, "survey", once)
