@@ -76,10 +76,11 @@ def columns_of(
     stop = np.full(ys.shape, grid.shape[1], dtype="int64")
     if mosaic.inner[0]:
         at = (mosaic.meridian(0, ys) - a.c) / a.a - margin
-        start = np.clip(np.floor(at), 0, grid.shape[1]).astype("int64")
+        # A pixel belongs to the side that its centre lies on.
+        start = np.clip(np.ceil(at - 0.5), 0, grid.shape[1]).astype("int64")
     if mosaic.inner[1]:
         at = (mosaic.meridian(1, ys) - a.c) / a.a + margin
-        stop = np.clip(np.ceil(at), 0, grid.shape[1]).astype("int64")
+        stop = np.clip(np.ceil(at - 0.5), 0, grid.shape[1]).astype("int64")
     return start, stop
 
 

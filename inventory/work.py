@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import shapely
+from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from inventory.candidates import Collector, Outline, is_known, teaching_score
-from inventory.labels import reviewed_labels, whole_labels
+from inventory.labels import NOT_LOOKED_AT, reviewed_labels, whole_labels
 from inventory.records import Candidate, areas, as_feature, canonical_geometry, stable_id, with_rank
 from inventory.seams import Found, columns_of, join
 from inventory.store import Inventory
@@ -194,6 +195,7 @@ def labels(item: Item, workspace: Workspace, progress: Progress) -> dict[str, in
             grid,
             ring=item.settings["ring"],
         )
+        _only_own(array, workspace, site, grid)
     write_cog(
         item.outputs[0],
         array[None],
@@ -212,6 +214,16 @@ def labels(item: Item, workspace: Workspace, progress: Progress) -> dict[str, in
         "other_pixels": int((array == 0).sum()),
         "not_looked_at": int((array == 255).sum()),
     }
+
+
+def _only_own(array: NDArray[np.uint8], workspace: Workspace, site: str, grid: GeoBox) -> None:
+    """Take away what another zone answers for: no place is learnt from twice."""
+    zone = workspace.mosaics.get(getattr(workspace.sites[site], "mosaic", ""))
+    if zone is None or not any(zone.inner):
+        return
+    start, stop = columns_of(zone, grid, 0, grid.shape[0], margin=0)
+    columns = np.arange(grid.shape[1])
+    array[(columns < start[:, None]) | (columns >= stop[:, None])] = NOT_LOOKED_AT
 
 
 def _nothing_hit(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from thawslump.pipeline import Item
     from thawslump.workspace import Workspace
 
-__all__ = ["plan", "run", "write_vrt"]
+__all__ = ["of_maps", "plan", "run", "write_vrt"]
 
 KINDS = ("stack", "context", "factors")
 _TYPES = {"uint8": "Byte", "uint16": "UInt16", "int16": "Int16", "float32": "Float32"}
@@ -132,6 +132,32 @@ def _source(
     ElementTree.SubElement(element, "SrcRect", {"xOff": "0", "yOff": "0", **size})
     place = {"xOff": str(corner[0]), "yOff": str(corner[1])}
     ElementTree.SubElement(element, "DstRect", {**place, **size})
+
+
+def of_maps(
+    workspace: Workspace, round: int, names: Sequence[str], prefix: str = "", coarse: bool = False
+) -> dict[Path, tuple[list[Path], GeoBox]]:
+    """Return the mosaics of the maps of some parts, each with its files and its grid.
+
+    Parameters
+    ----------
+    workspace : Workspace
+    round : int
+    names : sequence of str
+        Parts that were mapped, among others.
+    prefix : str
+        Of the files' names.
+    coarse : bool
+        The maps have the pixels of the factors.
+    """
+    found = {}
+    for name, zone in workspace.mosaics.items():
+        there = [part for part in zone.names if part in set(names)]
+        if there and (zone.nests or not coarse):
+            grid = zone.factor_grid() if coarse else zone.grid()
+            files = [workspace.map(round, part, prefix) for part in there]
+            found[workspace.map(round, name, prefix)] = (files, grid)
+    return found
 
 
 def plan(workspace: Workspace, round: int) -> list[Item]:

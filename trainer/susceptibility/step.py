@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from thawslump import raster
 from thawslump.errors import DataError
 from thawslump.files import write_json
+from thawslump.mosaic import of_maps, write_vrt
 from trainer.susceptibility import mapping, models, samples, validation
 from trainer.susceptibility.config import SusceptibilityConfig
 
@@ -396,6 +397,9 @@ def run(
         )
         cells[name] = counts.tolist()
     shutil.rmtree(scratch, ignore_errors=True)
+    large = of_maps(workspace, item.round, sites, "susceptibility-", coarse=True)
+    for path, (files, grid) in large.items():
+        write_vrt(path, files, grid)
 
     area = np.sum(list(cells.values()), axis=0)
     found = mapping.classify(out_of_fold[chosen][drawn.labels == 1], breaks.upper)

@@ -30,6 +30,7 @@ def plan_susceptibility(workspace: Workspace, round: int) -> list[Item]:
     list of Item
         Empty where no site has factors.
     """
+    from thawslump.mosaic import of_maps
     from thawslump.pipeline import Item
 
     mapped = [name for name in sorted(workspace.sites) if workspace.factors(name).exists()]
@@ -62,6 +63,7 @@ def plan_susceptibility(workspace: Workspace, round: int) -> list[Item]:
                 [folder / "susceptibility.json"]
                 + [folder / "susceptibility" / f"{name}.{suffix[name]}" for name in names]
                 + [workspace.maps(round) / f"susceptibility-{name}.tif" for name in mapped]
+                + list(of_maps(workspace, round, mapped, "susceptibility-", coarse=True))
             ),
             version=2,
             round=round,
