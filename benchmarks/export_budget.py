@@ -4,9 +4,9 @@
 
 An area of a made-up valley is exported from the emulator with budgets that are raised step by
 step. The emulator's own meter (by workload tag, read from its status) tells what the export had
-computed when it stopped. "Overshoot" is in EECU-seconds and in requests of mean cost; it must stay
-below the number of requests at a time. At the end every file is held against an export without a
-budget.
+computed when it stopped; what each request cost, and when it began and ended, is written down
+beside it. A request that began after the budget was reached would be one too many. At the end
+every file is held against an export without a budget.
 
 The estimate of `thawslump export plan` and the emulator's meter are printed side by side as shares
 of the three files: a check of relative size only. The seconds of this machine are no EECU-seconds,
@@ -19,17 +19,20 @@ import argparse
 import json
 import sys
 import tempfile
+import time
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from export_faults import FILES, _area
 
+from gee.emulator.profiles import read_profiles
 from gee.emulator.server import running
+from gee.exports import step as steps_of_an_export
 from gee.exports.check import check
-from gee.exports.meter import LEDGER, Ledger
+from gee.exports.meter import LEDGER, Ledger, Meter
 from gee.exports.step import run, tag_of
 from gee.steps import plan_export
 from thawslump.config import save_yaml
@@ -55,6 +58,42 @@ def metered(url: str, tag: str) -> float:
     with urllib.request.urlopen(f"{url}/status") as answer:
         projects = json.load(answer)["eecu"]
     return sum(float(project["tags"].get(tag, 0.0)) for project in projects.values())
+
+
+class Watched(Meter):
+    """Writes down when requests came, and when they had ended at which cost; of all exports."""
+
+    came: ClassVar[list[float]] = []
+    ended_at: ClassVar[list[tuple[float, float]]] = []
+
+    def _begin(self, pixels: int) -> float:
+        moment = time.perf_counter()
+        expected = super()._begin(pixels)
+        self.came.append(moment)
+        return expected
+
+    def _end(
+        self, pixels: int, expected: float, ids: list[str], failed: BaseException | None
+    ) -> None:
+        super()._end(pixels, expected, ids, failed)
+        cost = sum(entry["eecuSeconds"] for entry in read_profiles(ids))
+        self.ended_at.append((time.perf_counter(), cost))
+
+
+def after(budget: float) -> dict[str, Any]:
+    """Return what was under way when the budget was reached, and what began later."""
+    spent, reached = 0.0, float("inf")
+    for moment, cost in sorted(Watched.ended_at):
+        spent += cost
+        if spent >= budget:
+            reached = moment
+            break
+    under_way = [cost for moment, cost in Watched.ended_at if moment > reached]
+    return {
+        "requests_under_way_when_reached": len(under_way),
+        "their_cost": round(sum(under_way), 3),
+        "requests_begun_later": sum(moment > reached for moment in Watched.came),
+    }
 
 
 def export(workspace: Workspace) -> dict[str, Any] | None:
@@ -92,6 +131,7 @@ def main() -> None:
             ledger = Ledger(whole.root / "tiles" / LEDGER)
             measured = {job.partition("/")[2]: one for job, one, _ in ledger.rows()}
             ledger.close()
+            steps_of_an_export.Meter = Watched  # type: ignore[misc]
             steps = []
             for step in range(1, options.steps + 1):
                 budget = cost * step / (options.steps + 1)
@@ -105,7 +145,7 @@ def main() -> None:
                         "budget": round(budget, 3),
                         "metered_by_the_server": round(used, 3),
                         "overshoot": round(used - budget, 3),
-                        "overshoot_in_requests": round((used - budget) / (cost / count), 2),
+                        **after(budget),
                         "ended": done is not None,
                     }
                 )
@@ -124,7 +164,7 @@ def main() -> None:
             "requests_at_a_time": options.workers,
             "eecu_seconds_by_profile": round(cost, 3),
             "steps": steps,
-            "largest_overshoot_in_requests": max(one["overshoot_in_requests"] for one in steps),
+            "requests_begun_too_late": sum(one["requests_begun_later"] for one in steps),
             "files_equal": equal,
             "share_of_the_cost": {
                 name: {

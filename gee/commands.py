@@ -123,7 +123,7 @@ def cost(
         rows = ledger.rows()
         if reset:
             ledger.clear()
-    measured, assumed = (sum(row[index] for row in rows) for index in (1, 2))
+    measured, assumed = sum(row[1] for row in rows), sum(row[2] for row in rows)
     found = {
         "eecu_seconds": round(measured, 3),
         "eecu_seconds_assumed": round(assumed, 3),

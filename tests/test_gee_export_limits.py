@@ -36,7 +36,7 @@ from gee.exports.plan import Tile, cost, tiles
 from gee.exports.step import run
 from gee.steps import plan_export
 from thawslump.cli import main
-from thawslump.errors import BackendError, BudgetError
+from thawslump.errors import BackendError, BudgetError, StorageError
 from thawslump.workspace import Workspace
 
 PIXELS = 96 * 80  # of `a_product`
@@ -521,6 +521,15 @@ def test_two_meters_of_one_ledger_share_a_budget(tmp_path: Path) -> None:
         raise AssertionError("not reached")
     for meter in (first, second):
         meter.ledger.close()
+
+
+def test_a_damaged_ledger_is_named(tmp_path: Path) -> None:
+    path = tmp_path / LEDGER
+    path.write_bytes(b"no database at all" * 100)
+    ledger = Ledger(path)
+    with pytest.raises(StorageError, match=r"(?s)eecu\.sqlite.*cannot be used: .*remove it"):
+        ledger.rows()
+    ledger.close()
 
 
 def test_tags_are_such_as_the_client_takes() -> None:

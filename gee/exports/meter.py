@@ -24,7 +24,7 @@ from typing import Any
 import ee
 
 from gee.exports.faults import Fault, classify, is_rate
-from thawslump.errors import BudgetError
+from thawslump.errors import BudgetError, StorageError
 from thawslump.files import storage_errors
 
 __all__ = ["LEDGER", "Ledger", "Meter", "profiled", "workload_tag"]
@@ -86,16 +86,27 @@ class Ledger:
                 return None
             with storage_errors(self.path):
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._open = sqlite3.connect(
-                self.path, timeout=60, isolation_level=None, check_same_thread=False
-            )
-            self._open.execute("PRAGMA journal_mode=WAL")
-            self._open.execute("PRAGMA synchronous=NORMAL")
-            self._open.execute(
-                "CREATE TABLE IF NOT EXISTS spent (job TEXT PRIMARY KEY, measured REAL NOT NULL, "
-                "assumed REAL NOT NULL, updated REAL NOT NULL)"
-            )
+            with self._told():
+                self._open = sqlite3.connect(
+                    self.path, timeout=60, isolation_level=None, check_same_thread=False
+                )
+                self._open.execute("PRAGMA journal_mode=WAL")
+                self._open.execute("PRAGMA synchronous=NORMAL")
+                self._open.execute(
+                    "CREATE TABLE IF NOT EXISTS spent (job TEXT PRIMARY KEY, "
+                    "measured REAL NOT NULL, assumed REAL NOT NULL, updated REAL NOT NULL)"
+                )
         return self._open
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise StorageError(
+                f"{self.path}, which remembers what exports have cost, cannot be used: {error}.",
+                hint="Where it is damaged, remove it; budgets count anew then.",
+            ) from error
 
     def add(self, job: str, *, measured: float = 0.0, assumed: float = 0.0) -> None:
         """Add to what a job has cost."""
@@ -118,7 +129,8 @@ class Ledger:
         with self._lock:
             connection = self._connection(make=True)
             assert connection is not None
-            connection.execute(statement, values)
+            with self._told():
+                connection.execute(statement, values)
 
     def total(self) -> float:
         """Return the EECU-seconds of all jobs, measured and assumed."""
@@ -130,8 +142,9 @@ class Ledger:
             connection = self._connection(make=False)
             if connection is None:
                 return []
-            found = connection.execute("SELECT job, measured, assumed FROM spent ORDER BY job")
-            return [(str(job), float(one), float(two)) for job, one, two in found]
+            with self._told():
+                found = connection.execute("SELECT job, measured, assumed FROM spent ORDER BY job")
+                return [(str(job), float(one), float(two)) for job, one, two in found]
 
     def clear(self) -> None:
         """Forget everything, so that a budget counts anew."""
