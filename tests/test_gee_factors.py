@@ -32,6 +32,7 @@ from gee.config import BackendConfig
 from gee.emulator.catalog import Catalog
 from gee.grids import factor_grid, padded
 from gee.scripts import climate, factors, hydrology, relief
+from gee.scripts.place import terrain_grid
 from gee.scripts.sources import FACTOR_SOURCES, SOURCES, attributions
 from gee.session import connect
 from thawslump.bands import BANDS, EMBEDDING, FACTORS_HE2024, FACTORS_ZHANG2023
@@ -379,6 +380,15 @@ def test_what_has_no_default_is_asked_for() -> None:
     assert "sources.faults" in str(caught.value.hint)
     with pytest.raises(ConfigError, match='no factor "TWY"'):
         factors.factors(a_site(), ["TWY"])
+
+
+def test_a_new_release_of_the_dem_is_no_dem_of_the_users_own() -> None:
+    site = a_site(sources={"dem": "COPERNICUS/DEM/GLO30_2024_1"})
+    assert terrain_grid(site).resolution.x == 30
+    (row,) = attributions(["dem"], site.sources)
+    assert row["id"] == "COPERNICUS/DEM/GLO30_2024_1" and row["non_commercial"] is False
+    (row,) = attributions(["dem"], {"dem": "users/a/lidar"})
+    assert row["non_commercial"] is None and "own data in place of" in str(row["title"])
 
 
 def test_terms_are_named_and_those_of_own_data_left_open() -> None:

@@ -1,4 +1,4 @@
-"""Vector files of the user: clipped, simplified, carried in requests, exported, re-exported."""
+"""Files of the user: vectors in requests, cut to what a site needs; rasters through the emulator."""
 
 from __future__ import annotations
 
@@ -10,24 +10,27 @@ import geopandas
 import numpy as np
 import pytest
 import shapely
-from gee_world import CRS, NORTH, SIZE, WEST, World, a_site, centres, make_world
+from gee_world import CRS, NORTH, SIZE, WEST, World, a_site, centres, make_world, world
 from pyproj import Transformer
 from test_gee_export import a_workspace, exported
+from test_gee_scripts import pixels
 
 import gee
 from gee import vectors
 from gee.config import BackendConfig
 from gee.exports.check import check
+from gee.exports.factor_sources import refuse_unfit
 from gee.exports.kept import from_json, to_json
 from gee.exports.survey import survey
 from gee.grids import factor_grid
-from gee.scripts import distances
+from gee.scripts import distances, factors
 from gee.scripts.settled import Lines, Settled
 from gee.session import connect
 from gee.steps import export_settings, settings_digest
 from gee.vectors import checksums, read_vectors, shortened
+from thawslump.cli import main
 from thawslump.errors import ConfigError, DataError
-from thawslump.raster import read_float
+from thawslump.raster import read_float, write_cog
 
 MIDDLE = WEST + 1000.0  # of the site, a line from north to south
 
@@ -211,3 +214,25 @@ def test_a_kept_survey_keeps_the_lines(made: World, tmp_path: Path) -> None:
     again = from_json(json.loads(json.dumps(to_json(found))))
     assert again.settled.vectors == found.settled.vectors
     assert isinstance(again.settled.vectors["faults"], Lines)
+
+
+@pytest.mark.parametrize("key", ["lithology", "permafrost"])
+def test_a_raster_on_disk_becomes_a_source_of_the_emulator(tmp_path: Path, key: str) -> None:
+    "As docs/factors.md says: ingest it with the policy of classes, and name the asset."
+    make_world(tmp_path / "catalog")
+    dem = world(30, margin=90)
+    x, y = centres(dem)
+    rocks = (((x // 70) + (y // 110)) % 6 + 1).astype("uint8")
+    write_cog(tmp_path / "geology.tif", rocks[None], dem, ["class"], nodata=0)
+    command = ["emulator", "ingest", str(tmp_path / "geology.tif"), "--as", "users/me/geology"]
+    more = ["--pyramiding", "MODE", "--catalog", str(tmp_path / "catalog")]
+    with pytest.raises(SystemExit) as done:
+        main([*command, *more])
+    assert done.value.code == 0
+    site = a_site(sources={key: "users/me/geology"})
+    with connect(BackendConfig(), tmp_path / "catalog"):
+        assert refuse_unfit(site.model_copy(update={"factors": (key,)}), lambda ask: ask()) == 1
+        found = pixels(factors.factors(site, [key]), factor_grid(site))[key]
+    x, y = centres(factor_grid(site))
+    there = (((dem.transform.f - y) // 30).astype(int), ((x - dem.transform.c) // 30).astype(int))
+    np.testing.assert_array_equal(found, rocks[there])
