@@ -272,15 +272,14 @@ def _text(found: dict[str, Any]) -> str:
     for name, where in found["endpoints"].items():
         if where != found["backend"]:
             lines.append(f"  {_file(name)}: stored pixels, asked of {where}")
-    together = (
-        f"  together {found['requests']} requests, about "
-        f"{_amount(found['eecu_seconds_estimate'])} EECU-seconds"
-    )
+    amount = f"about {_amount(found['eecu_seconds_estimate'])} EECU-seconds"
     if found["method"] == "pixels":
-        together += (
-            f" and {duration(found['seconds_estimate'])} with {found['at_once']} requests at a time"
+        lines.append(
+            f"  together {found['requests']} requests, {amount} and "
+            f"{duration(found['seconds_estimate'])} with {found['at_once']} requests at a time"
         )
-    lines.append(together)
+    else:
+        lines.append(f"  together {len(found['files'])} batch tasks, {amount}")
     lines.append("  (estimates after a model that was never held against a bill)")
     budget, spent = found["eecu_budget"], found["eecu_seconds_spent"]
     if budget is not None:
