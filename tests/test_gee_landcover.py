@@ -275,6 +275,22 @@ def test_the_users_polygons_teach_the_tree(earth: Made, tmp_path: Path) -> None:
     assert (found[seen] == truth[seen]).mean() > 0.8
 
 
+def test_a_class_of_one_polygon_is_said_not_to_be_judged(earth: Made, tmp_path: Path) -> None:
+    path = tmp_path / "known.gpkg"
+    rows = [(2, 0), (2, 300), (5, 600), (5, 900), (3, 1200)]
+    geopandas.GeoDataFrame(
+        {"landcover": [label for label, _ in rows]},
+        geometry=[box(WEST + 300 + x, NORTH - 700, WEST + 360 + x, NORTH - 640) for _, x in rows],
+        crs=CRS,
+    ).to_file(path, engine="pyogrio")
+    site = a_larger_site(landcover_points="known.gpkg")
+    facts = exported.learn(site, Settled(), root=tmp_path).facts
+    assert facts["in_one_group"] == ["pasture, grass"]
+    assert facts["accuracy"]["grouped"]["producers"]["pasture, grass"] == 0
+    said = "not judged by groups, as all points lie in one: pasture, grass"
+    assert exported.summary(facts)[-1] == said
+
+
 @pytest.mark.parametrize(
     ("column", "values", "said"),
     [

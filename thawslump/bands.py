@@ -181,7 +181,7 @@ CONTEXT = (
     "pre_observations",
     "post_observations",
 )
-"""What reviewers look at: reflectance * 10000, hillshade 0..255, days on which the ground was seen."""
+"""What reviewers look at: reflectance * 10000, hillshade 0..255, days with clear ground."""
 
 _S1 = ("preVV", "postVV", "dVV", "preVH", "postVH", "dVH", "layover", "shadow", "liaDeg")
 _S2 = ("CART_LC_classified", "dNDVI")

@@ -153,6 +153,7 @@ def learn(
             else {"by": _words(way, size), "refused": "all points lie in one group"}
             for way in ("grouped", "random")
         },
+        "in_one_group": _alone(table[:, 0], groups),
     }
     return Learned(answer["tree"], day, facts, 3)
 
@@ -184,6 +185,10 @@ def summary(facts: dict[str, Any]) -> list[str]:
         lines.append(
             f"by {found['by']}: overall accuracy {found['overall']:.2f}, kappa {kappa} "
             f"({found['folds']} folds)"
+        )
+    if facts.get("in_one_group"):
+        lines.append(
+            f"not judged by groups, as all points lie in one: {'; '.join(facts['in_one_group'])}"
         )
     return lines
 
@@ -255,6 +260,15 @@ def dealt_by_group(groups: Sequence[Any] | NDArray[Any], folds: int = FOLDS) -> 
         chosen[k] = int(np.argmin(filled))
         filled[chosen[k]] += counts[k]
     return np.asarray(chosen[inverse.ravel()], np.int64)
+
+
+def _alone(labels: NDArray[Any], groups: NDArray[Any]) -> list[str]:
+    """Return the classes whose points lie in one group: no fold can both learn and judge them."""
+    return [
+        CLASSES[int(label)]
+        for label in np.unique(labels)
+        if len(np.unique(groups[labels == label])) == 1
+    ]
 
 
 def _clearest(site: Site, settled: Settled, ask: Ask) -> tuple[dt.date, float, int]:

@@ -37,10 +37,10 @@ __all__ = [
 ]
 
 CLEAR = (4, 5, 6, 7)
-"""Classes of the scene classification that count as seen: vegetation, bare soil, water and
-unclassified. Left out: no data (0), saturated (1), dark ground and the shadow of slopes (2, one
-class), cloud shadow (3), cloud of medium and high probability (8, 9), cirrus (10), snow and
-ice (11)."""
+"""Classes of the scene classification that count as seen: vegetation, bare soil, water, and
+unclassified, which holds clouds of low probability too. Left out: no data (0), saturated (1), dark
+ground and the shadow of slopes (2, one class), cloud shadow (3), cloud of medium and high
+probability (8, 9), cirrus (10), snow and ice (11)."""
 
 CLOUD_SCORE = "GOOGLE/CLOUD_SCORE_PLUS/V1/S2_HARMONIZED"
 """Cloud Score+ (V. J. Pasquarella et al., CVPR Workshops 2023), one image per Sentinel-2 image."""
