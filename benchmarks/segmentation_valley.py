@@ -1,6 +1,10 @@
 """The ensemble beside its members, a per-pixel forest and single thresholds, on made-up valleys.
 
     python benchmarks/segmentation_valley.py [--seeds 1 2 3] [--rows 512] [--cols 1024] [--keep DIR]
+        [--bands preVV postVV dVV preVH postVH dVH slope dNDVI]
+
+With `--bands` the stacks hold only those: what the others add, or cost, is the difference of two
+runs.
 
 For each seed a valley is made and the chain is run to the maps (`thawslump.pipeline.run`), then
 everything is scored on the held-out part of that valley, which nothing was fitted or chosen on:
@@ -21,6 +25,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +35,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from thawslump import demo, pipeline, raster
+from thawslump.config import save_yaml
 from thawslump.files import write_json
+from thawslump.site import Site
 from thawslump.workspace import Workspace
 from trainer import metrics
 from trainer.baselines import best_threshold, f1_score, fit_pixel_forest
@@ -116,13 +123,26 @@ def pooled_threshold(maps: dict[str, Floats], parts: dict[str, Tile]) -> tuple[f
     return threshold, metrics.scores(metrics.counts_at(held, threshold)).f1
 
 
-def run_trial(root: Path, seed: int, shape: tuple[int, int], say: Any) -> Trial:
+def only(workspace: Workspace, bands: Sequence[str]) -> Workspace:
+    """Let the stacks of all sites hold these bands only."""
+    for name, site in workspace.sites.items():
+        folder = "areas" if site.role == "area" else "sites"
+        fewer = Site.model_validate({**site.model_dump(), "bands": tuple(bands)})
+        save_yaml(workspace.root / folder / f"{name}.yaml", fewer)
+    return Workspace(workspace.root)
+
+
+def run_trial(
+    root: Path, seed: int, shape: tuple[int, int], say: Any, bands_only: Sequence[str] = ()
+) -> Trial:
     """Make a valley, run the chain to its maps, and score every contender."""
     from trainer.segmentation.ensemble import load_members
     from trainer.segmentation.predict import predict_array
 
     begun = time.monotonic()
     workspace = demo.prepare(root / f"seed-{seed}", seed=seed, shape=shape)
+    if bands_only:
+        workspace = only(workspace, bands_only)
     pipeline.run(workspace, until="predict")
     chain = time.monotonic() - begun
     config = workspace.config.segmentation
@@ -305,11 +325,12 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=512)
     parser.add_argument("--cols", type=int, default=1024)
     parser.add_argument("--keep", type=Path, help="folder for the workspaces; else removed")
+    parser.add_argument("--bands", nargs="+", default=[], help="of the stack; all else left out")
     arguments = parser.parse_args()
     root = arguments.keep or Path(tempfile.mkdtemp(prefix="thawslump-valley-"))
     try:
         trials = [
-            run_trial(root, seed, (arguments.rows, arguments.cols), print)
+            run_trial(root, seed, (arguments.rows, arguments.cols), print, arguments.bands)
             for seed in arguments.seeds
         ]
     finally:
@@ -328,7 +349,9 @@ def main() -> int:
         print(f"{'met' if won else 'MISSED'}: the ensemble beats the {name}")
     print(f"{'met' if low else 'MISSED'}: no threshold on any one band reaches F1 0.6")
     write_json(
-        Path(__file__).parent / "results" / "segmentation_valley.json",
+        Path(__file__).parent
+        / "results"
+        / f"segmentation_valley{'_fewer_bands' if arguments.bands else ''}.json",
         {
             "made_up": True,
             "block_pixels": BLOCK,
