@@ -194,8 +194,8 @@ def _initialize_live(backend: BackendConfig, purpose: Purpose) -> None:
             f"{where} refused project {backend.project}: {words}",
             hint="Check backend.project, that the project is registered for Earth Engine "
             f"(https://code.earthengine.google.com/register?project={backend.project}), and that "
-            "the account may use it (roles Earth Engine Resource Writer and Service Usage "
-            "Consumer).",
+            "the account may use it (roles Earth Engine Resource Viewer or more, and Service "
+            "Usage Consumer).",
         ) from error
     except Exception as error:
         raise _unreachable(where, error) from error
