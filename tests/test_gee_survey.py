@@ -24,6 +24,7 @@ from gee.exports.survey import Survey, survey
 from gee.scripts import sentinel2, stack
 from gee.scripts.settled import Orbit
 from gee.session import connect
+from thawslump.areas import Part
 from thawslump.errors import ConfigError, DataError
 from thawslump.site import Site
 
@@ -261,6 +262,22 @@ def test_points_of_the_user_are_read_from_the_workspace(land: Path, tmp_path: Pa
         assert found.landcover["points"]["per_class"] == {"bare rock": 6, "glacier, snow": 6}
         with pytest.raises(DataError, match=r"known\.gpkg does not exist"):
             survey(site, root=tmp_path / "elsewhere")
+
+
+def test_a_part_without_points_has_no_land_cover(land: Path, tmp_path: Path) -> None:
+    """Points lie where people went, not in every part of a large area."""
+    frame = geopandas.GeoDataFrame({"landcover": [7]}, geometry=[Point(100, 0)], crs=4326)
+    frame.to_file(tmp_path / "known.gpkg", engine="pyogrio")
+    site = land_site(landcover_points="known.gpkg")
+    grid = site.grid()
+    pinned = (CRS, grid.transform.c, grid.transform.f, *grid.shape)
+    part = Part(**site.model_dump(), area="place", mosaic="place-33", pinned=pinned)
+    with connect(BackendConfig(), land):
+        with pytest.raises(DataError, match="none of its features lies within site place"):
+            survey(site, root=tmp_path)
+        settled = survey(part, root=tmp_path).settled
+    assert settled.bands is not None and "CART_LC_classified" not in settled.bands
+    assert "none of its features lies within" in settled.left_out["CART_LC_classified"]
 
 
 def test_points_of_an_asset_come_before_the_map(land: Path) -> None:

@@ -19,6 +19,7 @@ from gee.scripts import landcover, sentinel1, sentinel2, stack
 from gee.scripts.place import in_window, is_tiled, region, source
 from gee.scripts.settled import Orbit, Settled
 from gee.vectors import read_vectors
+from thawslump.areas import Part
 from thawslump.errors import DataError
 
 if TYPE_CHECKING:
@@ -221,8 +222,9 @@ def _learn(
     try:
         found = learn(site, settled, run, root)
     except DataError as error:
-        # Points of the user's own are meant to be used; a map may just not fit.
-        if landcover.has_points(site):
+        # Points of the user's own are meant to be used; a map may just not fit, and not every
+        # part of a large area holds points.
+        if landcover.has_points(site) and not isinstance(site, Part):
             raise
         left = tuple(band for band in settled.bands if band != name)
         why = {**settled.left_out, name: error.message}
