@@ -16,7 +16,7 @@ from gee.emulator.catalog import Catalog
 from gee.exports.factor_sources import refuse_unfit
 from gee.exports.survey import survey
 from gee.session import connect
-from thawslump.errors import DataError
+from thawslump.errors import ConfigError, DataError
 from thawslump.site import Window
 
 
@@ -74,6 +74,14 @@ def test_a_month_of_rain_that_is_missing(earth: Path) -> None:
     whole = Window(start=dt.date(2019, 12, 1), end=dt.date(2020, 1, 20))
     site = a_site(factors=("precipitation",), pre=whole)
     assert refuse_unfit(site, run) == 1
+
+
+def test_everything_that_is_missing_is_named_at_once(earth: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        refuse_unfit(a_site(factors="he2024", sources={"railway": "users/a/lines"}), run)
+    names = "distance_faults, lithology, permafrost are made of"
+    assert f"there is no default for what {names}" in caught.value.message
+    assert "sources.faults, sources.lithology, sources.permafrost" in str(caught.value.hint)
 
 
 def test_no_day_of_landsat(earth: Path) -> None:

@@ -1,4 +1,4 @@
-"""Files of the user: vectors in requests, cut to what a site needs; rasters through the emulator."""
+"""Files of the user: vectors cut to what a site needs, in requests; rasters as assets."""
 
 from __future__ import annotations
 

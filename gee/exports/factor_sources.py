@@ -16,8 +16,16 @@ from gee import drainage
 from gee.exports.faults import words
 from gee.scripts import climate, factors
 from gee.scripts.place import DEFAULT_SOURCES, in_window, region, source
-from gee.scripts.sources import REACH, catchment_margin, is_file, keys_of, resembles
-from thawslump.errors import DataError
+from gee.scripts.sources import (
+    FACTOR_SOURCES,
+    REACH,
+    SOURCES,
+    catchment_margin,
+    is_file,
+    keys_of,
+    resembles,
+)
+from thawslump.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from thawslump.site import Site, Window
@@ -51,11 +59,13 @@ def refuse_unfit(site: Site, run: Run) -> int:
     Raises
     ------
     ConfigError
-        Factors are to be computed here, and pyflwdir is not installed.
+        Factors without a default source and without one of the user's (all are named), or factors
+        to be computed here without pyflwdir.
     DataError
         An asset of the user's is not there or of another kind; months of rain, days of Landsat or
         the year of the embedding are missing.
     """
+    _refuse_missing(site)
     if factors.computed_here(site, site.factors):
         drainage.require()  # rather now than when everything else is fetched
     requests = 0
@@ -72,6 +82,22 @@ def refuse_unfit(site: Site, run: Run) -> int:
         _refuse_no_year(site, run)
         requests += 1
     return requests
+
+
+def _refuse_missing(site: Site) -> None:
+    missing = {}
+    for name in site.factors:
+        key = FACTOR_SOURCES[name][0] if name in FACTOR_SOURCES else ""
+        # Without a table of rivers there are the channels of the upslope area.
+        if name != "distance_rivers" and key in SOURCES and SOURCES[key].id is None:
+            missing |= {} if key in site.sources else {name: key}
+    if missing:
+        raise ConfigError(
+            f"Site {site.name}: there is no default for what {', '.join(missing)} "
+            f"{'is' if len(missing) == 1 else 'are'} made of.",
+            hint=f"Name data of yours: {', '.join(f'sources.{key}' for key in missing.values())}; "
+            "or leave those factors out.",
+        )
 
 
 def _default(site: Site, key: str) -> bool:
