@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,25 +59,31 @@ def height(lon: Array, lat: Array) -> Array:
     )
 
 
-def loss(lon: Array, lat: Array) -> Array:
-    """Change of NDVI: round patches that lost their plants, one of them on the meridian."""
+PATCHES = ((0.0, 0.0, 120.0), (-700.0, 300.0, 90.0), (650.0, -420.0, 110.0))
+"""Metres east and north of 180 degrees, 66 N, and radius: the first lies on the meridian."""
+
+
+def loss(lon: Array, lat: Array, patches: Sequence[tuple[float, float, float]] = PATCHES) -> Array:
+    """Change of NDVI: round patches that lost their plants."""
     metres = 111_320.0
     x = (lon - 180.0) * metres * np.cos(np.radians(LATITUDE))
     y = (lat - LATITUDE) * metres
     found = np.zeros(lon.shape)
-    for cx, cy, radius in ((0.0, 0.0, 120.0), (-700.0, 300.0, 90.0), (650.0, -420.0, 110.0)):
+    for cx, cy, radius in patches:
         found = np.maximum(found, np.clip((radius - np.hypot(x - cx, y - cy)) / 20 + 0.5, 0, 1))
     return -0.5 * found
 
 
-def make_world(folder: Path, side: int = 240) -> None:
+def make_world(
+    folder: Path, side: int = 240, patches: Sequence[tuple[float, float, float]] = PATCHES
+) -> None:
     """Write Sentinel-2 and DEM assets; there is no radar."""
     catalog = Catalog(folder, writable=True)
     grid, coarse = world(side), world(side, 20.0)
     lon, lat = lonlat(grid)
     catalog.put_collection("COPERNICUS/S2_SR_HARMONIZED")
     for date, share in zip(DATES, (0.0, 1.0), strict=True):
-        ndvi = 0.6 + share * loss(lon, lat)
+        ndvi = 0.6 + share * loss(lon, lat, patches)
         red = np.full(grid.shape, 1000.0)
         scene = {"B2": red, "B3": red, "B4": red, "B8": red * (1 + ndvi) / (1 - ndvi)}
         bands = [_band(name, array.round().astype("uint16"), grid) for name, array in scene.items()]
@@ -113,13 +120,17 @@ def an_area(**changes: Any) -> Site:
     return Site(**(values | changes))
 
 
-def make_workspace(root: Path, area: Site, settings: str = "") -> Workspace:
+def make_workspace(
+    root: Path,
+    area: Site,
+    settings: str = "export: {tile: 64, workers: 2}\n",
+    side: int = 240,
+    patches: Sequence[tuple[float, float, float]] = PATCHES,
+) -> Workspace:
     """Write a workspace with the world's catalogue and one area."""
     root.mkdir(parents=True, exist_ok=True)
-    (root / "thawslump.yaml").write_text(
-        "name: bering\nmade_up: true\nexport: {tile: 64, workers: 2}\n" + settings
-    )
-    make_world(root / "catalog")
+    (root / "thawslump.yaml").write_text("name: bering\nmade_up: true\n" + settings)
+    make_world(root / "catalog", side, patches)
     (root / "areas").mkdir()
     save_yaml(root / "areas" / f"{area.name}.yaml", area)
     return Workspace(root)

@@ -143,7 +143,7 @@ def test_a_small_area_on_the_antimeridian_is_one_file(tmp_path: Path) -> None:
     assert west > 179.9 and east < -179.9
 
 
-SETTINGS = "executor: {workers: 1}\n"
+SETTINGS = "executor: {workers: 1}\nexport: {tile: 64, workers: 2}\n"
 
 
 def one_grid(**changes: Any) -> Site:
