@@ -6,8 +6,8 @@ A made-up world of side x side pixels of 10 m with 180 degrees up its middle is 
 emulator as an area file asks for it, by `thawslump run --until mosaic` in processes of their own.
 They are killed at random moments and started again with the same words. Told are:
 
-- parts, pixels and tiles of all files, and how many parts were begun again (at most those under
-  way at a kill, `workers` each time);
+- parts, pixels, requests and tiles taken over of all files, and how many parts that were done at a
+  kill were begun again (none should be);
 - seconds, and the largest resident memory of any one process and of all together;
 - the stack of both zones against the functions that the world was painted from;
 - candidates drawn from the change of NDVI taken for a probability: each patch of the world once,
@@ -96,16 +96,19 @@ def exported(workspace: Workspace, kills: int, seed: int, memory: Memory) -> dic
             if share is not None and done >= share * total:
                 time.sleep(dice.uniform(0, 2))
                 _processes.kill_group(process)
-                killed.append(sum(r.state == "done" for r in _rows(workspace)))
+                killed.append({r.name: r.tries for r in _rows(workspace) if r.state == "done"})
                 break
         if share is None and process.returncode != 0:
             raise SystemExit((workspace.root / "run.log").read_text())
     rows = _rows(workspace)
+    tries = {r.name: r.tries for r in rows}
     return {
         "seconds": round(time.monotonic() - begun, 1),
-        "parts_done_at_kills": killed,
         "parts_done": sum(r.state == "done" for r in rows),
-        "parts_begun_again": sum(r.tries - 1 for r in rows),
+        "parts_done_at_kills": [len(done) for done in killed],
+        "done_and_begun_again": sum(
+            tries[name] != count for done in killed for name, count in done.items()
+        ),
     }
 
 
