@@ -2,7 +2,7 @@
 
 `build` writes a catalogue for the emulator and the truth beside it. The modules are kernels in the
 order of what follows from what: `place`, `noise`, `terrain`, `slumps`, `landcover`, `landscape`,
-`optical`, `radar`, `scenes`, `climate`, `maps`, `write`.
+`optical`, `radar`, `scenes`, `climate`, `maps`, `writer`, `ground`, `truth`, `write`.
 """
 
 from gee.valley.place import (
