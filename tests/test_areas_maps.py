@@ -33,6 +33,7 @@ from thawslump.pipeline import Driver, Item, step_named
 from thawslump.raster import grid_of, read, read_float, write_cog
 from thawslump.site import Site
 from thawslump.workspace import Workspace
+from trainer.chips import looked_at, read_reviewed
 from trainer.segmentation.places import Place, around, windows_over
 from trainer.segmentation.predict import Member, predict_strips, quantised, write_strips
 
@@ -430,3 +431,49 @@ def test_the_whole_is_drawn_from_its_mosaic(bering: Workspace) -> None:
     assert there.mean() > 0.9 and np.abs(whole.array[0] - expected)[there].max() < 1e-3
     assert len(outlines(whole.array[0], whole.array[0], whole.array[0], whole.grid.transform,
                         threshold=0.5)) >= 2  # fmt: skip
+
+
+# Training --------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 10_000), st.sampled_from([8, 20, 33]))
+@settings(max_examples=40, deadline=None)
+def test_what_was_looked_at_is_read_once_and_with_its_margin(seed: int, margin: int) -> None:
+    dice = np.random.default_rng(seed)
+    mask = np.zeros(tuple(dice.integers(40, 260, 2)), bool)
+    rows, columns = mask.shape
+    places = np.stack([dice.integers(0, rows, 6), dice.integers(0, columns, 6)], axis=1)
+    mask[places[:, 0], places[:, 1]] = True
+    count = np.zeros(mask.shape, int)
+    boxes = looked_at(mask, margin)
+    for top, left, bottom, right in boxes:
+        count[top:bottom, left:right] += 1
+    assert (count[mask] == 1).all() and count.max() == 1
+    for row, column in places:
+        around = count[
+            max(0, row - margin) : row + margin + 1, max(0, column - margin) : column + margin + 1
+        ]
+        assert (around == 1).all()
+
+
+def test_a_large_reviewed_area_is_read_where_it_was_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.chips._WHOLE", 10_000)
+    grid = GeoBox((300, 400), Affine(10, 0, 500_000, 0, -10, 7_970_000), "EPSG:32652")
+    array = np.random.default_rng(0).normal(size=(2, 300, 400)).astype("float32")
+    marks = np.full((300, 400), 255, "uint8")
+    marks[10:20, 10:20], marks[250:255, 300:310] = 1, 0
+    stack, labels = tmp_path / "stack.tif", tmp_path / "labels.tif"
+    write_cog(stack, array, grid, ("dNDVI", "b"), nodata=float("nan"))
+    write_cog(labels, marks[None], grid, ("label",), nodata=255)
+    tiles = read_reviewed(stack, labels, ("b", "dNDVI"), name="part", margin=32)
+    assert [tile.labels.shape for tile in tiles] == [(64, 64), (96, 96)]
+    assert sum((tile.labels == 1).sum() for tile in tiles) == 100
+    assert sum((tile.labels == 0).sum() for tile in tiles) == 50
+    np.testing.assert_array_equal(tiles[0].array, array[::-1, :64, :64])
+    assert all(tile.reviewed and tile.name == "part" for tile in tiles)
+    assert read_reviewed(stack, labels, ("preVV",), name="part", margin=32) == []
+    monkeypatch.setattr("trainer.chips._WHOLE", 1_000_000)
+    (whole,) = read_reviewed(stack, labels, ("b",), name="part", margin=32)
+    assert whole.labels.shape == (300, 400)

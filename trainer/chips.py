@@ -26,6 +26,8 @@ __all__ = [
     "channels_of",
     "expand",
     "fit_scaling",
+    "looked_at",
+    "read_reviewed",
     "read_tile",
     "scale",
     "unseen",
@@ -131,6 +133,109 @@ def read_tile(
     DataError
         The grids differ, a label is none of 0, 1, 255, or none of the bands is there.
     """
+    return Tile(name, read_bands(stack, bands), _marks(stack, labels), reviewed)
+
+
+def read_reviewed(
+    stack: Path, labels: Path, bands: Sequence[str], *, name: str, margin: int
+) -> list[Tile]:
+    """Read an area of which only some places were looked at: those, where it is large.
+
+    Parameters
+    ----------
+    stack, labels, bands, name
+        As for `read_tile`.
+    margin : int
+        Pixels around the places that are read too, at least: the side of a crop.
+
+    Returns
+    -------
+    list of Tile
+        The whole area where it has up to 4 million pixels; else rectangles that do not overlap.
+        None where it has none of the bands: a part of an area may lack what the others have.
+
+    Raises
+    ------
+    DataError
+        As `read_tile`.
+    """
+    from rasterio.windows import Window
+
+    rows, columns = grid_of(stack).shape
+    if not set(bands) & set(band_names(stack)):
+        return []
+    if rows * columns <= _WHOLE:
+        return [read_tile(stack, labels, bands, name=name, reviewed=True)]
+    marks = _marks(stack, labels)
+    return [
+        Tile(
+            name,
+            read_bands(stack, bands, Window(left, top, right - left, bottom - top)),
+            marks[top:bottom, left:right],
+            reviewed=True,
+        )
+        for top, left, bottom, right in looked_at(marks != IGNORE, margin)
+    ]
+
+
+_WHOLE = 4_000_000  # pixels of an area that is read as it is
+
+
+def looked_at(mask: NDArray[np.bool_], margin: int) -> list[tuple[int, int, int, int]]:
+    """Return rectangles around marked pixels, with a margin, none of them overlapping.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (y, x)
+    margin : int
+        Pixels around every marked one that are in its rectangle, as far as the raster goes.
+
+    Returns
+    -------
+    list of (top, left, bottom, right)
+
+    Examples
+    --------
+    >>> mask = np.zeros((100, 100), bool); mask[5, 5] = mask[90, 90] = True
+    >>> looked_at(mask, 10)
+    [(0, 0, 20, 20), (80, 80, 100, 100)]
+    """
+    from scipy import ndimage
+
+    height, width = mask.shape
+    tops, lefts = np.arange(0, height, margin), np.arange(0, width, margin)
+    cells = np.logical_or.reduceat(np.logical_or.reduceat(mask, tops, axis=0), lefts, axis=1)
+    square = np.ones((3, 3), dtype=bool)
+    groups, _ = ndimage.label(ndimage.binary_dilation(cells, square), square)
+    boxes = [
+        (rows.start, columns.start, rows.stop, columns.stop)
+        for rows, columns in ndimage.find_objects(groups)
+    ]
+    # A pixel in two rectangles would be drawn twice as often.
+    merged = True
+    while merged:
+        merged = False
+        for i, a in enumerate(boxes):
+            over = [b for b in boxes[i + 1 :] if _overlap(a, b)]
+            if over:
+                kept = [b for b in boxes if b != a and b not in over]
+                edges = np.array([a, *over])
+                low, high = edges.min(axis=0), edges.max(axis=0)
+                boxes = [*kept, (int(low[0]), int(low[1]), int(high[2]), int(high[3]))]
+                merged = True
+                break
+    return sorted(
+        (t * margin, l * margin, min(b * margin, height), min(r * margin, width))
+        for t, l, b, r in boxes
+    )
+
+
+def _overlap(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _marks(stack: Path, labels: Path) -> NDArray[np.uint8]:
+    """Read labels, verified."""
     if not same_grid(grid_of(stack), grid_of(labels)):
         raise DataError(
             f"{labels} is not on the grid of {stack}.",
@@ -142,7 +247,7 @@ def read_tile(
         raise DataError(
             f"{labels} holds the value {strange[0]}; labels are 0, 1 and {IGNORE} (not looked at)."
         )
-    return Tile(name, read_bands(stack, bands), marks.astype("uint8"), reviewed)
+    return marks.astype("uint8")
 
 
 def read_bands(stack: Path, bands: Sequence[str], window: Any = None) -> NDArray[np.float32]:

@@ -20,7 +20,16 @@ from torch import Tensor, nn
 from thawslump.errors import DataError, ThawslumpError
 from thawslump.files import atomic, sha256, write_json, write_text
 from trainer import metrics
-from trainer.chips import Chips, Scaling, Tile, band_names, fit_scaling, read_tile, unseen
+from trainer.chips import (
+    Chips,
+    Scaling,
+    Tile,
+    band_names,
+    fit_scaling,
+    read_reviewed,
+    read_tile,
+    unseen,
+)
 from trainer.segmentation import cards
 from trainer.segmentation.checkpoint import (
     load_state,
@@ -393,10 +402,13 @@ def run(
     progress(0.0, "read tiles")
     trained = [p[0] for p, site in zip(pairs, sites, strict=True) if site["role"] == "train"]
     bands = _bands_of(settings["run"]["bands"], trained)
-    tiles = [
-        read_tile(stack, labels, bands, name=site["name"], reviewed=site["role"] == "area")
-        for (stack, labels), site in zip(pairs, sites, strict=True)
-    ]
+    tiles: list[Tile] = []
+    for (stack, labels), site in zip(pairs, sites, strict=True):
+        if site["role"] == "area":
+            name, margin = site["name"], settings["crop"]
+            tiles += read_reviewed(stack, labels, bands, name=name, margin=margin)
+        else:
+            tiles.append(read_tile(stack, labels, bands, name=site["name"]))
     roles = {site["name"]: site["role"] for site in sites}
     training = [tile for tile in tiles if roles[tile.name] in ("train", "area")]
     validation = [tile for tile in tiles if roles[tile.name] == "validation"]
