@@ -185,6 +185,28 @@ def test_geometry_of_a_steep_mountain_is_that_of_vectors_and_never_masked(
     np.testing.assert_array_equal(np.isnan(composite), folded)
 
 
+@pytest.mark.parametrize(
+    ("sides", "mean"),
+    [((359.0, 1.0), 0.0), ((359.0, 3.0), 1.0), ((100.0, 108.0), 104.0)],
+    ids=["around north", "beyond north", "plain"],
+)
+def test_directions_are_averaged_as_vectors(
+    mountains: Path, sides: tuple[float, float], mean: float
+) -> None:
+    """The plain mean of 359 and 1 degree would look from the south."""
+    place = ee.Image.pixelCoordinates(ee.Projection(CRS))
+
+    def seen(look: float) -> ee.Image:
+        away = place.select("x").multiply(-math.sin(math.radians(look)))
+        away = away.subtract(place.select("y").multiply(math.cos(math.radians(look))))
+        return away.multiply(6e-5).add(500).rename("angle")
+
+    images = ee.ImageCollection([seen(look) for look in sides])
+    found = radar_geometry.view(images, a_site(), None).getInfo()["look"]
+    assert abs((found - mean + 180) % 360 - 180) < 0.01
+    assert 0 <= found < 360
+
+
 def f1(found: Array, truth: Array) -> float:
     return float(2 * (found & truth).sum() / (found.sum() + truth.sum()))
 
