@@ -355,7 +355,8 @@ def in_workspace(workspace: Workspace) -> list[Check]:
 
     found = []
     try:
-        config, sites = workspace.config, workspace.sites
+        config, sites = workspace.config, workspace.declared
+        workspace.mosaics  # noqa: B018  (areas that cannot be cut into parts are said)
     except ThawslumpError as error:
         return [Check("workspace", "fail", error.message, error.hint or "")]
     words = f"{workspace.root}: {len(sites)} sites and areas, settings are sound"

@@ -231,7 +231,7 @@ def _check_names(
 def _site_file(workspace: Workspace, name: str, role: str) -> Path:
     """Return where the site's YAML goes; refuse to replace one that is not from an import."""
     place = workspace.root / ("areas" if role == "area" else "sites") / f"{name}.yaml"
-    known = workspace.sites.get(name)
+    known = workspace.declared.get(name)
     if known is None:
         return place
     if known.source != "files":
