@@ -247,23 +247,35 @@ def _careful_of_classes(workspace: Workspace, results: Results) -> list[str]:
         if not results.ensemble or run.name in results.ensemble.members:
             for site, shares in dict(run.facts.get("unseen_classes", {})).items():
                 for band, share in shares.items():
-                    worst[site, band] = max(worst.get((site, band), 0.0), float(share))
+                    key = _place(workspace, site), band
+                    worst[key] = max(worst.get(key, 0.0), float(share))
     for name in workspace.sites:
         for band, share in _unseen_in_map(workspace, last, name).items():
-            worst[name, band] = max(worst.get((name, band), 0.0), share)
+            key = _place(workspace, name), band
+            worst[key] = max(worst.get(key, 0.0), share)
     said = [
         f"On {_share(share)} of the pixels of {site} the band {band} holds a class that no "
         "training site has; the models see its training mean there."
         for (site, band), share in sorted(worst.items())
     ]
-    cells = results.susceptibility_facts.get("cells_with_unseen_classes", {})
+    cells: dict[str, dict[str, int]] = {}
+    told = results.susceptibility_facts.get("cells_with_unseen_classes", {})
+    for site, factors in dict(told).items():
+        of_area = cells.setdefault(_place(workspace, site), {})
+        for factor, count in factors.items():
+            of_area[factor] = of_area.get(factor, 0) + int(count)
     said += [
         f"{plural(count, 'cell')} of {site} {'has' if count == 1 else 'have'} a class of {factor} "
         "that the susceptibility models never learned from; it counts as missing there."
-        for site, factors in sorted(dict(cells).items())
+        for site, factors in sorted(cells.items())
         for factor, count in factors.items()
     ]
     return said
+
+
+def _place(workspace: Workspace, name: str) -> str:
+    """Return the area that a part belongs to: a line for each part would bury the others."""
+    return workspace.area_of(name) if name in workspace.sites else name
 
 
 def _share(share: float) -> str:
