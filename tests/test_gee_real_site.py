@@ -42,7 +42,10 @@ def test_every_annotation_lies_on_the_mask(found: Any) -> None:
 def test_the_two_cloudy_dates_are_rejected(found: Any) -> None:
     rejected = [date for date, share in found["clear"].items() if share < 0.01]
     assert rejected == ["2023-05-13", "2023-05-18"]
-    assert sum(share > 0.95 for share in found["clear"].values()) == 12
+    # The sun of November leaves slopes in the shade, which does not count as clear ground.
+    shaded = [date for date, share in found["clear"].items() if 0.8 < share < 0.95]
+    assert shaded == ["2022-11-09", "2022-11-24"]
+    assert sum(share > 0.95 for share in found["clear"].values()) == 10
 
 
 def test_sites_are_apart_and_each_has_slides(found: Any) -> None:
