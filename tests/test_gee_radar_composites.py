@@ -82,16 +82,17 @@ def _put_image(
     date: str,
     transform: tuple[float, ...] = tuple(world(400, margin=2000).transform)[:6],
     known: np.ndarray | None = None,
+    says_orbit: bool = True,
 ) -> None:
     grid = world(10)
     bands = [band(each, (10 * np.log10(power)).astype("float32"), grid) for each in ("VV", "VH")]
     bands.append(BandData("angle", angle.astype("float32"), CRS, transform, mask=known))
-    properties = {
+    properties: dict[str, Any] = {
         "instrumentMode": "IW",
         "transmitterReceiverPolarisation": ["VV", "VH"],
-        "orbitProperties_pass": "DESCENDING",
-        "relativeOrbitNumber_start": 95,
     }
+    if says_orbit:
+        properties |= {"orbitProperties_pass": "DESCENDING", "relativeOrbitNumber_start": 95}
     ms = int(dt.datetime.fromisoformat(date + "T10:00:00+00:00").timestamp() * 1000)
     catalog.put_image(name, bands, properties, start_ms=ms)
 
@@ -101,9 +102,11 @@ def _put_speckled(folder: Path) -> None:
     catalog.put_collection("users/a/speckled")
     grid = world(10)
     angle = incidence(*centres(world(400, margin=2000)), "DESCENDING")
+    catalog.put_collection("users/a/nameless")
     for number, date in enumerate(S1_DATES):
         power = 0.05 * DICE.gamma(4, 1 / 4, grid.shape)
         _put_image(catalog, f"users/a/speckled/{number}", power, angle, date)
+        _put_image(catalog, f"users/a/nameless/{number}", power, angle, date, says_orbit=False)
 
 
 def _put_borders(folder: Path) -> None:
@@ -285,6 +288,18 @@ def test_each_of_two_passes_is_corrected_from_its_own_side(earth: World) -> None
         for way in vectors.PASSES
     ]
     np.testing.assert_allclose(both, np.mean(each, axis=0), atol=1e-4)
+
+
+def test_images_that_do_not_say_their_orbit_are_seen_from_where_their_angle_falls(
+    earth: World,
+) -> None:
+    site = a_site(sources={"s1": "users/a/nameless"}, orbit_pass=None)
+    named = a_site(sources={"s1": "users/a/speckled"})
+    assert sentinel1.survey_facts(site, None, with_map=False).getInfo() == {}
+    found, expected = (pixels(every_band(each), named.grid()) for each in (site, named))
+    # Where the pass is known, the orbit's geometry has a small say.
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, atol=5e-3, err_msg=name)
 
 
 # Masks ---------------------------------------------------------------------------------------
