@@ -15,6 +15,7 @@ from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 
 from gee.grids import factor_grid
+from gee.scripts.radar_geometry import orbit_look
 from gee.steps import export_settings
 from thawslump.areas import HALO, Mosaic, mosaics
 from thawslump.errors import ConfigError, DataError
@@ -316,3 +317,15 @@ def test_a_box_across_the_antimeridian_holds_both_sides() -> None:
     box = lonlat_box((179.0, 64.0, -179.0, 65.0))
     assert box.contains(shapely.Point(179.5, 64.5)) and box.contains(shapely.Point(-179.5, 64.5))
     assert not box.intersects(shapely.Point(0, 64.5))
+
+
+def test_the_satellite_is_seen_alike_on_both_sides_of_the_antimeridian() -> None:
+    west, across, east = (
+        orbit_look(area(bounds, crs="EPSG:32660"), "DESCENDING")
+        for bounds in (
+            (179.7, 66.0, 179.9, 66.1), (179.9, 66.0, -179.9, 66.1), (-179.9, 66.0, -179.7, 66.1),
+        )
+    )  # fmt: skip
+    # The direction turns with the meridians, steadily.
+    assert across == pytest.approx((west + east) / 2, abs=0.01)
+    assert abs(west - east) < 0.5

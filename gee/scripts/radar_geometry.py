@@ -14,6 +14,7 @@ import ee
 from gee.grids import crs_code
 from gee.scripts import terrain
 from gee.scripts.place import pinned, region, terrain_grid
+from thawslump.grid import unwrapped
 
 if TYPE_CHECKING:
     from thawslump.site import Site
@@ -59,7 +60,7 @@ def orbit_look(site: Site, direction: Direction, incidence: float = 38.0) -> flo
     """
     from pyproj import Proj
 
-    west, south, east, north = site.bounds
+    west, south, east, north = unwrapped(site.bounds)
     longitude, latitude = (west + east) / 2, (south + north) / 2
     theta = incidence * _RADIANS
     arc = theta - math.asin(math.sin(theta) / (1 + _HEIGHT / _RADIUS))
