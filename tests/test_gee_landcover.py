@@ -15,6 +15,9 @@ import numpy as np
 import pytest
 from affine import Affine
 from gee_world import CRS, NORTH, WEST, Array, a_site, band, centres, height, world
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from odc.geo.geobox import GeoBox
 from shapely.geometry import box
 from sklearn.metrics import cohen_kappa_score, precision_score, recall_score
@@ -25,7 +28,7 @@ from test_gee_scripts import pixels, window_of
 from gee.config import BackendConfig
 from gee.emulator.catalog import Catalog
 from gee.exports import landcover as exported
-from gee.points import read_points
+from gee.points import class_of, read_points
 from gee.scripts import landcover
 from gee.scripts.settled import Settled
 from gee.session import connect
@@ -380,3 +383,36 @@ def test_blocks_hold_neighbours_together(earth: Made) -> None:
 def test_no_points_are_refused() -> None:
     with pytest.raises(ConfigError, match="0 points per class cannot train"):
         landcover.drawn_points(a_site(), per_class=0)
+
+
+@given(arrays(np.int64, (8, 8), elements=st.integers(0, 30)))
+@settings(max_examples=60, deadline=None)
+def test_measures_are_scikit_learns_for_any_confusion(matrix: Array) -> None:
+    assume(matrix.sum() > 0)
+    cells = np.argwhere(matrix)
+    counts = matrix[tuple(cells.T)]
+    true, said = np.repeat(cells[:, 0], counts), np.repeat(cells[:, 1], counts)
+    found = exported.measures(matrix)
+    assert found["overall"] == pytest.approx((true == said).mean(), abs=1e-4)
+    if len(set(true) | set(said)) == 1:
+        assert found["kappa"] is None
+    else:
+        assert found["kappa"] == pytest.approx(cohen_kappa_score(true, said), abs=1e-4)
+
+
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=200), st.integers(2, 7))
+def test_groups_are_dealt_whole_and_evenly(groups: list[int], folds: int) -> None:
+    dealt = exported.dealt_by_group(groups, folds)
+    for group in set(groups):
+        assert len({int(f) for f, g in zip(dealt, groups, strict=True) if g == group}) == 1
+    sizes = np.bincount(dealt)
+    assert len(sizes) == min(folds, len(set(groups))) and sizes.min() > 0
+    # The largest fold exceeds the least by a group at most.
+    assert sizes.max() - sizes.min() <= max(Counter(groups).values())
+
+
+@pytest.mark.parametrize(("number", "names"), landcover.CLASSES.items())
+def test_classes_have_numbers_and_names(number: int, names: str) -> None:
+    for given_ in (number, str(number), float(number), names, *names.upper().split(", ")):
+        assert class_of(given_) == number
+    assert class_of(number + 0.5) is None and class_of(None) is None
