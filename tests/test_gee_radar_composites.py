@@ -34,12 +34,14 @@ from test_gee_scripts import pixels, window_of
 
 from gee.config import BackendConfig
 from gee.emulator.catalog import BandData, Catalog
-from gee.exports import check
-from gee.exports.survey import Survey
-from gee.scripts import sentinel1
+from gee.exports import bare, check
+from gee.exports.survey import Survey, survey
+from gee.scripts import sentinel1, slope_correction
 from gee.scripts.settled import Orbit, Settled
 from gee.session import connect
+from thawslump.areas import Part
 from thawslump.errors import ConfigError
+from thawslump.grid import lonlat_bounds
 from thawslump.site import Window
 
 DOWN, UP = Orbit("DESCENDING", 95), Orbit("ASCENDING", 44)
@@ -226,6 +228,21 @@ def test_water_has_no_say_in_the_share_of_plants(earth: World) -> None:
     share = sentinel1.vegetated_share(a_site()).getInfo()
     assert share == pytest.approx(32 / 50, abs=0.12)
     assert sentinel1.vegetated_share(a_site(sources={"landcover": "users/a/sea"})).getInfo() == 1
+
+
+def test_parts_of_an_area_share_its_model(earth: World) -> None:
+    """A block of rock in an area of plants is corrected as its neighbours are."""
+    west, north = world(10).transform.c, world(10).transform.f
+    rock = GeoBox((40, 40), Affine(10, 0, west + 1500, 0, -10, north - 900), CRS)
+    plants = GeoBox((40, 80), Affine(10, 0, west + 500, 0, -10, north - 900), CRS)
+    area = a_site(bounds=lonlat_bounds(plants), slope_correction="auto")
+    pinned = (CRS, rock.transform.c, rock.transform.f, *rock.shape)
+    part = Part(**area.model_dump(), area="place", mosaic="place-33", pinned=pinned)
+    assert survey(part).settled.model == "surface"
+    settled = bare.survey_part(part, area, lambda request: request()).settled
+    assert settled.model == "volume" and settled.vegetated > 0.5
+    whole = slope_correction.vegetated_share_of_area(area).getInfo()
+    assert whole == pytest.approx(sentinel1.vegetated_share(area).getInfo(), abs=0.1)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from gee.exports.survey import NothingThere, Survey, survey
 from gee.scripts.place import in_window, is_tiled, source
 from gee.scripts.settled import Settled
+from gee.scripts.slope_correction import vegetated_share_of_area
 from gee.scripts.stack import left_out
 from thawslump.areas import Part
 
@@ -61,7 +62,7 @@ def survey_part(part: Part, area: Site, ask: Ask, root: Path = Path()) -> Survey
         As `gee.exports.survey.survey`.
     """
     try:
-        return survey(part, ask, root)
+        return _by_the_area(survey(part, ask, root), area, ask)
     except NothingThere as missing:
         if not _there(area, missing.key, ask):
             raise
@@ -81,6 +82,17 @@ def survey_part(part: Part, area: Site, ask: Ask, root: Path = Path()) -> Survey
     bands = tuple(name for name in part.bands if name not in left_out(part))
     settled = Settled(bands=bands, model="none", left_out=dict.fromkeys(bands, why))
     return Survey({}, settled, 1, (), None)
+
+
+def _by_the_area(found: Survey, area: Site, ask: Ask) -> Survey:
+    """Let the plants of the whole area choose the model of the slope correction."""
+    settled = found.settled
+    if area.slope_correction != "auto" or settled.vegetated is None:
+        return found
+    share = round(float(ask(vegetated_share_of_area(area).getInfo)), 4)
+    model: Any = "volume" if share >= 0.5 else "surface"
+    settled = replace(settled, vegetated=share, model=model)
+    return replace(found, settled=settled, requests=found.requests + 1)
 
 
 def as_surveyed(site: Site, found: Survey) -> Site:

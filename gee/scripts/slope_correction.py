@@ -13,14 +13,23 @@ from typing import TYPE_CHECKING, Literal
 import ee
 
 from gee.grids import crs_code
-from gee.scripts.place import mapped, region, source
+from gee.scripts.place import is_tiled, mapped, region, source
 from thawslump.errors import ConfigError
+from thawslump.grid import unwrapped
 
 if TYPE_CHECKING:
     from gee.scripts.settled import Settled
     from thawslump.site import Site
 
-__all__ = ["VOLUMES", "Model", "chosen_model", "gain", "vegetated", "vegetated_share"]
+__all__ = [
+    "VOLUMES",
+    "Model",
+    "chosen_model",
+    "gain",
+    "vegetated",
+    "vegetated_share",
+    "vegetated_share_of_area",
+]
 
 Model = Literal["volume", "surface"]
 
@@ -29,6 +38,7 @@ VOLUMES = {10: 1, 20: 1, 30: 1, 40: 1, 50: 0, 60: 0, 70: 0, 80: 0, 90: 1, 95: 1,
 wetlands, mangroves, moss and lichen; 0 for built-up and bare ground, snow and water."""
 
 _WATER = 80
+_DEGREE = 111_320.0  # metres of a degree of latitude
 
 
 def gain(theta: ee.Image, geometry: ee.Image, model: Model | ee.Image) -> ee.Image:
@@ -80,7 +90,10 @@ def vegetated(site: Site) -> ee.Image:
             hint="Set slope_correction to volume, surface or none, or give a map with the classes "
             "of ESA WorldCover.",
         )
-    classes = mapped(site, "landcover")
+    return _plants(mapped(site, "landcover"))
+
+
+def _plants(classes: ee.Image) -> ee.Image:
     image = classes.remap(list(VOLUMES), list(VOLUMES.values())).unmask(1, False)
     return image.rename("vegetated")
 
@@ -90,19 +103,36 @@ def vegetated_share(site: Site) -> ee.Number:
 
     Water is no land: a coast is judged by its shore. 1 where the site is all water.
     """
-    grid = site.grid()
-    land = mapped(site, "landcover").neq(_WATER).unmask(1, False).rename("land")
+    scale = max(100.0, site.resolution)
+    return _share(mapped(site, "landcover"), region(site), crs_code(site.grid()), scale)
+
+
+def vegetated_share_of_area(area: Site) -> ee.Number:
+    """Return the same for the box of an area of any size, on some 500 x 500 points.
+
+    For areas that are mapped in parts: were each judged on its own, neighbours could be corrected
+    by different models, and their edge would show.
+    """
+    west, south, east, north = unwrapped(area.bounds)
+    box = ee.Geometry.BBox(west, south, east, north)
+    name = source(area, "landcover")
+    classes = ee.Image(name)
+    if is_tiled(name):
+        tiles = ee.ImageCollection(name.removesuffix("/*")).filterBounds(box)
+        classes = tiles.mosaic()
+    width = (east - west) * math.cos(math.radians((south + north) / 2))
+    scale = max(100.0, area.resolution, max(width, north - south) * _DEGREE / 500)
+    return _share(classes.select([0]), box, "EPSG:4326", scale)
+
+
+def _share(classes: ee.Image, place: ee.Geometry, crs: str, scale: float) -> ee.Number:
+    # Weighed by their ground: pixels of equal degrees shrink northwards.
+    land = classes.neq(_WATER).unmask(1, False).multiply(ee.Image.pixelArea()).rename("land")
     sums = (
-        vegetated(site)
+        _plants(classes)
         .multiply(land)
         .addBands(land)
-        .reduceRegion(
-            reducer=ee.Reducer.sum(),
-            geometry=region(site),
-            crs=crs_code(grid),
-            scale=max(100.0, site.resolution),
-            maxPixels=1e9,
-        )
+        .reduceRegion(reducer=ee.Reducer.sum(), geometry=place, crs=crs, scale=scale, maxPixels=1e9)
     )
     plants, whole = ee.Number(sums.get("vegetated")), ee.Number(sums.get("land"))
     # Too small to matter, except where both are 0.
