@@ -20,9 +20,11 @@ from gee import drainage
 from gee.config import BackendConfig
 from gee.emulator.server import running
 from gee.exports import batch
-from gee.exports.catchment import local_factors
+from gee.exports.bare import nothing
+from gee.exports.catchment import Catchment, local_factors
 from gee.exports.check import check
 from gee.exports.plan import totals
+from gee.exports.products import Product
 from gee.grids import factor_grid, padded
 from gee.scripts import factors, hydrology
 from gee.scripts.place import source
@@ -196,3 +198,21 @@ def test_a_margin_that_holds_the_whole_catchment_cuts_nothing() -> None:
     open_ = local_factors(heights - 400, np.full(grid.shape, 11.0), grid, inner, 100.0)
     np.testing.assert_array_equal(open_["TWI"], found["TWI"])
     assert open_["distance_rivers"].max() <= 100 < found["distance_rivers"].max()
+
+
+def test_ground_without_heights_gives_empty_bands_and_no_file() -> None:
+    "A part of a large area at sea: nothing to follow water on."
+    site = local()
+    grid = factor_grid(site)
+
+    def product(name: str, bands: tuple[str, ...], where: GeoBox) -> Product:
+        empty = tuple("" for _ in bands)
+        image = None
+        return Product(name, image, where, bands, "float32", -99999, np.nan, empty, empty)
+
+    wanted = [product("catchment", ("elevation", "slope"), padded(grid, 600))]
+    wanted.append(product("factors", NAMES, grid))
+    catchment = Catchment(site)
+    ((only, array),) = catchment.completed(wanted, nothing(wanted))
+    assert only.name == "factors" and np.isnan(array).all()
+    assert catchment.facts == {}

@@ -246,6 +246,18 @@ def test_maps_of_the_users_own_are_read_as_they_are(
         np.testing.assert_allclose(found["A63"], found["A00"] + 63, rtol=1e-5)
 
 
+def test_where_a_map_ends_its_bands_are_there_and_empty(earth: dict[str, Array]) -> None:
+    "A part of a large area beyond all tiles, days and years must not stop the others."
+    tiled = {"lithology": "users/a/rocks_tiles/*", "upslope": "users/a/area_tiles/*"}
+    site = a_site(sources=tiled, bounds=(15.3, 60.98, 15.31, 60.985))
+    names = ["LST", "LST_days", "embedding", "lithology", "landcover", "distance_rivers"]
+    found = pixels(factors.factors(site, names), factor_grid(site))
+    assert tuple(found) == (*names[:2], *EMBEDDING, *names[3:])
+    assert (found.pop("LST_days") == 0).all()
+    assert (found.pop("distance_rivers") == 256 * 30).all()
+    assert all(np.isnan(array).all() for array in found.values())
+
+
 @pytest.mark.parametrize("form", ["", "_tiles/*"])
 def test_an_upslope_area_of_the_users_own_is_in_square_metres(
     earth: dict[str, Array], form: str

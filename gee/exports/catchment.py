@@ -18,7 +18,6 @@ from gee.exports.products import CATCHMENT
 from gee.scripts.factors import computed_here
 from gee.scripts.place import source
 from gee.scripts.sources import catchment_margin
-from thawslump.errors import DataError
 from thawslump.grid import metres_per_pixel
 
 if TYPE_CHECKING:
@@ -74,14 +73,12 @@ class Catchment:
         assert margin is not None  # products() asks for a catchment only then
         inner = next(one.grid for one in wanted if one.name == "factors")
         heights, slope = array
+        if np.isnan(heights).all():
+            return {}  # as what comes of it: empty bands, which a site is not allowed
         made = local_factors(heights, slope, product.grid, inner, margin)
-        if np.isnan(made["TWI"]).all():
-            raise DataError(
-                f"Site {site.name}: {product.sources[0]} has no heights here to compute the "
-                "upslope area from.",
-                hint="Check bounds and sources.dem of the site.",
-            )
         known = ~np.isnan(made["TWI"])
+        if not known.any():
+            return {}
         self.facts = {
             "method": "steepest of eight neighbours, depressions filled (pyflwdir)",
             "margin": margin,

@@ -259,11 +259,7 @@ def finish(
     seen = {}
     tiles: dict[str, Coverage] = {}
     catchment = Catchment(site)
-    # Of a part that nothing shows, there are no heights to follow water on.
-    pairs: Iterable[tuple[Product, NDArray[Any]]] = zip(wanted, arrays, strict=True)
-    if found.pictures:
-        pairs = catchment.completed(wanted, arrays)
-    for product, array in pairs:
+    for product, array in catchment.completed(wanted, arrays):
         tiles[product.name] = coverage(array, product.nodata, product.bands)
         if not isinstance(site, Part):
             _refuse_empty(site, found, product, tiles[product.name])

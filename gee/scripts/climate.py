@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import ee
 
-from gee.scripts.place import in_window, mapped, region, source
+from gee.scripts.place import in_window, mapped, or_nothing, region, source
 from gee.scripts.sources import resembles
 from thawslump.errors import ConfigError
 from thawslump.site import Window
@@ -83,7 +83,7 @@ def clear_temperature(image: ee.Image) -> ee.Image:
 def _clear_days(site: Site) -> ee.ImageCollection:
     assert site.pre is not None
     images = ee.ImageCollection(source(site, "lst")).filterBounds(region(site))
-    return in_window(images, site.pre).map(clear_temperature)
+    return or_nothing(in_window(images, site.pre).map(clear_temperature), ["LST"])
 
 
 def rain_months(site: Site) -> Window:

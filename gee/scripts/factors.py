@@ -9,7 +9,7 @@ import ee
 
 from gee.grids import factor_grid
 from gee.scripts import climate, distances, hydrology, relief, sentinel2, terrain
-from gee.scripts.place import is_tiled, mapped, pinned, region, source
+from gee.scripts.place import is_tiled, mapped, or_nothing, pinned, region, source
 from gee.scripts.sources import UPSLOPE, catchment_margin, resembles
 from thawslump.bands import EMBEDDING, FACTORS
 from thawslump.errors import ConfigError, nearest
@@ -86,10 +86,11 @@ def _embedding(site: Site, settled: Settled | None) -> ee.Image:
     if resembles("embedding", name):
         year = embedding_year(site)
         images = ee.ImageCollection(name).filterBounds(region(site))
-        return images.filterDate(f"{year}-01-01", f"{year + 1}-01-01").mosaic().select(axes)
+        of_year = images.filterDate(f"{year}-01-01", f"{year + 1}-01-01")
+        return or_nothing(of_year.select(axes), axes).mosaic()
     if is_tiled(name):
         tiles = ee.ImageCollection(name.removesuffix("/*")).filterBounds(region(site))
-        return tiles.mosaic().select(axes)
+        return or_nothing(tiles.select(axes), axes).mosaic()
     return ee.Image(name).select(axes)
 
 

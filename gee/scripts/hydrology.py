@@ -15,7 +15,7 @@ import ee
 from gee.drainage import CHANNEL, LEAST_SLOPE
 from gee.grids import factor_grid
 from gee.scripts import terrain
-from gee.scripts.place import is_tiled, pinned, region, source
+from gee.scripts.place import is_tiled, or_nothing, pinned, region, source
 from gee.scripts.sources import catchment_margin, resembles
 from thawslump.errors import ConfigError
 
@@ -41,7 +41,7 @@ def upslope_area(site: Site) -> ee.Image:
     ConfigError
         ``sources.upslope`` is ``local``: there is no such image.
     """
-    return _of_each(site, lambda area: area)
+    return _of_each(site, lambda area: area, "upslope")
 
 
 def specific_area(site: Site) -> ee.Image:
@@ -54,10 +54,10 @@ def specific_area(site: Site) -> ee.Image:
         side = ee.Image.pixelArea().sqrt().reproject(area.projection())
         return area.divide(side).rename("specific_area")
 
-    return _of_each(site, per_side)
+    return _of_each(site, per_side, "specific_area")
 
 
-def _of_each(site: Site, made: Callable[[ee.Image], ee.Image]) -> ee.Image:
+def _of_each(site: Site, made: Callable[[ee.Image], ee.Image], band: str) -> ee.Image:
     name = source(site, "upslope")
     if catchment_margin(name) is not None:
         raise ConfigError(
@@ -71,7 +71,8 @@ def _of_each(site: Site, made: Callable[[ee.Image], ee.Image]) -> ee.Image:
         # Tile by tile: a mosaic has pixels of one degree.
         around = region(site, NEAR * abs(factor_grid(site).transform.a))
         tiles = ee.ImageCollection(name.removesuffix("/*")).filterBounds(around)
-        return tiles.map(lambda tile: made(ee.Image(tile).select([0], ["upslope"]))).mosaic()
+        areas = tiles.map(lambda tile: made(ee.Image(tile).select([0], ["upslope"])))
+        return or_nothing(areas, [band]).mosaic()
     return made(ee.Image(name).select([0], ["upslope"]))
 
 

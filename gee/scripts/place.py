@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import ee
@@ -25,6 +26,7 @@ __all__ = [
     "is_tiled",
     "mapped",
     "of_site",
+    "or_nothing",
     "pinned",
     "region",
     "source",
@@ -116,7 +118,17 @@ def mapped(site: Site, key: str, *, smooth: bool = False) -> ee.Image:
         return read(ee.Image(name))
     # Each tile on its own: a mosaic has no grid that bilinear reading could refer to.
     tiles = ee.ImageCollection(name.removesuffix("/*")).filterBounds(region(site))
-    return tiles.map(read).mosaic()
+    return or_nothing(tiles.map(read), [key]).mosaic()
+
+
+def or_nothing(images: ee.ImageCollection, bands: Sequence[str]) -> ee.ImageCollection:
+    """Return images and, below them, one that shows nothing.
+
+    What is made of a collection without images has no bands at all; so it has them, masked: a part
+    of a large area may lie where a map ends.
+    """
+    nothing = ee.Image.constant([0] * len(bands)).toFloat().rename(list(bands)).updateMask(0)
+    return ee.ImageCollection([nothing]).merge(images)
 
 
 def region(site: Site, margin: float = 0.0) -> ee.Geometry:
