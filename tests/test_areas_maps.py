@@ -27,11 +27,13 @@ from inventory.work import candidates
 from thawslump.areas import Mosaic, mosaics
 from thawslump.config import save_yaml, target
 from thawslump.grid import lonlat_bounds
+from thawslump.ledger import Ledger
 from thawslump.mosaic import plan as plan_mosaic
 from thawslump.mosaic import write_vrt
 from thawslump.pipeline import Driver, Item, step_named
 from thawslump.raster import grid_of, read, read_float, write_cog
 from thawslump.site import Site
+from thawslump.status import show, table
 from thawslump.workspace import Workspace
 from trainer.chips import looked_at, read_reviewed
 from trainer.segmentation.places import Place, around, windows_over
@@ -400,6 +402,24 @@ def test_only_the_parts_of_an_area_run(bering: Workspace) -> None:
     imports = [Item("import", name, "m:f", {}, (), ()) for name in workspace.declared]
     (mine,) = Driver(workspace, None, None, None, site="bering")._chosen(imports)  # type: ignore[arg-type]
     assert mine.name == "bering"
+
+
+def test_status_counts_the_parts_of_an_area(bering: Workspace) -> None:
+    ledger = Ledger(bering.ledger, bering.root)
+    names = bering.parts("bering")
+    for number, name in enumerate(names):
+        ledger.start("export", 0, name, "key")
+        if number < 2:
+            ledger.finish("export", 0, name, [bering.stack(name)], 1.0, {})
+        else:
+            ledger.fail("export", 0, name, 1.0, f"Site {name}: the backend is away")
+    ledger.close()
+    (row,) = table(bering)
+    assert row["areas"] == {"bering": {"done": 2, "parts": len(names)}}
+    (error,) = row["errors"]
+    words = f"bering ({len(names) - 2} parts, {names[2]} first): Site bering: the backend is away"
+    assert error == words
+    assert f"bering: 2 of {len(names)} parts" in show([row], json_lines=False)
 
 
 def test_outlines_of_an_area_come_in_once(bering: Workspace) -> None:

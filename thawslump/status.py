@@ -48,10 +48,41 @@ def table(workspace: Workspace) -> list[dict[str, Any]]:
                 "failed": sum(row.state == "failed" for row in members),
                 "seconds": round(sum(row.seconds or 0.0 for row in members), 1),
                 "bytes": sum(row.bytes or 0 for row in members),
-                "errors": [f"{row.name}: {row.error}" for row in members if row.error],
+                "errors": _errors(workspace, members),
+                "areas": _areas(workspace, members),
             }
         )
     return found
+
+
+def _errors(workspace: Workspace, members: list[Row]) -> list[str]:
+    """Return the errors of items; one that many parts of an area share, once."""
+    grouped: dict[tuple[str, str], list[Row]] = {}
+    for row in members:
+        if row.error:
+            area = _area(workspace, row.name)
+            grouped.setdefault((area, row.error.replace(row.name, area)), []).append(row)
+    return [
+        f"{rows[0].name}: {rows[0].error}"
+        if len(rows) == 1
+        else f"{area} ({len(rows)} parts, {rows[0].name} first): {error}"
+        for (area, error), rows in grouped.items()
+    ]
+
+
+def _areas(workspace: Workspace, members: list[Row]) -> dict[str, dict[str, int]]:
+    """Return how many parts of each large area are done, of how many there are."""
+    done: dict[str, int] = {}
+    for row in members:
+        if (area := _area(workspace, row.name)) != row.name:
+            done[area] = done.get(area, 0) + (row.state == "done")
+    return {
+        area: {"done": count, "parts": len(workspace.parts(area))} for area, count in done.items()
+    }
+
+
+def _area(workspace: Workspace, name: str) -> str:
+    return workspace.area_of(name) if name in workspace.sites else name
 
 
 def show(rows: list[dict[str, Any]], *, json_lines: bool) -> str:
@@ -72,5 +103,9 @@ def show(rows: list[dict[str, Any]], *, json_lines: bool) -> str:
             f"{row['step']:<16}{row['round'] or '':>5}{row['done']:>6}{row['running'] or '':>7}"
             f"{row['failed'] or '':>8}{row['seconds']:>7.1f} s{row['bytes'] / 1e6:>7.1f} MB"
         )
+        lines += [
+            f"    {area}: {count['done']} of {count['parts']} parts"
+            for area, count in row["areas"].items()
+        ]
         lines += [f"    {error.splitlines()[0]}" for error in row["errors"]]
     return "\n".join(lines)
