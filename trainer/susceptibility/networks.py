@@ -1,8 +1,13 @@
-"""Small networks on factor vectors, as scikit-learn classifiers; CPU or GPU."""
+"""Small networks on factors, as scikit-learn classifiers; CPU or GPU.
+
+Vectors of factors (`Mlp`, `FactorCnn`) and windows of the factor rasters around each sample
+(`PatchCnn`).
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextvars import ContextVar
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -11,35 +16,56 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-__all__ = ["FactorCnn", "Mlp"]
+from thawslump.errors import DataError
 
-_AT_ONCE = 65536
+__all__ = ["FactorCnn", "Mlp", "PatchCnn", "patches"]
+
+HE_DEPTHS = (32, 48, 64, 96, 128, 256)
+# Values of the input that go through a network at once: some 100 MB with the deepest layers.
+_AT_ONCE = 2**20
+
+# Where a file of a model is written or read, its weights go beside it (safetensors), not into it.
+aside: ContextVar[dict[str, NDArray[Any]] | None] = ContextVar("aside", default=None)
 
 
 class _Network(ClassifierMixin, BaseEstimator, ABC):
     """Adam on binary cross-entropy; subclasses say what the network is.
 
-    The rate falls along half a cosine to 1e-6. Equal seeds give equal networks on the CPU.
-    Inputs are expected to be scaled already (a pipeline does it inside each fold).
+    The rate falls along half a cosine to `least_rate` where one is given. Equal seeds give equal
+    networks on the CPU; on a GPU equal to rounding.
     """
 
-    epochs: int
-    batch: int
+    epochs: int | None
+    batch: int | None
     rate: float
+    least_rate: float | None
     seed: int
     device: str
 
     @abstractmethod
-    def _network(self, features: int) -> Any:
-        """Return the network: (n, features) to (n, 1), the logit of the second class."""
+    def _network(self, shape: tuple[int, ...]) -> Any:
+        """Return the network: (n, *shape) to (n, 1), the logit of the second class."""
+
+    @abstractmethod
+    def _values(self, X: ArrayLike, y: ArrayLike | None = None) -> tuple[NDArray[Any], Any]:
+        """Return samples checked and ready, float32 (n, *shape), and the labels (None without)."""
+
+    def _schedule(self) -> tuple[int, int, float | None]:
+        """Return epochs, batch and the rate at the end."""
+        return int(self.epochs or 0), int(self.batch or 0), self.least_rate
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        return tags
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Learn from samples.
 
         Parameters
         ----------
-        X : array_like of float, shape (n, factors)
-            Finite.
+        X : array_like of float, shape (n, factors), of `PatchCnn` (n, factors, h, w)
+            Vectors finite and scaled already (a pipeline does it inside each fold).
         y : array_like, shape (n,)
             Two classes; the second in order is the one whose probability is learned.
 
@@ -50,29 +76,31 @@ class _Network(ClassifierMixin, BaseEstimator, ABC):
         """
         import torch
 
-        values, labels = validate_data(self, X, y, dtype=np.float32)
+        values, labels = self._values(X, y)
         check_classification_targets(labels)
         self.classes_, target = np.unique(labels, return_inverse=True)
         if self.classes_.size != 2:
             raise ValueError(
                 f"{type(self).__name__} was given {self.classes_.size} class"
-                f"{'' if self.classes_.size == 1 else 'es'}; expected two."
+                f"{'' if self.classes_.size == 1 else 'es'}; expected two. Only binary "
+                "classification is supported."
             )
+        epochs, batch, least = self._schedule()
         device = _device(self.device)
         # Others' random numbers are left as they were.
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(self.seed)
-            network = self._network(values.shape[1]).to(device)
+            network = self._network(values.shape[1:]).to(device)
             order = torch.Generator().manual_seed(self.seed)
             x = torch.from_numpy(np.ascontiguousarray(values)).to(device)
             t = torch.from_numpy(target.astype(np.float32)).to(device)
             optimiser = torch.optim.Adam(network.parameters(), lr=self.rate)
             falling = torch.optim.lr_scheduler.CosineAnnealingLR(
-                optimiser, self.epochs, eta_min=min(1e-6, self.rate)
+                optimiser, epochs, eta_min=self.rate if least is None else min(least, self.rate)
             )
             network.train()
-            for _ in range(self.epochs):
-                for part in torch.randperm(len(x), generator=order).split(self.batch):
+            for _ in range(epochs):
+                for part in torch.randperm(len(x), generator=order).split(batch):
                     part = part.to(device)
                     optimiser.zero_grad()
                     loss = torch.nn.functional.binary_cross_entropy_with_logits(
@@ -82,6 +110,7 @@ class _Network(ClassifierMixin, BaseEstimator, ABC):
                     optimiser.step()
                 falling.step()
         network.eval()
+        self.shape_ = tuple(int(n) for n in values.shape[1:])
         self.network_ = network.cpu()
         return self
 
@@ -90,32 +119,75 @@ class _Network(ClassifierMixin, BaseEstimator, ABC):
         import torch
 
         check_is_fitted(self, "network_")
-        values = validate_data(self, X, dtype=np.float32, reset=False)
+        values, _ = self._values(X)
         device = _device(self.device)
         network = self.network_.to(device)
         found = np.empty(len(values))
+        step = max(1, _AT_ONCE // int(np.prod(self.shape_)))
         with torch.inference_mode():
-            for first in range(0, len(values), _AT_ONCE):
-                part = np.ascontiguousarray(values[first : first + _AT_ONCE])
+            for first in range(0, len(values), step):
+                part = np.ascontiguousarray(values[first : first + step])
                 logits = network(torch.from_numpy(part).to(device)).squeeze(1)
-                found[first : first + _AT_ONCE] = torch.sigmoid(logits).cpu().numpy()
+                found[first : first + step] = torch.sigmoid(logits).cpu().numpy()
         self.network_ = network.cpu()
         return np.column_stack([1 - found, found])
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Return the likelier class of each place."""
-        return np.asarray(self.classes_)[(self.predict_proba(X)[:, 1] >= 0.5).astype(int)]
+        second = self.predict_proba(X)[:, 1] >= 0.5
+        return np.asarray(self.classes_)[second.astype(int)]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Weights as arrays: what is copied, sent or stored holds no torch object."""
+        state = dict(super().__getstate__())
+        network = state.pop("network_", None)
+        if network is None:
+            return state
+        weights = {name: part.numpy().copy() for name, part in network.state_dict().items()}
+        store = aside.get()
+        if store is None:
+            state["weights"] = weights
+        else:
+            state["weights"] = f"network {len({key.split('/')[0] for key in store})}"
+            store.update({f"{state['weights']}/{name}": part for name, part in weights.items()})
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        import torch
+
+        held = dict(state)
+        weights = held.pop("weights", None)
+        super().__setstate__(held)
+        if weights is None:
+            return
+        if isinstance(weights, str):
+            store, prefix = aside.get() or {}, weights + "/"
+            weights = {k.removeprefix(prefix): v for k, v in store.items() if k.startswith(prefix)}
+        network = self._network(tuple(self.shape_))
+        expected = {name: tuple(part.shape) for name, part in network.state_dict().items()}
+        given = {name: tuple(part.shape) for name, part in weights.items()}
+        if given != expected:
+            odd = sorted(k for k in {*given, *expected} if given.get(k) != expected.get(k))
+            raise DataError(
+                f"Weights of a {type(self).__name__} do not fit its layout: {', '.join(odd[:4])}.",
+                hint="The file was changed or is of another version; fit the model again.",
+            )
+        network.load_state_dict({k: torch.tensor(np.asarray(v)) for k, v in weights.items()})
+        network.eval()
+        self.network_ = network
 
 
-def _device(name: str) -> Any:
-    import torch
+class _Vectors(_Network):
+    """A network on vectors of factors."""
 
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)
+    def _values(self, X: ArrayLike, y: ArrayLike | None = None) -> tuple[NDArray[Any], Any]:
+        if y is None:
+            return validate_data(self, X, dtype=np.float32, reset=False), None
+        values, labels = validate_data(self, X, y, dtype=np.float32)
+        return values, labels
 
 
-class Mlp(_Network):
+class Mlp(_Vectors):
     """A multilayer perceptron (He et al. 2024: 512, 256, 128; batch 128, 180 epochs, rate 1e-4).
 
     Parameters
@@ -127,6 +199,8 @@ class Mlp(_Network):
         At the start.
     dropout : float
         Share of units left out while learning.
+    least_rate : float, optional
+        At the end; where not given the rate stays, as in the paper.
     seed : int
     device : {"auto", "cpu", "cuda"}
 
@@ -145,6 +219,7 @@ class Mlp(_Network):
         batch: int = 128,
         rate: float = 1e-4,
         dropout: float = 0.0,
+        least_rate: float | None = None,
         seed: int = 0,
         device: str = "auto",
     ) -> None:
@@ -153,21 +228,22 @@ class Mlp(_Network):
         self.batch = batch
         self.rate = rate
         self.dropout = dropout
+        self.least_rate = least_rate
         self.seed = seed
         self.device = device
 
-    def _network(self, features: int) -> Any:
+    def _network(self, shape: tuple[int, ...]) -> Any:
         from torch import nn
 
         layers: list[Any] = []
-        width = features
+        width = shape[0]
         for units in self.hidden:
             layers += [nn.Linear(width, units), nn.ReLU(), nn.Dropout(self.dropout)]
             width = units
         return nn.Sequential(*layers, nn.Linear(width, 1))
 
 
-class FactorCnn(_Network):
+class FactorCnn(_Vectors):
     """A convolutional network along the vector of factors, in the layouts of the two papers.
 
     The order of the factors is part of the model: neighbours in it share weights.
@@ -175,25 +251,36 @@ class FactorCnn(_Network):
     Parameters
     ----------
     layout : {"he", "zhang"}
-        ``he`` (He et al. 2024): kernels of 3, depths 32 to 256, pooling, batch 128, 120 epochs.
-        ``zhang`` (Zhang et al. 2023): 14 channels, kernel 2, pooling by 2, 20 units, dropout 0.2.
-    epochs, batch : int
+        ``he`` (He et al. 2024): kernels of 3, depths 32, 48, 64, 96, 128 and 256, pooling, fully
+        connected; batch 128, 120 epochs, rate down to 1e-6.
+        ``zhang`` (Zhang et al. 2023): 14 channels, kernel 2, pooling by 2, 20 units, dropout 0.2;
+        rate 0.001, 500 epochs.
+    epochs, batch : int, optional
+        Those of the layout where not given (``zhang`` names no batch: 32).
     rate : float
+        At the start; Adam.
+    least_rate : float, optional
+        At the end; of the layout where not given.
     seed : int
     device : {"auto", "cpu", "cuda"}
 
     Notes
     -----
-    The papers leave open how many poolings fit a vector of 14 factors: here there is one after
-    every second convolution, as long as two values are left.
+    He et al. print kernels of 3 x 3 and do not say how a sample of 14 factors becomes an image.
+    On a column of factors, padded with zeros, a 3 x 3 kernel only ever sees its middle column:
+    that is the kernel of 3 used here. On windows of the rasters the kernels are 3 x 3
+    (`PatchCnn`). Nor do they say how many poolings there are: here one after every second
+    convolution, as long as two values are left. Zhang et al. print "b values of 0.01" for Adam;
+    the usual ones (0.9, 0.999) are used.
     """
 
     def __init__(
         self,
         layout: Literal["he", "zhang"] = "he",
-        epochs: int = 120,
-        batch: int = 128,
+        epochs: int | None = None,
+        batch: int | None = None,
         rate: float = 1e-3,
+        least_rate: float | None = None,
         seed: int = 0,
         device: str = "auto",
     ) -> None:
@@ -201,12 +288,22 @@ class FactorCnn(_Network):
         self.epochs = epochs
         self.batch = batch
         self.rate = rate
+        self.least_rate = least_rate
         self.seed = seed
         self.device = device
 
-    def _network(self, features: int) -> Any:
+    def _schedule(self) -> tuple[int, int, float | None]:
+        epochs, batch, least = (500, 32, None) if self.layout == "zhang" else (120, 128, 1e-6)
+        return (
+            epochs if self.epochs is None else self.epochs,
+            batch if self.batch is None else self.batch,
+            least if self.least_rate is None else self.least_rate,
+        )
+
+    def _network(self, shape: tuple[int, ...]) -> Any:
         from torch import nn
 
+        (features,) = shape
         if self.layout == "zhang":
             kernel = min(2, features)
             left = features - kernel + 1
@@ -226,7 +323,7 @@ class FactorCnn(_Network):
             raise ValueError(f"layout is {self.layout!r}; expected 'he' or 'zhang'.")
         layers: list[Any] = [nn.Unflatten(1, (1, features))]
         channels, length = 1, features
-        for number, depth in enumerate((32, 48, 64, 96, 128, 256)):
+        for number, depth in enumerate(HE_DEPTHS):
             layers += [nn.Conv1d(channels, depth, 3, padding=1), nn.ReLU()]
             channels = depth
             if number % 2 and length >= 2:
@@ -239,3 +336,195 @@ class FactorCnn(_Network):
             nn.ReLU(),
             nn.Linear(128, 1),
         )
+
+
+class PatchCnn(_Network):
+    """A convolutional network on windows of the factors around each sample (3 x 3 kernels).
+
+    Standardised inside: mean and spread of each factor are those of the windows learned from. A
+    missing value counts as the mean. He et al. 2024 name the depths; see `FactorCnn`.
+
+    Parameters
+    ----------
+    depths : tuple of int
+        Of the convolutions; a pooling by 2 follows every second one while two cells are left.
+    units : int
+        Of the fully connected layer.
+    dropout : float
+        Before the last layer, while learning.
+    turn : bool
+        Show the windows in all eight orientations while learning. Not with factors that have a
+        direction of their own, such as the sine of the aspect.
+    epochs, batch : int
+    rate, least_rate : float
+        Of Adam, at the start and at the end.
+    seed : int
+    device : {"auto", "cpu", "cuda"}
+
+    Examples
+    --------
+    >>> x = np.zeros((8, 1, 5, 5))
+    >>> x[4:, 0, 2, 2] = 1
+    >>> model = PatchCnn((4,), units=8, epochs=40, rate=0.05, device="cpu")
+    >>> model.fit(x, [0, 0, 0, 0, 1, 1, 1, 1]).predict(x).tolist()
+    [0, 0, 0, 0, 1, 1, 1, 1]
+    """
+
+    def __init__(
+        self,
+        depths: tuple[int, ...] = HE_DEPTHS,
+        units: int = 128,
+        dropout: float = 0.0,
+        turn: bool = False,
+        epochs: int = 120,
+        batch: int = 128,
+        rate: float = 1e-3,
+        least_rate: float | None = 1e-6,
+        seed: int = 0,
+        device: str = "auto",
+    ) -> None:
+        self.depths = depths
+        self.units = units
+        self.dropout = dropout
+        self.turn = turn
+        self.epochs = epochs
+        self.batch = batch
+        self.rate = rate
+        self.least_rate = least_rate
+        self.seed = seed
+        self.device = device
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        tags.input_tags.allow_nan = True
+        return tags
+
+    def _values(self, X: ArrayLike, y: ArrayLike | None = None) -> tuple[NDArray[Any], Any]:
+        values = np.asarray(X, np.float32)
+        if values.ndim != 4 or min(values.shape) < 1:
+            raise DataError(
+                f"Windows of shape {values.shape} were given.",
+                hint="Give (samples, factors, height, width), as `patches` cuts them.",
+            )
+        if np.isinf(values).any():
+            raise DataError("Windows hold infinite values.", hint="Use NaN where nothing is known.")
+        labels = None
+        if y is not None:
+            labels = np.asarray(y).ravel()
+            if labels.size != len(values):
+                raise DataError(
+                    f"There are {labels.size} labels for {len(values)} windows.",
+                    hint="Give one label per window.",
+                )
+            known = ~np.isnan(values)
+            count = np.maximum(known.sum(axis=(0, 2, 3)), 1)
+            filled = np.where(known, values, 0).astype(np.float64)
+            self.mean_ = filled.sum(axis=(0, 2, 3)) / count
+            off = np.where(known, values - self.mean_[:, None, None], 0)
+            spread = np.sqrt((off**2).sum(axis=(0, 2, 3)) / count)
+            self.scale_ = np.where(spread > 0, spread, 1.0)
+            self.n_features_in_ = values.shape[1]
+        elif values.shape[1:] != tuple(self.shape_):
+            raise DataError(
+                f"Windows of {values.shape[1:]} were given to a model that learned from "
+                f"{tuple(self.shape_)} (factors, height, width).",
+                hint="Cut them with the same factors and the same size.",
+            )
+        scaled = (values - self.mean_[:, None, None]) / self.scale_[:, None, None]
+        return np.nan_to_num(scaled).astype(np.float32), labels
+
+    def _network(self, shape: tuple[int, ...]) -> Any:
+        from torch import nn
+
+        channels, height, width = shape
+        layers: list[Any] = [_Turns()] if self.turn else []
+        for number, depth in enumerate(self.depths):
+            layers += [nn.Conv2d(channels, depth, 3, padding=1), nn.ReLU()]
+            channels = depth
+            if number % 2 and min(height, width) >= 2:
+                layers.append(nn.MaxPool2d(2))
+                height, width = height // 2, width // 2
+        return nn.Sequential(
+            *layers,
+            nn.Flatten(),
+            nn.Linear(channels * height * width, self.units),
+            nn.ReLU(),
+            nn.Dropout(self.dropout),
+            nn.Linear(self.units, 1),
+        )
+
+
+def _Turns() -> Any:
+    """Return a layer that turns and mirrors each batch at random while learning."""
+    import torch
+
+    class Turns(torch.nn.Module):
+        def forward(self, x: Any) -> Any:
+            if not self.training:
+                return x
+            turns, mirrored = torch.randint(0, 4, (1,)).item(), torch.rand(1).item() < 0.5
+            if x.shape[-1] != x.shape[-2]:
+                turns = turns // 2 * 2
+            x = torch.rot90(x, int(turns), (2, 3))
+            return x.flip(3) if mirrored else x
+
+    return Turns()
+
+
+def patches(
+    factors: NDArray[np.floating[Any]], rows: ArrayLike, columns: ArrayLike, size: int
+) -> NDArray[np.float32]:
+    """Return the windows of the factors around cells.
+
+    Parameters
+    ----------
+    factors : ndarray of float, shape (k, height, width)
+        NaN where missing.
+    rows, columns : array_like of int, shape (n,)
+        Cells inside the raster.
+    size : int
+        Edge of a window in cells; odd.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, k, size, size)
+        NaN beyond the raster's edge.
+
+    Raises
+    ------
+    DataError
+        An even size, or cells outside.
+
+    Examples
+    --------
+    >>> patches(np.arange(9.0).reshape(1, 3, 3), [1, 0], [1, 0], 3)[:, 0].tolist()[0][0]
+    [0.0, 1.0, 2.0]
+    """
+    if size < 1 or size % 2 == 0:
+        raise DataError(f"Windows of {size} cells have no middle cell.", hint="Give an odd size.")
+    y, x = np.asarray(rows, np.int64).ravel(), np.asarray(columns, np.int64).ravel()
+    height, width = factors.shape[1:]
+    outside = (y < 0) | (x < 0) | (y >= height) | (x >= width)
+    if outside.any():
+        first = int(np.flatnonzero(outside)[0])
+        raise DataError(
+            f"Cell (row {y[first]}, column {x[first]}) lies outside {height} x {width} cells.",
+            hint="Give cells of this raster.",
+        )
+    half = size // 2
+    # Only the samples' windows are copied, never all of them.
+    along = np.arange(-half, half + 1)
+    yy, xx = y[:, None, None] + along[:, None], x[:, None, None] + along[None, :]
+    inside = (yy >= 0) & (xx >= 0) & (yy < height) & (xx < width)
+    held = np.asarray(factors)[:, yy.clip(0, height - 1), xx.clip(0, width - 1)]
+    return np.where(inside, held, np.nan).transpose(1, 0, 2, 3).astype(np.float32)
+
+
+def _device(name: str) -> Any:
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
