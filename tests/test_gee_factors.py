@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import ee
 import numpy as np
@@ -25,6 +27,7 @@ from gee_world import (
 )
 from odc.geo.geobox import GeoBox
 from pyproj import Transformer
+from ruamel.yaml import YAML
 from scipy import ndimage
 from test_gee_scripts import pixels
 
@@ -417,3 +420,21 @@ def test_scripts_ask_nothing(earth: dict[str, Array], monkeypatch: pytest.Monkey
     monkeypatch.setattr(ee.data, "computeValue", refuse)
     for name in set(factors.NAMES) - {"upslope_cut"}:
         factors.factors(a_site(sources=OWN), [name]).serialize()
+
+
+def test_the_page_on_factors_names_them_all_and_its_settings_hold() -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs" / "factors.md").read_text("utf-8")
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    site = a_site(**YAML(typ="safe").load(block))
+    assert site.factors == FACTORS_HE2024
+    rows = [line.split("|") for line in page.splitlines() if line.startswith("| ")]
+    listed = {name for row in rows if len(row) == 7 for name in row[1].strip().split(", ")}
+    assert listed - {"factor"} == set(factors.NAMES)
+    marked = {
+        label: {name for row in rows if len(row) == 7 and row[column].strip() == "x"
+                for name in row[1].strip().split(", ")}
+        for label, column in (("he2024", 4), ("zhang2023", 5))
+    }  # fmt: skip
+    assert marked["he2024"] == set(FACTORS_HE2024) and marked["zhang2023"] == set(FACTORS_ZHANG2023)
+    for key in re.findall(r"`(\w+)`: ", page):
+        assert key in SOURCES

@@ -100,7 +100,7 @@ class Site(BaseModel):
         FACTORS,
         min_length=1,
         description="conditioning factors, or a set of them: he2024 or zhang2023; "
-        "docs/earth-engine.md lists them",
+        "docs/factors.md lists them",
     )
     slope_correction: Literal["auto", "per_pixel", "volume", "surface", "none"] = Field(
         "auto",
