@@ -22,6 +22,7 @@ __all__ = [
     "plan_export",
     "plan_valley",
     "settings_digest",
+    "vector_checksums",
 ]
 
 FILES = ("stack.tif", "context.tif", "factors.tif", "item.json")
@@ -73,8 +74,6 @@ def export_settings(
     digests : dict, optional
         Keeps what was found of the catalogue from one site to the next.
     """
-    from gee.vectors import checksums
-
     backend = workspace.config.backend
     own = backend.kind == "emulator" and backend.url is None
     digest = None
@@ -90,8 +89,27 @@ def export_settings(
         "backend": {"kind": backend.kind, "url": backend.url if not own else None},
         "catalog": digest,
         "landcover_points": _points_digest(workspace, site),
-        "vectors": checksums(workspace.root, site),
+        "vectors": vector_checksums(workspace.root, site),
     }
+
+
+def vector_checksums(root: Path, site: Site) -> dict[str, str]:
+    """Return the checksum of every vector file that a site's sources name, by key.
+
+    Of a Shapefile with its companions; "missing" where there is no file.
+    """
+    from gee.scripts.sources import is_file
+
+    found = {}
+    for key, name in site.sources.items():
+        if is_file(name):
+            path = root / name
+            parts = [path]
+            if path.suffix.lower() == ".shp":
+                parts = sorted(path.parent.glob(f"{path.stem}.*"))
+            there = path.is_file()
+            found[key] = "-".join(sha256(part)[:16] for part in parts) if there else "missing"
+    return found
 
 
 def _points_digest(workspace: Workspace, site: Site) -> str | None:

@@ -19,7 +19,6 @@ from gee.grids import factor_grid, padded
 from gee.scripts.settled import Lines
 from gee.scripts.sources import REACH, is_file
 from thawslump.errors import DataError
-from thawslump.files import sha256
 from thawslump.grid import lonlat_bounds
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
     from thawslump.site import Site
 
-__all__ = ["LARGEST", "checksums", "read_vectors", "shortened"]
+__all__ = ["LARGEST", "read_vectors", "shortened"]
 
 LARGEST = 5_000_000
 """Bytes that the vectors of a site may take in a request. Earth Engine refuses requests above
@@ -38,19 +37,6 @@ _LONGEST = 5_000.0  # metres: between its ends a longer edge would leave the str
 _DECIMALS = 6  # of a degree: a tenth of a metre
 _KINDS = {"LineString", "MultiLineString", "LinearRing", "Polygon", "MultiPolygon"}
 _TOGETHER = 1000  # vertices of one feature, about
-
-
-def checksums(root: Path, site: Site) -> dict[str, str]:
-    """Return the checksum of every vector file that a site names, by key; "missing" where gone."""
-    found = {}
-    for key, name in site.sources.items():
-        if is_file(name):
-            path = root / name
-            parts = sorted(path.parent.glob(f"{path.stem}.*")) if _is_shape(path) else [path]
-            found[key] = (
-                "-".join(sha256(part)[:16] for part in parts) if path.is_file() else "missing"
-            )
-    return found
 
 
 def read_vectors(root: Path, site: Site) -> dict[str, Lines]:
@@ -190,10 +176,6 @@ def _read(path: Path, grid: GeoBox, reach: float) -> GeoDataFrame:
             hint="Give a file with lines or areas only.",
         )
     return frame.set_geometry(shapely.force_2d(frame.geometry.array))
-
-
-def _is_shape(path: Path) -> bool:
-    return path.suffix.lower() == ".shp"
 
 
 def _text(shapes: Any) -> str:

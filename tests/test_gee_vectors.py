@@ -26,8 +26,8 @@ from gee.grids import factor_grid
 from gee.scripts import distances, factors
 from gee.scripts.settled import Lines, Settled
 from gee.session import connect
-from gee.steps import export_settings, settings_digest
-from gee.vectors import checksums, read_vectors, shortened
+from gee.steps import export_settings, settings_digest, vector_checksums
+from gee.vectors import read_vectors, shortened
 from thawslump.cli import main
 from thawslump.errors import ConfigError, DataError
 from thawslump.raster import read_float, write_cog
@@ -131,7 +131,7 @@ def test_a_changed_file_exports_again_what_reads_it(made: World, tmp_path: Path)
     written(tmp_path / "faults.shp", line(MIDDLE + 300))
     after = digests()
     assert after[0] != before[0] and after[1] == before[1]
-    assert checksums(tmp_path, with_files(faults="gone.gpkg")) == {"faults": "missing"}
+    assert vector_checksums(tmp_path, with_files(faults="gone.gpkg")) == {"faults": "missing"}
 
 
 def test_the_plan_says_what_is_carried_and_what_is_out_of_reach(

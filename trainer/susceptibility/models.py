@@ -53,6 +53,8 @@ def feature_names(
     --------
     >>> feature_names(["slope", "aspect", "lithology"], {"lithology": (2, 5)})
     ('slope', 'aspect_sine', 'aspect_cosine', 'lithology=2', 'lithology=5')
+    >>> feature_names(["aspect_horn"])
+    ('aspect_horn_sine', 'aspect_horn_cosine')
     """
     names: list[str] = []
     for factor in factors:
@@ -144,6 +146,9 @@ def design(
     >>> cells = {"slope": np.array([5.0, 0.0]), "aspect": np.array([90.0, 90.0])}
     >>> design(cells).round(3).tolist()
     [[5.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
+    >>> other = {"slope_horn": cells["slope"], "aspect_horn": cells["aspect"]}
+    >>> design(other).tolist() == design(cells).tolist()
+    True
     >>> design({"lithology": np.array([2.0, 5.0, 3.0])}, {"lithology": (2, 5)}).tolist()
     [[1.0, 0.0], [0.0, 1.0], [nan, nan]]
     """
