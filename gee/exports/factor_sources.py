@@ -88,7 +88,7 @@ def refuse_unfit(site: Site, run: Run) -> int:
 
 
 def _refuse_missing(site: Site) -> None:
-    missing = {}
+    missing: dict[str, str] = {}
     for name in site.factors:
         key = FACTOR_SOURCES[name][0] if name in FACTOR_SOURCES else ""
         # Without a table of rivers there are the channels of the upslope area.
