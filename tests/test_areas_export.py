@@ -12,12 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ee
 import numpy as np
 import pytest
 from areas_world import PRE, an_area, height, lonlat, loss, make_workspace, world
 
 from gee.exports.check import check
 from gee.exports.step import run
+from gee.session import connect
 from gee.steps import FILES, plan_export
 from thawslump.areas import Part
 from thawslump.config import save_yaml
@@ -253,3 +255,30 @@ def _until(condition: Callable[[], bool], seconds: float = 90.0) -> None:
 def test_a_part_says_what_it_is_part_of(exported: Workspace) -> None:
     part = exported.site(next(iter(exported.sites)))
     assert isinstance(part, Part) and part.area == "bering" and part.pre == PRE
+
+
+@pytest.mark.parametrize(
+    ("box", "found", "share"),
+    [
+        ((-179.985, 65.997, -179.98, 66.0), 2, 1.0),
+        ((179.98, 65.997, 179.985, 66.0), 2, 1.0),
+        ((179.99, 65.997, -179.99, 66.0), 2, 1.0),
+        ((-179.94, 65.997, -179.93, 66.0), 0, 0.0),
+        ((0.0, 65.997, 0.01, 66.0), 0, 0.0),
+    ],
+)
+def test_the_emulator_finds_images_on_both_sides(
+    exported: Workspace, box: tuple[float, float, float, float], found: int, share: float
+) -> None:
+    "Earth Engine takes longitudes for points of a circle (ee.Geometry.BBox)"
+    with connect(exported.config.backend, exported.catalog):
+        place = ee.Geometry.BBox(*box)
+        images = ee.ImageCollection("COPERNICUS/S2_SR_HARMONIZED")
+        assert images.filterBounds(place).size().getInfo() == found
+        covered = images.first().geometry().intersection(place, 1).area(1).divide(place.area(1))
+        assert covered.getInfo() == pytest.approx(share, abs=1e-3)
+        if found:
+            clipped = images.first().select("B4").clip(place)
+            mean = clipped.reduceRegion(ee.Reducer.count(), place, 10)
+            height, width = 3 / 1000 * 111_320, (box[2] - box[0]) % 360 * 111_320 * 0.4067
+            assert mean.getInfo()["B4"] == pytest.approx(height * width / 100, rel=0.05)

@@ -404,6 +404,31 @@ def test_only_the_parts_of_an_area_run(bering: Workspace) -> None:
     assert mine.name == "bering"
 
 
+def test_a_part_is_predicted_from_its_neighbours_too(bering: Workspace) -> None:
+    "Their stacks are inputs: where one is exported again, the map is drawn again"
+    metrics = bering.models(1) / "ensemble" / "metrics.json"
+    metrics.write_text(json.dumps({"threshold": 0.5, "members": [{"run": "a"}]}))
+    items = target(step_named("predict").plan)(bering, 1)
+    assert [item.name for item in items] == list(bering.sites)
+    for item in items:
+        part = bering.sites[item.name]
+        stacks = {path.parent.name for path in item.inputs if path.name == "stack.tif"}
+        box = shapely.box(*part.grid().boundingbox.bbox)
+        top, left, bottom, right = item.settings["part"]["around"]
+        rows, columns = part.grid().shape
+        # More than the part, by less than a window each way.
+        window = bering.config.segmentation.window
+        assert -window < top <= 0 and rows <= bottom < rows + window
+        assert -window < left <= 0 and columns <= right < columns + window
+        reach = box.buffer(window * 10, join_style="mitre")
+        for other in bering.sites.values():
+            near = reach.intersects(shapely.box(*other.grid().boundingbox.bbox))
+            same = other.mosaic == part.mosaic  # type: ignore[attr-defined]
+            assert (same and near) or other.name not in stacks
+        assert item.name in stacks and len(stacks) > 1
+        assert item.outputs == (bering.map(1, item.name),)
+
+
 def test_status_counts_the_parts_of_an_area(bering: Workspace) -> None:
     ledger = Ledger(bering.ledger, bering.root)
     names = bering.parts("bering")
