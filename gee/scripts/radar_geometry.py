@@ -1,7 +1,7 @@
 """From where Sentinel-1 sees a site, and how the ground lies towards it.
 
-A viewing geometry is two numbers and a field: the direction from the ground to the satellite (one
-for a site), the incidence angle on the ellipsoid (a band of every image), and the terrain.
+A viewing geometry is the direction from the ground to the satellite (one number for a site), the
+incidence angle on the ellipsoid (a band of every image), and the terrain.
 """
 
 from __future__ import annotations
