@@ -160,7 +160,7 @@ def worst_difference(table: Array, names: tuple[str, ...], points: Any, folder: 
     return float(np.abs(first - second).max())
 
 
-def amazon(catalog: Path, folder: Path, per_class: int = 500) -> dict[str, Any]:
+def amazon(catalog: Path, folder: Path, per_class: int = 200) -> dict[str, Any]:
     """Learn, judge and map the Sentinel-2 image; the map under ``map``."""
     from dataclasses import replace
 
@@ -189,8 +189,8 @@ def amazon(catalog: Path, folder: Path, per_class: int = 500) -> dict[str, Any]:
         table, groups = exported.table_of(image, names, points, site, None, ask)
         _, blocks = exported.table_of(image, names, points, site, 200.0, ask)
         ways = {
-            "polygon": exported.dealt_by_group(groups),
-            "block of 200 m": exported.dealt_by_group(blocks),
+            "polygon": exported.dealt_by_group(groups, table[:, 0]),
+            "block of 200 m": exported.dealt_by_group(blocks, table[:, 0]),
             "random": exported.dealt_at_random(len(table)),
         }
         found = compared(table, names, ways)
@@ -316,7 +316,7 @@ def new_york(catalog: Path, folder: Path) -> dict[str, Any]:
         points = read_points(path, site).collection("EPSG:32618")
         table, blocks = exported.table_of(image, names, points, site, 50_000.0, ask)
         ways = {
-            "block of 50 km": exported.dealt_by_group(blocks),
+            "block of 50 km": exported.dealt_by_group(blocks, table[:, 0]),
             "random": exported.dealt_at_random(len(table)),
         }
         found = compared(table, names, ways)

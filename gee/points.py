@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Point", "Points", "class_of", "read_points"]
 
-PER_CLASS = 500
+PER_CLASS = 200
 """Most points of one class that are trained on."""
 _LOOKED_AT = 250_000  # most pixels of one polygon that are tried
 

@@ -216,7 +216,7 @@ def test_folds_are_judged_by_trees_that_have_not_seen_them(earth: Made) -> None:
 
 def test_no_group_is_in_two_folds() -> None:
     groups = np.random.default_rng(0).integers(0, 23, 400)
-    folds = exported.dealt_by_group(groups)
+    folds = exported.dealt_by_group(groups, groups % 3)
     assert all(len(set(folds[groups == g])) == 1 for g in set(groups))
     sizes = np.bincount(folds)
     assert len(sizes) == 5 and sizes.max() - sizes.min() < 25
@@ -400,15 +400,26 @@ def test_measures_are_scikit_learns_for_any_confusion(matrix: Array) -> None:
         assert found["kappa"] == pytest.approx(cohen_kappa_score(true, said), abs=1e-4)
 
 
-@given(st.lists(st.integers(0, 30), min_size=1, max_size=200), st.integers(2, 7))
-def test_groups_are_dealt_whole_and_evenly(groups: list[int], folds: int) -> None:
-    dealt = exported.dealt_by_group(groups, folds)
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 4)), min_size=1), st.integers(2, 7))
+@settings(max_examples=60, deadline=None)
+def test_groups_are_dealt_whole(points: list[tuple[int, int]], folds: int) -> None:
+    groups, labels = (list(column) for column in zip(*points, strict=True))
+    dealt = exported.dealt_by_group(groups, labels, folds)
     for group in set(groups):
         assert len({int(f) for f, g in zip(dealt, groups, strict=True) if g == group}) == 1
-    sizes = np.bincount(dealt)
-    assert len(sizes) == min(folds, len(set(groups))) and sizes.min() > 0
-    # The largest fold exceeds the least by a group at most.
-    assert sizes.max() - sizes.min() <= max(Counter(groups).values())
+    # Numbered without gaps: every fold has something to judge.
+    assert set(dealt) == set(range(dealt.max() + 1))
+    assert dealt.max() < min(folds, len(set(groups)))
+    assert (dealt == exported.dealt_by_group(groups, labels, folds)).all()
+
+
+def test_polygons_of_a_rare_class_are_not_held_back_together() -> None:
+    """Four polygons of a rare class among 25: each lies in a fold of its own."""
+    labels = np.repeat([1] * 9 + [2] * 8 + [4] * 4 + [5] * 4, 22)
+    groups = np.repeat(np.arange(25), 22)
+    dealt = exported.dealt_by_group(groups, labels)
+    for label in (4, 5):
+        assert len(set(dealt[labels == label])) == 4
 
 
 @pytest.mark.parametrize(("number", "names"), landcover.CLASSES.items())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -119,7 +120,7 @@ def learn(
     size = None if grouped else _block(site)
     table, groups = table_of(landcover.predictors(site, settled), names, points, site, size, ask)
     _refuse_poor(site, table, origin["from"])
-    folds = {"grouped": dealt_by_group(groups), "random": dealt_at_random(len(table))}
+    folds = {"grouped": dealt_by_group(groups, table[:, 0]), "random": dealt_at_random(len(table))}
     answer = grown(table, names, folds, ask)
     agreement = 1 - answer["differ"] / len(table)
     if agreement < _AGREES:
@@ -245,21 +246,40 @@ def dealt_at_random(count: int, folds: int = FOLDS, seed: int = 0) -> NDArray[np
     return np.asarray(np.random.default_rng(seed).permutation(count) % folds, np.int64)
 
 
-def dealt_by_group(groups: Sequence[Any] | NDArray[Any], folds: int = FOLDS) -> NDArray[np.int64]:
-    """Return a fold per point so that no group is in two: the largest first, to the least fold.
+def dealt_by_group(
+    groups: Sequence[Any] | NDArray[Any], labels: Sequence[Any] | NDArray[Any], folds: int = FOLDS
+) -> NDArray[np.int64]:
+    """Return a fold per point: no group is in two, and classes are spread over them evenly.
+
+    Without the second, the few polygons of a rare class may all be held back at once, and the
+    figures hang on how the groups were dealt (scikit-learn's StratifiedGroupKFold).
+
+    Parameters
+    ----------
+    groups, labels : sequences, one entry per point
+    folds : int
+        Fewer where there are fewer groups, or no class has that many points.
 
     Examples
     --------
-    >>> dealt_by_group(["a", "a", "a", "b", "b", "c"], folds=2).tolist()
-    [0, 0, 0, 1, 1, 1]
+    >>> dealt_by_group(["a", "b", "b", "c", "c", "d"], [1, 1, 1, 2, 2, 2], folds=2).tolist()
+    [0, 1, 1, 0, 0, 1]
     """
-    names, inverse, counts = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
-    filled = np.zeros(min(folds, len(names)), int)
-    chosen = np.zeros(len(names), int)
-    for k in np.argsort(-counts, kind="stable"):
-        chosen[k] = int(np.argmin(filled))
-        filled[chosen[k]] += counts[k]
-    return np.asarray(chosen[inverse.ravel()], np.int64)
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    counts = np.unique(np.asarray(labels), return_counts=True)[1]
+    parts = min(folds, len(np.unique(np.asarray(groups))), int(counts.max()))
+    dealt = np.zeros(len(groups), np.int64)
+    if parts < 2:
+        return dealt
+    splitter = StratifiedGroupKFold(parts, shuffle=True, random_state=0)
+    # Its check that every class has a point per fold is none of groups; ours is `_alone`.
+    padded = np.asarray(labels)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The least populated class")
+        for number, (_, held) in enumerate(splitter.split(padded, padded, groups)):
+            dealt[held] = number
+    return np.asarray(np.unique(dealt, return_inverse=True)[1].ravel(), np.int64)
 
 
 def _alone(labels: NDArray[Any], groups: NDArray[Any]) -> list[str]:
