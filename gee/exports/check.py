@@ -384,7 +384,7 @@ def _area_text(found: dict[str, Any], block: int) -> str:
         )
     lines += [f"  left out: {band}, {why}" for band, why in found["left_out"].items()]
     for words in found["non_commercial"]:
-        lines.append(f"  Warning: not free for commercial use: {words}")
+        lines.append(f"  Warning: {words}")
     lines.append(
         f"  together about {found['requests']} requests and {found['eecu_seconds_estimate']} "
         "EECU-seconds (scaled from these parts by pixels; a rough estimate)"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["aspect", "elevation", "gradient", "hillshade", "slope"]
 
 _RADIANS = math.pi / 180.0
+_NEIGHBOURS = 200.0  # metres: a few pixels of 30 m
 _BESIDE = 100.0  # metres: slopes of a site's last pixels need the heights beside them
 
 
@@ -25,12 +26,13 @@ def elevation(site: Site, margin: float = _BESIDE) -> ee.Image:
 
     The DEM is ``Site.sources["dem"]``, COPERNICUS/DEM/GLO30 where not given. The id of a
     collection of tiles ends with ``/*`` unless it is one of the known ones. The first band counts.
-    Tiles are those of the site, and of so many metres around it as `margin` says.
+    Tiles are those of the site and of so many metres around it as `margin` says, at least of those
+    that neighbourhoods at its edge reach into.
     """
     name = source(site, "dem")
     if not is_tiled(name):
         return ee.Image(name).select([0], ["elevation"]).resample("bilinear")
-    tiles = ee.ImageCollection(name.removesuffix("/*")).filterBounds(region(site, margin))
+    tiles = ee.ImageCollection(name.removesuffix("/*")).filterBounds(region(site, max(margin, _NEIGHBOURS)))
     tiles = tiles.map(lambda tile: ee.Image(tile).select([0], ["elevation"]).resample("bilinear"))
     # Bilinear reading ends half a pixel before the edge of a tile, so the tiles are joined on their
     # own pixels first and then read as one. Those of another width (the global DEM changes its
