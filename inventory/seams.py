@@ -103,8 +103,13 @@ def join(zones: Sequence[Found], *, minimum_area: float) -> list[tuple[GeoBox, l
     whole: list[list[Outline]] = []
     # Of each zone, what reaches the margin of its west, and of its east.
     pieces: list[tuple[list[Outline], list[Outline]]] = []
-    for zone in zones:
-        sides = [_cut(zone, side) for side in (0, 1)]
+    for number, zone in enumerate(zones):
+        # A zone that was not mapped yet takes nothing from its neighbour.
+        beside = (
+            number > 0 and zones[number - 1].mosaic.own[2] == zone.mosaic.own[0],
+            number + 1 < len(zones) and zones[number + 1].mosaic.own[0] == zone.mosaic.own[2],
+        )
+        sides = [_cut(zone, side) if beside[side] else None for side in (0, 1)]
         inside: list[Outline] = []
         near: tuple[list[Outline], list[Outline]] = ([], [])
         for outline in zone.outlines:
@@ -116,7 +121,7 @@ def join(zones: Sequence[Found], *, minimum_area: float) -> list[tuple[GeoBox, l
         pieces.append(near)
     for number in range(len(zones) - 1):
         left, right = zones[number], zones[number + 1]
-        if not left.mosaic.inner[1]:
+        if left.mosaic.own[2] != right.mosaic.own[0]:
             continue
         found = _joined(left, pieces[number][1], right, pieces[number + 1][0], minimum_area)
         whole[number] = sorted([*whole[number], *found], key=_place)

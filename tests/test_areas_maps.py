@@ -249,6 +249,19 @@ def test_outlines_across_a_meridian_come_once_and_whole(tmp_path: Path) -> None:
     assert len(seen) == 3
 
 
+def test_a_zone_alone_keeps_what_lies_at_its_meridian(tmp_path: Path) -> None:
+    "The other zone was not mapped yet: nobody else would answer"
+    workspace = a_workspace(tmp_path, an_area(block=99))
+    zone = workspace.zones("bering")[0]
+    for part in zone.parts:
+        paint(workspace.map(1, part.name), -2 * loss(*lonlat(part.grid())), part.grid())
+    found = draw(workspace)
+    assert len(found) == 2
+    (one,) = [c for c in found if _near(c, 180.0, LATITUDE)]
+    # The western half, and a margin beyond.
+    assert 0.5 * np.pi * 120**2 < one.area_m2 <= 1.02 * np.pi * 120**2
+
+
 def _near(candidate: Candidate, lon: float, lat: float) -> bool:
     (shape,) = _in_utm([candidate])
     x, y = Transformer.from_crs("EPSG:4326", "EPSG:32660", always_xy=True).transform(lon, lat)
