@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -342,6 +343,24 @@ def test_one_class_is_no_land_cover(earth: Made, tmp_path: Path) -> None:
 def test_points_of_a_file_cannot_be_read_inside_an_expression(earth: Made) -> None:
     with pytest.raises(ConfigError, match=r"file known\.gpkg, which an expression cannot read"):
         landcover.cart(a_site(landcover_points="known.gpkg"))
+
+
+def test_large_sites_are_looked_at_coarsely(earth: Made) -> None:
+    """A hundred kilometres at 10 m would be 10^8 pixels of the reference map."""
+    small = a_larger_site()
+    large = a_site(bounds=(14.0, 60.0, 15.8, 60.9), crs=CRS)
+    for site in (small, large):
+        rows, cols = site.grid().shape
+        graph = json.loads(landcover.drawn_points(site).serialize())
+        (call,) = (
+            node["functionInvocationValue"]["arguments"]
+            for node in graph["values"].values()
+            if node.get("functionInvocationValue", {}).get("functionName")
+            == "Image.stratifiedSample"
+        )
+        scale = call["scale"]["constantValue"]
+        assert scale == 10 if site is small else 10 < scale < 25
+        assert rows * cols * 100 / scale**2 <= 25_000_001
 
 
 def test_a_file_where_an_asset_belongs_is_told_its_place(earth: Made) -> None:

@@ -75,16 +75,18 @@ GROUP = "group"
 PER_CLASS = 100
 """Points of each class that are drawn from a reference map."""
 
-# On how many pixels at most the cloud share of an image is counted, and how coarse at least.
+# On how many pixels at most the cloud share of an image is counted, and how coarse at least; on
+# how many the reference map is looked at for points.
 _COUNTED = 250_000
+_LOOKED_AT = 25_000_000
 _COARSE = 100.0
 _DAY = 86_400_000
 
 
-def _coarse(site: Site) -> float:
+def _scale(site: Site, most: int) -> float:
+    """Return the pixel size at which a site has so many pixels at most."""
     rows, cols = site.grid().shape
-    pixels = rows * cols * site.resolution**2 / _COUNTED
-    return max(_COARSE, site.resolution, math.sqrt(pixels))
+    return site.resolution * max(1.0, math.sqrt(rows * cols / most))
 
 
 def clear_shares(site: Site, settled: Settled | None = None) -> ee.FeatureCollection:
@@ -103,7 +105,7 @@ def clear_shares(site: Site, settled: Settled | None = None) -> ee.FeatureCollec
             reducer=ee.Reducer.mean(),
             geometry=place,
             crs=crs_code(grid),
-            scale=_coarse(site),
+            scale=max(_COARSE, _scale(site, _COUNTED)),
             maxPixels=1e9,
         )
         return ee.Feature(None, {"day": day, "seen": share.get("clear")})
@@ -188,7 +190,7 @@ def drawn_points(site: Site, per_class: int = PER_CLASS, seed: int = 0) -> ee.Fe
         numPoints=per_class,
         classBand=LABEL,
         region=region(site),
-        scale=site.resolution,
+        scale=_scale(site, _LOOKED_AT),
         projection=crs_code(site.grid()),
         seed=seed,
         geometries=True,
