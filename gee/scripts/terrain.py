@@ -32,7 +32,9 @@ def elevation(site: Site, margin: float = _BESIDE) -> ee.Image:
     name = source(site, "dem")
     if not is_tiled(name):
         return ee.Image(name).select([0], ["elevation"]).resample("bilinear")
-    tiles = ee.ImageCollection(name.removesuffix("/*")).filterBounds(region(site, max(margin, _NEIGHBOURS)))
+    tiles = ee.ImageCollection(name.removesuffix("/*")).filterBounds(
+        region(site, max(margin, _NEIGHBOURS))
+    )
     tiles = tiles.map(lambda tile: ee.Image(tile).select([0], ["elevation"]).resample("bilinear"))
     # Bilinear reading ends half a pixel before the edge of a tile, so the tiles are joined on their
     # own pixels first and then read as one. Those of another width (the global DEM changes its
