@@ -24,7 +24,7 @@ from thawslump.mosaic import write_vrt
 from thawslump.raster import read_float, write_cog
 from thawslump.site import Site, Window
 from thawslump.vector import from_lonlat, to_lonlat
-from thawslump.workspace import Workspace
+from thawslump.workspace import Workspace, _may_be_large
 
 PRE = Window(start="2020-06-15", end="2020-09-01")  # type: ignore[arg-type]
 POST = Window(start="2023-06-15", end="2023-09-01")  # type: ignore[arg-type]
@@ -125,6 +125,20 @@ def test_small_areas_and_sites_stay_whole() -> None:
     assert mosaics(area((129, 71, 133, 72), source="files")) == ()
     train = area((129, 71, 133, 72), role="train", outlines=Path("slumps.gpkg"))
     assert mosaics(train) == ()
+
+
+@settings(max_examples=100, deadline=None)
+@given(places, st.sampled_from([64, 512, 3072]), st.sampled_from([10.0, 30.0]))
+def test_areas_that_are_taken_for_small_are_small(
+    bounds: tuple[float, float, float, float], block: int, resolution: float
+) -> None:
+    "Without a grid, which takes packages that are slow to load"
+    west, south, east, north = bounds
+    site = area((west, south, west + (east - west) % 360 / 20, north), block=block)
+    site = site.model_copy(update={"resolution": resolution})
+    assume(site.bounds[2] <= 180)
+    if not _may_be_large(site):
+        assert mosaics(site) == ()
 
 
 def test_a_grown_area_keeps_its_inner_parts(tmp_path: Path) -> None:

@@ -257,7 +257,13 @@ class Workspace:
 
 
 def _may_be_large(site: Site) -> bool:
-    return site.role == "area" and site.source == "earthengine"
+    """Return whether it takes a grid to know that an area is no large one."""
+    if site.role != "area" or site.source != "earthengine":
+        return False
+    west, south, east, north = site.bounds
+    # Turned against its meridian, a box is larger on the grid than on the ground, not by half.
+    side = max((east - west) % 360.0, north - south) * 111_320.0 * 1.5
+    return site.crs is not None or side > site.block * site.resolution or south >= north
 
 
 def _words() -> str:
