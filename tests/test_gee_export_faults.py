@@ -120,12 +120,14 @@ def test_faults_while_it_asks_which_images_there_are(
     assert sums(tmp_path) == whole[0]
 
 
-def test_memory_errors_halve_tiles_and_leave_no_seam(
+def test_memory_errors_cut_tiles_once_and_leave_no_seam(
     faulty: str, made: World, whole: Any, tmp_path: Path
 ) -> None:
     facts = exported(tmp_path, faulty, made, project="memory")
     assert sums(tmp_path) == whole[0]
-    assert facts["splits"] > 0 and facts["retries"] == 0
+    # One step for each of three files: refused once per slot at most.
+    assert 1 <= facts["splits"] <= 3 * SETTINGS["workers"] and facts["retries"] == 0
+    assert "stack: tiles of 16 instead of 32: User memory limit exceeded." in facts["smaller_tiles"]
 
 
 def test_a_quota_of_concurrent_requests_is_waited_for(
