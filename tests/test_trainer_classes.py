@@ -338,6 +338,20 @@ def test_a_model_of_before_reads_class_numbers_as_numbers(workspace: Workspace) 
     assert np.isfinite(found.probability).all()
 
 
+def test_what_a_run_says_of_an_area_is_over_all_its_pieces() -> None:
+    """Pieces of one area share a name; their pixels count together."""
+    classes = (Classes((1,), (1.0,)),)
+    scaling = Scaling((LAND,), (0.0,), (1.0,), classes)
+    small = Tile("a", np.full((1, 2, 5), 7, "float32"), np.ones((2, 5), "uint8"), True)
+    large = Tile("a", np.full((1, 6, 5), 1, "float32"), np.zeros((6, 5), "uint8"), True)
+    large.array[0, :3] = np.nan
+    other = Tile("b", np.full((1, 2, 2), 1, "float32"), np.ones((2, 2), "uint8"))
+    found = train._counted([small, other, large], scaling)
+    assert found["unseen_classes"] == {"a": {LAND: 0.25}}
+    assert found["slump_pixels"] == {"a": 10, "b": 4}
+    assert found["filled"]["b"] == 0
+
+
 class Stop(Exception):
     """Stands for a process that was killed."""
 

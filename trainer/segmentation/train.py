@@ -346,14 +346,29 @@ def _bands_of(setting: str, stacks: Sequence[Path]) -> tuple[str, ...]:
     return bands_of(setting, tuple(present))
 
 
-def _unseen_shares(tile: Tile, scaling: Scaling) -> dict[str, float]:
-    """Return, per band, the share of a tile's pixels whose class no training site has."""
-    counts = unseen(tile.array, scaling.classes)
-    return {
-        band: round(int(count) / tile.labels.size, 6)
-        for band, count in zip(scaling.bands, counts, strict=True)
-        if count
-    }
+def _counted(tiles: Sequence[Tile], scaling: Scaling) -> dict[str, Any]:
+    """Return what a run says of each site, over all its pieces: an area may be read in several.
+
+    The share of values that were filled; the share of pixels whose class no training site has, by
+    band, which see the training mean (sites without any are left out); the slump pixels.
+    """
+    filled: dict[str, float] = {}
+    strange: dict[str, dict[str, float]] = {}
+    slumps: dict[str, int] = {}
+    for name in dict.fromkeys(tile.name for tile in tiles):
+        parts = [tile for tile in tiles if tile.name == name]
+        sizes = np.array([tile.labels.size for tile in parts])
+        filled[name] = round(float(np.average([t.filled for t in parts], weights=sizes)), 6)
+        slumps[name] = sum(int((tile.labels == 1).sum()) for tile in parts)
+        counts = sum(unseen(tile.array, scaling.classes) for tile in parts)
+        shares = {
+            band: round(int(count) / int(sizes.sum()), 6)
+            for band, count in zip(scaling.bands, np.asarray(counts), strict=True)
+            if count
+        }
+        if shares:
+            strange[name] = shares
+    return {"filled": filled, "unseen_classes": strange, "slump_pixels": slumps}
 
 
 def _bounds(stacks: Sequence[Path]) -> list[float]:
@@ -445,14 +460,7 @@ def run(
             "average_precision": metrics.average_precision(found),
             "f1_interval": interval(maps, validation, 0.5),
         },
-        "filled": {tile.name: round(tile.filled, 6) for tile in tiles},
-        # Pixels of a class that no training site has, per band: they see the training mean.
-        "unseen_classes": {
-            tile.name: found_there
-            for tile in tiles
-            if (found_there := _unseen_shares(tile, scaling))
-        },
-        "slump_pixels": {tile.name: int((tile.labels == 1).sum()) for tile in tiles},
+        **_counted(tiles, scaling),
         "parameters": parameters(model),
     }
     outputs = {path.name: path for path in item.outputs}
