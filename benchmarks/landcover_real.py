@@ -8,8 +8,9 @@
    polygons as the user's file, and learned by `gee.exports.landcover.learn` as an export does. The
    file has no date and no scene classification: both are made up (clear everywhere).
 2. `landcover_gdalcubes_l8` (gdalcubes): 19 Landsat 8 scenes of 2018 with their QA band, pixels of
-   3 km, and 39 points of 3 classes (four lie outside every scene). The median of what the QA band calls clear, reflectance after
-   removing its offset, through the same functions: they take any image as predictors.
+   3 km, and 39 points of 3 classes, four of which lie outside every scene. The median of what the
+   QA band calls clear, reflectance after removing its offset, through the same functions: they take
+   any image as predictors.
 
 For each: overall accuracy and kappa with folds grouped by polygon (where there are any), by
 square block, and at random; and scikit-learn's DecisionTreeClassifier on the same samples and
