@@ -446,3 +446,24 @@ def test_classes_have_numbers_and_names(number: int, names: str) -> None:
     for given_ in (number, str(number), float(number), names, *names.upper().split(", ")):
         assert class_of(given_) == number
     assert class_of(number + 0.5) is None and class_of(None) is None
+
+
+def test_a_text_that_is_another_tree_is_refused(earth: Made) -> None:
+    """What tiles would be made of must be what was learned and judged."""
+
+    def ask(request):  # type: ignore[no-untyped-def]
+        answer = request()
+        return answer | {"differ": 12} if isinstance(answer, dict) and "tree" in answer else answer
+
+    with pytest.raises(DataError, match=r"written as text, gives 12 of \d+ points another class"):
+        exported.learn(a_larger_site(), Settled(), ask)
+
+
+def test_what_the_service_refuses_is_said_of_the_land_cover(earth: Made) -> None:
+    def ask(request):  # type: ignore[no-untyped-def]
+        raise ee.EEException("User memory limit exceeded.")
+
+    with pytest.raises(DataError) as refused:
+        exported.learn(a_larger_site(), Settled(), ask)
+    assert "its land cover cannot be learned: User memory limit exceeded." in str(refused.value)
+    assert "leave CART_LC_classified out of its bands" in str(refused.value)
