@@ -53,16 +53,17 @@ class Raster:
         return self.array[self.names.index(name)]
 
 
-_BLOCK = 512  # pixels a side of the blocks of a file
-_CACHE = 256  # megabytes that GDAL may hold while it writes
+_STRIP = 64 * 2**20  # bytes that are written at a time
 
 
-def _blocks(rows: int, cols: int) -> Iterator[Window]:
-    """Yield the blocks of a file, row by row."""
-    # A part at a time: a large array lies in a file, and need not come to memory whole.
-    for top in range(0, rows, _BLOCK):
-        for left in range(0, cols, _BLOCK):
-            yield Window(left, top, min(_BLOCK, cols - left), min(_BLOCK, rows - top))
+def _strips(array: NDArray[Any]) -> Iterator[Window]:
+    """Yield parts of full width, from top to bottom."""
+    # A large array lies in a file, and need not come to memory whole. Whole rows: the COG driver
+    # makes overviews of a file in blocks three times as slowly.
+    bands, rows, cols = array.shape
+    height = max(1, _STRIP // max(1, bands * cols * array.dtype.itemsize))
+    for top in range(0, rows, height):
+        yield Window(0, top, cols, min(height, rows - top))
 
 
 def _release(array: NDArray[Any]) -> None:
@@ -250,21 +251,14 @@ def write_cog(
         "nodata": nodata,
         "bigtiff": "IF_SAFER",
     }
-    if max(array.shape[1:]) > _BLOCK:
-        # Read again block by block: rows of a wide file would be read once for each.
-        profile |= {"tiled": True, "blockxsize": _BLOCK, "blockysize": _BLOCK}
     predictor = 3 if array.dtype.kind == "f" else 2
     with atomic(path) as temporary:
         plain = temporary.with_suffix(".plain.tif")
         try:
-            with (
-                rasterio.Env(GDAL_CACHEMAX=_CACHE),
-                rasterio.open(plain, "w", **profile) as target,
-            ):
-                for window in _blocks(array.shape[1], array.shape[2]):
+            with rasterio.open(plain, "w", **profile) as target:
+                for window in _strips(array):
                     target.write(np.asarray(array[:, *window.toslices()]), window=window)
-                    if not window.col_off:
-                        _release(array)
+                    _release(array)
                 target.descriptions = tuple(names)
                 if units is not None:
                     target.units = tuple(units)
@@ -276,18 +270,17 @@ def write_cog(
                     target.update_tags(**tags)
                 for index, source in enumerate(sources or (), start=1):
                     target.update_tags(index, source=source)
-            with rasterio.Env(GDAL_CACHEMAX=_CACHE):
-                copy_raster(
-                    plain,
-                    temporary,
-                    driver="COG",
-                    compress="ZSTD",
-                    predictor=predictor,
-                    blocksize=_BLOCK,
-                    overviews="AUTO",
-                    resampling="nearest" if categorical else "average",
-                    bigtiff="IF_SAFER",
-                )
+            copy_raster(
+                plain,
+                temporary,
+                driver="COG",
+                compress="ZSTD",
+                predictor=predictor,
+                blocksize=512,
+                overviews="AUTO",
+                resampling="nearest" if categorical else "average",
+                bigtiff="IF_SAFER",
+            )
         except RasterioError as error:
             # GDAL reports a full disk as an error of its own, without errno.
             raise StorageError(
