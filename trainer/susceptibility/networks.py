@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from thawslump.errors import DataError
 
-__all__ = ["FactorCnn", "Mlp", "PatchCnn", "patches"]
+__all__ = ["FactorCnn", "Mlp", "PatchCnn", "device_of", "patches"]
 
 HE_DEPTHS = (32, 48, 64, 96, 128, 256)
 # Values of the input that go through a network at once: some 100 MB with the deepest layers.
@@ -86,7 +86,7 @@ class _Network(ClassifierMixin, BaseEstimator, ABC):
                 "classification is supported."
             )
         epochs, batch, least = self._schedule()
-        device = _device(self.device)
+        device = device_of(self.device)
         # Others' random numbers are left as they were.
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(self.seed)
@@ -120,7 +120,7 @@ class _Network(ClassifierMixin, BaseEstimator, ABC):
 
         check_is_fitted(self, "network_")
         values, _ = self._values(X)
-        device = _device(self.device)
+        device = device_of(self.device)
         network = self.network_.to(device)
         found = np.empty(len(values))
         step = max(1, _AT_ONCE // int(np.prod(self.shape_)))
@@ -522,7 +522,8 @@ def patches(
     return np.where(inside, held, np.nan).transpose(1, 0, 2, 3).astype(np.float32)
 
 
-def _device(name: str) -> Any:
+def device_of(name: str) -> Any:
+    """Return torch's device; "auto" is the GPU where there is one."""
     import torch
 
     if name == "auto":
