@@ -293,20 +293,28 @@ def _regression(
     whole[np.diag_indices_from(whole)] += 1.0
     inverse = np.linalg.inv(whole)
     ones = inverse.sum(axis=1)
+    total = ones.sum()
     # With the constant mean taken out (universal kriging).
-    inverse -= np.outer(ones, ones) / ones.sum()
+    inverse -= np.outer(ones, ones) / total
     weights = inverse @ target
     constant = float((target - whole @ weights).mean())
+    said = own @ weights
     out = np.empty_like(target)
-    for block in np.unique(blocks):
-        inside = np.flatnonzero(blocks == block)
+    distinct, of = np.unique(blocks, return_inverse=True)
+    if distinct.size == target.size:  # single samples: all at once
+        taken = weights / np.diag(inverse)
+        return (
+            weights,
+            constant,
+            said - np.einsum("ij,ji->i", own, inverse) * taken + (constant - taken * ones / total),
+        )
+    for block in range(distinct.size):
+        inside = np.flatnonzero(of == block)
         if inside.size == target.size:
             out[:] = constant
             break
-        column = inverse[:, inside]
-        without = weights - column @ np.linalg.solve(column[inside], weights[inside])
-        rest = np.setdiff1d(np.arange(target.size), inside)
-        without[inside] = 0.0
-        middle = float((target[rest] - whole[rest] @ without).mean())
-        out[inside] = own[inside] @ without + middle
+        # What the block's own values had added to the weights of all others.
+        taken = np.linalg.solve(inverse[np.ix_(inside, inside)], weights[inside])
+        middle = constant - float(ones[inside] @ taken) / total
+        out[inside] = said[inside] - own[inside] @ (inverse[:, inside] @ taken) + middle
     return weights, constant, out
