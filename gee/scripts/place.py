@@ -116,9 +116,13 @@ def mapped(site: Site, key: str, *, smooth: bool = False) -> ee.Image:
 
     if not is_tiled(name):
         return read(ee.Image(name))
-    # Each tile on its own: a mosaic has no grid that bilinear reading could refer to.
     tiles = ee.ImageCollection(name.removesuffix("/*")).filterBounds(region(site))
-    return or_nothing(tiles.map(read), [key]).mosaic()
+    read_tiles = tiles.map(read)
+    if smooth:
+        # Bilinear reading ends half a pixel before the edge of a tile: the nearest value below it.
+        nearest = tiles.map(lambda tile: ee.Image(tile).select([0], [key]))
+        read_tiles = nearest.merge(read_tiles)
+    return or_nothing(read_tiles, [key]).mosaic()
 
 
 def or_nothing(images: ee.ImageCollection, bands: Sequence[str]) -> ee.ImageCollection:
