@@ -103,8 +103,12 @@ def aimed(backend: BackendConfig, purpose: Purpose) -> Iterator[None]:
     _aim(backend, wanted)
     try:
         yield
-    finally:
-        _aim(backend, usual)
+    except BaseException:
+        # What went wrong in the block is told, not that the way back failed as well.
+        with contextlib.suppress(BackendError):
+            _aim(backend, usual)
+        raise
+    _aim(backend, usual)
 
 
 def _aim(backend: BackendConfig, address: str | None) -> None:

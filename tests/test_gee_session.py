@@ -273,6 +273,9 @@ def test_a_part_of_a_block_goes_to_the_other_endpoint(
             assert asked and all(a.startswith(url) for a in asked)
             with aimed(live, "computed"):
                 assert ee.data._get_state().cloud_api_base_url == url
+            with pytest.raises(ValueError, match="in the block"), aimed(live, "stored"):
+                raise ValueError("in the block")
+            assert ee.data._get_state().cloud_api_base_url == url
 
 
 def test_an_export_asks_each_file_of_its_endpoint(
