@@ -53,7 +53,15 @@ class Raster:
         return self.array[self.names.index(name)]
 
 
+_BLOCK = 512  # pixels a side of the blocks of a file
 _STRIP = 64 * 2**20  # bytes that are written at a time
+
+
+def _cache(array: NDArray[Any]) -> int:
+    """Return the megabytes that GDAL may hold: its default is a share of the machine's memory."""
+    # Two rows of blocks, or every strip would be read again for each block that it crosses.
+    bands, _, cols = array.shape
+    return max(256, 2 * _BLOCK * cols * bands * array.dtype.itemsize // 2**20)
 
 
 def _strips(array: NDArray[Any]) -> Iterator[Window]:
@@ -270,17 +278,18 @@ def write_cog(
                     target.update_tags(**tags)
                 for index, source in enumerate(sources or (), start=1):
                     target.update_tags(index, source=source)
-            copy_raster(
-                plain,
-                temporary,
-                driver="COG",
-                compress="ZSTD",
-                predictor=predictor,
-                blocksize=512,
-                overviews="AUTO",
-                resampling="nearest" if categorical else "average",
-                bigtiff="IF_SAFER",
-            )
+            with rasterio.Env(GDAL_CACHEMAX=_cache(array)):
+                copy_raster(
+                    plain,
+                    temporary,
+                    driver="COG",
+                    compress="ZSTD",
+                    predictor=predictor,
+                    blocksize=_BLOCK,
+                    overviews="AUTO",
+                    resampling="nearest" if categorical else "average",
+                    bigtiff="IF_SAFER",
+                )
         except RasterioError as error:
             # GDAL reports a full disk as an error of its own, without errno.
             raise StorageError(

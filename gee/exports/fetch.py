@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import mmap
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -30,7 +31,7 @@ __all__ = ["STEPS", "Checkpoint", "Tally", "canvas", "clear", "compute", "decode
 STEPS = 3
 """How often a tile that is too much for the service is cut: each time half the side."""
 
-# Bytes put into a canvas before its memory is let go of.
+# Bytes of a canvas that were touched before its memory is let go of.
 _RELEASE = 64 * 2**20
 
 
@@ -195,7 +196,8 @@ def fetch(
         nonlocal placed
         array[:, tile.row : tile.row + tile.height, tile.col : tile.col + tile.width] = pixels
         with tally.lock:
-            placed += pixels.nbytes
+            # A narrow tile touches whole pages of the file for a part of each.
+            placed += pixels.nbytes * max(1, mmap.PAGESIZE // (tile.width * pixels.itemsize))
             full = placed >= _RELEASE
             placed = 0 if full else placed
         if full:
