@@ -169,7 +169,7 @@ class SpatialAverage(ClassifierMixin, BaseEstimator):
         ground = np.arange(count) if blocks is None else np.asarray(blocks).ravel()
         where = None if places is None else np.asarray(places, np.float64)
         if ground.size != count or (where is not None and where.shape != (count, 2)):
-            shape = ground.shape if ground.size != count else np.shape(places)
+            shape = ground.shape if where is None or ground.size != count else where.shape
             raise DataError(
                 f"Blocks or places of shape {shape} were given for {count} samples.",
                 hint="Give one block number and one pair of coordinates per sample.",
@@ -209,7 +209,7 @@ class SpatialAverage(ClassifierMixin, BaseEstimator):
                 else:
                     own = self.strength * _radial(part, self.width / size)
                 weights, constant, out = _regression(
-                    own, shared, 2.0 * target[rows] - 1.0, ground[rows]
+                    own, shared, (2 * target[rows] - 1).astype(np.float64), ground[rows]
                 )
                 unit = 1.0 / max(float(out.std()), 1e-12) / (2 * len(self.columns_))
                 held[rows] += out * unit

@@ -1,10 +1,8 @@
-"""Factors as features, the two first models, and files of them that run no code when read."""
+"""Factors as features, and files of the logistic regression and the forest by themselves."""
 
 from __future__ import annotations
 
-import io
 import json
-import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,15 +11,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import StandardScaler
 
 from thawslump.bands import BANDS
 from thawslump.errors import DataError
 from thawslump.files import atomic, write_json
+from trainer.susceptibility.persistence import same_bytes
+from trainer.susceptibility.registry import build
 
 __all__ = [
     "Logistic",
@@ -172,43 +168,6 @@ def design(
     return np.stack([column.astype(np.float32) for column in columns], axis=1)
 
 
-def build(name: str, *, trees: int = 100, depth: int = 8, seed: int = 0) -> Pipeline:
-    """Return an unfitted model; filling and scaling are inside it, so they are fitted per fold.
-
-    Parameters
-    ----------
-    name : {"logistic", "forest"}
-        Logistic regression (L2, C = 1) on standardised features, or a random forest.
-    trees, depth : int
-        Of the forest (100 and 8 as in He et al. 2024).
-    seed : int
-        Of the forest.
-
-    Raises
-    ------
-    DataError
-        Another name.
-
-    Examples
-    --------
-    >>> list(build("logistic").named_steps)
-    ['fill', 'scale', 'model']
-    """
-    # A factor missing in the whole training part keeps its column (0 after scaling).
-    fill = SimpleImputer(strategy="mean", keep_empty_features=True)
-    if name == "logistic":
-        steps = [("fill", fill), ("scale", StandardScaler()), ("model", LogisticRegression())]
-    elif name == "forest":
-        forest = RandomForestClassifier(
-            n_estimators=trees, max_depth=depth, random_state=seed, n_jobs=1
-        )
-        # Trees do not need scaling; it stays so that every model has the same three steps.
-        steps = [("fill", fill), ("scale", StandardScaler()), ("model", forest)]
-    else:
-        raise DataError(f'Susceptibility model "{name}" given; known are logistic and forest.')
-    return Pipeline(steps)
-
-
 @dataclass(frozen=True)
 class Logistic:
     """A fitted logistic regression as plain numbers.
@@ -292,26 +251,8 @@ def save_forest(path: Path, model: Pipeline) -> None:
     Equal models give equal bytes: the addresses by which skops names its parts are renumbered, and
     no time is kept.
     """
-    import skops.io
-
-    held = zipfile.ZipFile(io.BytesIO(skops.io.dumps(model)))
-    numbers: dict[str, int] = {}
-
-    def renumbered(found: re.Match[str]) -> str:
-        number = numbers.setdefault(found["id"] or found["file"], len(numbers))
-        return f'"__id__": {number}' if found["id"] else f'"{number}.npy"'
-
-    schema = re.sub(
-        r'"__id__": (?P<id>\d+)|"(?P<file>\d+)\.npy"',
-        renumbered,
-        held.read("schema.json").decode("utf-8"),
-    )
     with atomic(path) as temporary, zipfile.ZipFile(temporary, "w") as target:
-        parts = {"schema.json": schema.encode("utf-8")}
-        for name in held.namelist():
-            if name != "schema.json":
-                parts[f"{numbers[name.removesuffix('.npy')]}.npy"] = held.read(name)
-        for name, content in sorted(parts.items()):
+        for name, content in same_bytes(model).items():
             target.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
 
 

@@ -1,0 +1,211 @@
+"""The models by name, as pipelines that fill and scale inside each fold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+from numpy.typing import ArrayLike
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+
+from thawslump.errors import DataError
+
+__all__ = ["NAMES", "ClassesPass", "build"]
+
+NAMES = (
+    "logistic",
+    "forest",
+    "forest_small",
+    "boosting",
+    "svr",
+    "svc",
+    "mlp",
+    "cnn",
+    "cnn_small",
+    "bagging",
+    "stacking",
+    "blending",
+    "spatial_average",
+)
+# Below the ensembles, as in He et al. 2024 (figures 7 and 8).
+BASES = ("cnn", "svr", "mlp")
+
+
+class ClassesPass(StandardScaler):
+    """Standardises columns but those of classes, which pass as they are (0, 1 or a share).
+
+    Parameters
+    ----------
+    classes : sequence of int
+        Columns that pass.
+
+    Examples
+    --------
+    >>> ClassesPass((1,)).fit_transform([[1.0, 0.0], [3.0, 1.0]]).tolist()
+    [[-1.0, 0.0], [1.0, 1.0]]
+    """
+
+    def __init__(self, classes: Sequence[int] = ()) -> None:
+        super().__init__()
+        self.classes = classes
+
+    def fit(self, X: ArrayLike, y: Any = None, sample_weight: Any = None) -> Self:
+        """Learn means and spreads."""
+        super().fit(X, y, sample_weight)
+        chosen = list(self.classes)
+        if chosen and not (min(chosen) >= 0 and max(chosen) < self.n_features_in_):
+            raise DataError(
+                f"Columns of classes {chosen} were named, of {self.n_features_in_} columns.",
+                hint="Give positions in the order of the features, from 0.",
+            )
+        self.mean_[chosen], self.scale_[chosen], self.var_[chosen] = 0.0, 1.0, 1.0
+        return self
+
+
+def build(
+    name: str,
+    *,
+    trees: int = 100,
+    depth: int = 8,
+    seed: int = 0,
+    device: str = "auto",
+    classes: Sequence[int] = (),
+    subsets: Sequence[Sequence[int]] | None = None,
+    base: str = "svr",
+    bases: Sequence[str] = BASES,
+    upper: str = "forest",
+    folds: int = 5,
+) -> Any:
+    """Return an unfitted model; filling and scaling are inside it, so they are fitted per fold.
+
+    Fit it with `ensembles.fit_on_ground`, which hands blocks of ground to those that split by
+    them; all others are fitted as usual.
+
+    Parameters
+    ----------
+    name : str
+        - ``logistic``: L2, C = 1.
+        - ``forest``: random forest, 100 trees of depth 8 (He et al. 2024); ``forest_small``: 50 of
+          depth 3 (Zhang et al. 2023).
+        - ``boosting``: histogram gradient boosting, 100 rounds of 8 leaves at rate 0.05.
+        - ``svr``, ``svc``: `ensembles.SupportVectors` (radial, C = 1, epsilon = 0.1).
+        - ``mlp``: 512, 256, 128 (He et al. 2024).
+        - ``cnn``, ``cnn_small``: `networks.FactorCnn` as in He et al. and in Zhang et al.
+        - ``bagging``: ten of `base` on balanced bootstraps (He et al. 2024).
+        - ``stacking``, ``blending``: `bases` below, `upper` above.
+        - ``spatial_average``: `average.SpatialAverage`, which chooses nothing.
+    trees, depth : int
+        Of ``forest``.
+    seed : int
+    device : {"auto", "cpu", "cuda"}
+        Of networks and support vectors.
+    classes : sequence of int
+        Columns that hold classes (0 or 1): filled with their share, never scaled.
+    subsets : sequence of sequence of int, optional
+        Columns of the members of ``spatial_average`` (`average.subsets`).
+    base : str
+        Of ``bagging``: a name as above.
+    bases : sequence of str
+        Of ``stacking`` and ``blending``.
+    upper : {"forest", "pooling", "logistic"}
+        Above them; the forest as in the paper.
+    folds : int
+        Inner folds of ``stacking``; ``blending`` holds one of as many out.
+
+    Returns
+    -------
+    estimator
+        A pipeline with the steps fill, scale and model; the last three names fill and scale
+        inside their parts.
+
+    Raises
+    ------
+    DataError
+        Another name.
+
+    Examples
+    --------
+    >>> list(build("logistic").named_steps)
+    ['fill', 'scale', 'model']
+    """
+    from trainer.susceptibility.average import SpatialAverage
+    from trainer.susceptibility.ensembles import Blending, Stacking
+
+    if name == "spatial_average":
+        return SpatialAverage(columns=subsets, seed=seed)
+    if name in ("stacking", "blending"):
+        if not bases or set(bases) & {"stacking", "blending"}:
+            raise DataError(
+                f"Models below {name} are {', '.join(bases) or 'none'}.",
+                hint=f"Give some of {', '.join(n for n in NAMES if n not in _ABOVE)}.",
+            )
+        below = {
+            each: build(each, trees=trees, depth=depth, seed=seed, device=device, classes=classes,
+                        subsets=subsets, base=base)
+            for each in bases
+        }  # fmt: skip
+        above = _upper(upper, seed)
+        if name == "stacking":
+            return Stacking(below, above, folds=folds, seed=seed)
+        return Blending(below, above, share=1.0 / folds, seed=seed)
+    # A factor missing in the whole training part keeps its column (0 after scaling).
+    fill = SimpleImputer(strategy="mean", keep_empty_features=True)
+    # Trees do not need scaling; it stays so that every model has the same three steps.
+    scale = ClassesPass(tuple(classes)) if len(classes) else StandardScaler()
+    model = _single(name, trees, depth, seed, device, base)
+    return Pipeline([("fill", fill), ("scale", scale), ("model", model)])
+
+
+_ABOVE = ("stacking", "blending")
+
+
+def _single(name: str, trees: int, depth: int, seed: int, device: str, base: str) -> Any:
+    from trainer.susceptibility.ensembles import SupportVectors, balanced_bagging
+    from trainer.susceptibility.networks import FactorCnn, Mlp
+
+    if name == "logistic":
+        return LogisticRegression()
+    if name in ("forest", "forest_small"):
+        count, deep = (trees, depth) if name == "forest" else (50, 3)
+        return RandomForestClassifier(
+            n_estimators=count, max_depth=deep, random_state=seed, n_jobs=1
+        )
+    if name == "boosting":
+        return HistGradientBoostingClassifier(
+            max_iter=100, learning_rate=0.05, max_leaf_nodes=8, random_state=seed
+        )
+    if name in ("svr", "svc"):
+        kind = "regression" if name == "svr" else "classification"
+        return SupportVectors(kind=kind, seed=seed, device=device)  # type: ignore[arg-type]
+    if name == "mlp":
+        return Mlp(seed=seed, device=device)
+    if name in ("cnn", "cnn_small"):
+        return FactorCnn("he" if name == "cnn" else "zhang", seed=seed, device=device)
+    if name == "bagging":
+        if base in (*_ABOVE, "bagging", "spatial_average"):
+            raise DataError(
+                f'Bagging of "{base}" was asked for.', hint="Give a single model, such as svr."
+            )
+        return balanced_bagging(_single(base, trees, depth, seed, device, base), seed=seed)
+    raise DataError(
+        f'Susceptibility model "{name}" given; known are {", ".join(NAMES[:-1])} and {NAMES[-1]}.'
+    )
+
+
+def _upper(name: str, seed: int) -> Any:
+    from trainer.susceptibility.ensembles import Pooling
+
+    if name == "pooling":
+        return Pooling()
+    if name == "logistic":
+        return LogisticRegression()
+    if name == "forest":
+        return RandomForestClassifier(n_estimators=100, max_depth=8, random_state=seed, n_jobs=1)
+    raise DataError(
+        f'Upper model "{name}" given; known are forest, pooling and logistic.',
+        hint="The paper has a forest; pooling keeps the weights of the bases near equal.",
+    )
