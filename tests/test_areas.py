@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import shapely
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 from pyproj import Transformer
@@ -19,7 +19,15 @@ from gee.scripts.radar_geometry import orbit_look
 from gee.steps import export_settings
 from thawslump.areas import HALO, Mosaic, mosaics
 from thawslump.errors import ConfigError, DataError
-from thawslump.grid import coarser, grid_over, lonlat_bounds, lonlat_box, unwrapped
+from thawslump.grid import (
+    box_of_all,
+    coarser,
+    geojson_box,
+    grid_over,
+    lonlat_bounds,
+    lonlat_box,
+    unwrapped,
+)
 from thawslump.mosaic import write_vrt
 from thawslump.raster import read_float, write_cog
 from thawslump.site import Site, Window
@@ -331,6 +339,20 @@ def test_a_box_across_the_antimeridian_holds_both_sides() -> None:
     box = lonlat_box((179.0, 64.0, -179.0, 65.0))
     assert box.contains(shapely.Point(179.5, 64.5)) and box.contains(shapely.Point(-179.5, 64.5))
     assert not box.intersects(shapely.Point(0, 64.5))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(places, min_size=1, max_size=5))
+@example([(80.0, 0.0, 81.0, 1.0), (170.0, 0.0, 171.0, 1.0), (-100.0, 0.0, -99.0, 1.0)])
+def test_the_box_of_all_holds_each(boxes: list[tuple[float, float, float, float]]) -> None:
+    box = box_of_all(boxes)
+    assert box == box_of_all([box])
+    whole = lonlat_box(box).buffer(1e-9)
+    for one in boxes:
+        for corner in ((one[0], one[1]), (one[2], one[3])):
+            assert whole.intersects(shapely.Point(corner)) or abs(corner[0]) == 180
+    shape = shapely.geometry.shape(geojson_box(box))
+    assert shape.area == pytest.approx(lonlat_box(box).area) and shape.is_valid
 
 
 def test_the_satellite_is_seen_alike_on_both_sides_of_the_antimeridian() -> None:

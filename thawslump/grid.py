@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from affine import Affine
 from odc.geo.geobox import GeoBox
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
     from shapely.geometry import MultiPolygon, Polygon
 
 __all__ = [
+    "box_of_all",
     "coarser",
+    "geojson_box",
     "grid_over",
     "lonlat_bounds",
     "lonlat_box",
@@ -112,6 +115,48 @@ def lonlat_box(bounds_lonlat: Bounds) -> Polygon | MultiPolygon:
     if west <= east:
         return box(west, south, east, north)
     return MultiPolygon([box(west, south, 180, north), box(-180, south, east, north)])
+
+
+def geojson_box(bounds_lonlat: Bounds) -> dict[str, Any]:
+    """Return a longitude/latitude box as GeoJSON, cut at the antimeridian (RFC 7946, 3.1.9).
+
+    Examples
+    --------
+    >>> geojson_box((179.0, 64.0, -179.0, 65.0))["type"]
+    'MultiPolygon'
+    """
+    west, south, east, north = bounds_lonlat
+
+    def ring(left: float, right: float) -> list[list[list[float]]]:
+        return [[[left, south], [right, south], [right, north], [left, north], [left, south]]]
+
+    if west <= east:
+        return {"type": "Polygon", "coordinates": ring(west, east)}
+    return {"type": "MultiPolygon", "coordinates": [ring(west, 180.0), ring(-180.0, east)]}
+
+
+def box_of_all(boxes: Sequence[Bounds]) -> Bounds:
+    """Return the box of longitudes and latitudes that holds others; west above east across 180.
+
+    Examples
+    --------
+    >>> box_of_all([(178.0, 64.0, 179.0, 65.0), (-179.0, 63.0, -178.0, 64.0)])
+    (178.0, 63.0, -178.0, 65.0)
+    """
+    first = unwrapped(boxes[0])
+    west, south, east, north = first
+    for box in boxes[1:]:
+        w, s, e, n = unwrapped(box)
+        # Counted from where it is nearest to the first.
+        turns = 360.0 * round((first[0] + first[2] - w - e) / 720.0)
+        west, east = min(west, w + turns), max(east, e + turns)
+        south, north = min(south, s), max(north, n)
+    across = west < -180.0 or east > 180.0
+    # Half the globe across the antimeridian would be read as west and east in the wrong order.
+    if east - west >= (180.0 if across else 360.0):
+        return -180.0, south, 180.0, north
+    west = west + 360.0 if west < -180.0 else west
+    return west, south, (east - 360.0 if east > 180.0 else east), north
 
 
 def grid_over(

@@ -15,7 +15,7 @@ from gee.scripts.place import source
 from gee.scripts.sources import resembles
 from thawslump.bands import BANDS, EMBEDDING
 from thawslump.files import sha256, write_json
-from thawslump.grid import lonlat_bounds
+from thawslump.grid import geojson_box, lonlat_bounds
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -101,7 +101,7 @@ def write_item(
     )
     item = pystac.Item(
         id=site.name,
-        geometry=_outline(west, south, east, north),
+        geometry=geojson_box((west, south, east, north)),
         bbox=[west, south, east, north],
         datetime=None,
         start_datetime=_midnight(site.pre.start),
@@ -150,17 +150,6 @@ def write_item(
     for relation in ("root", "parent"):
         item.add_link(pystac.Link(relation, "../catalog.json", media_type="application/json"))
     write_json(path, item.to_dict(include_self_link=False, transform_hrefs=False))
-
-
-def _outline(west: float, south: float, east: float, north: float) -> dict[str, Any]:
-    """Return a box as GeoJSON; RFC 7946 has one across the antimeridian cut there (3.1.9)."""
-
-    def ring(left: float, right: float) -> list[list[list[float]]]:
-        return [[[left, south], [right, south], [right, north], [left, north], [left, south]]]
-
-    if west <= east:
-        return {"type": "Polygon", "coordinates": ring(west, east)}
-    return {"type": "MultiPolygon", "coordinates": [ring(west, 180.0), ring(-180.0, east)]}
 
 
 def write_catalog(path: Path, title: str, sites: Iterable[str]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from thawslump.bands import BANDS
 from thawslump.errors import DataError
+from thawslump.grid import box_of_all, geojson_box
 from trainer.chips import Classes, channels_of
 
 __all__ = ["MLM_SCHEMA", "classes_of", "ensemble_item", "model_card", "model_item", "read_item"]
@@ -40,12 +41,7 @@ def _frame(
         "stac_extensions": [MLM_SCHEMA, FILE_SCHEMA],
         "id": name,
         "bbox": [west, south, east, north],
-        "geometry": {
-            "type": "Polygon",
-            "coordinates": [
-                [[west, south], [east, south], [east, north], [west, north], [west, south]]
-            ],
-        },
+        "geometry": geojson_box((west, south, east, north)),
         "properties": {
             "datetime": None,
             "start_datetime": f"{first}T00:00:00Z",
@@ -255,13 +251,7 @@ def ensemble_item(
     dict
     """
     items = list(members.values())
-    boxes = [item["bbox"] for item in items]
-    bounds = [
-        min(box[0] for box in boxes),
-        min(box[1] for box in boxes),
-        max(box[2] for box in boxes),
-        max(box[3] for box in boxes),
-    ]
+    bounds = box_of_all([tuple(item["bbox"]) for item in items])
     dates = [
         min(item["properties"]["start_datetime"] for item in items)[:10],
         max(item["properties"]["end_datetime"] for item in items)[:10],

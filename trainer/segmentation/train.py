@@ -372,12 +372,10 @@ def _counted(tiles: Sequence[Tile], scaling: Scaling) -> dict[str, Any]:
 
 
 def _bounds(stacks: Sequence[Path]) -> list[float]:
-    from thawslump.grid import lonlat_bounds
+    from thawslump.grid import box_of_all, lonlat_bounds
     from thawslump.raster import grid_of
 
-    boxes = np.array([lonlat_bounds(grid_of(stack)) for stack in stacks])
-    low, high = boxes.min(axis=0), boxes.max(axis=0)
-    return [round(float(v), 7) for v in (low[0], low[1], high[2], high[3])]
+    return [round(v, 7) for v in box_of_all([lonlat_bounds(grid_of(path)) for path in stacks])]
 
 
 def interval(
