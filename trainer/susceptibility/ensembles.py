@@ -21,7 +21,7 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validat
 from thawslump.errors import DataError
 from trainer.susceptibility.kernels import RadialSum
 from trainer.susceptibility.networks import device_of
-from trainer.susceptibility.validation import Folds, random_folds, spatial_folds
+from trainer.susceptibility.validation import Folds, spatial_folds
 
 __all__ = [
     "Blending",
@@ -83,21 +83,21 @@ class SupportVectors(ClassifierMixin, BaseEstimator):
         tags.classifier_tags.multi_class = False
         return tags
 
-    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Learn from samples of two classes."""
         values, labels = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(labels)
         self.classes_, target = _two_classes(self, labels)
-        weight = None if sample_weight is None else np.asarray(sample_weight, np.float64)
         if self.kind not in ("regression", "classification"):
             raise ValueError(f"kind is {self.kind!r}; expected 'regression' or 'classification'.")
-        fitted = self._machine().fit(values, target, weight)
+        fitted = self._machine().fit(values, target)
         machine = RadialSum.of(fitted)
         self.vectors_, self.weights_ = machine.vectors, machine.weights
         self.numbers_ = np.array([machine.gamma, machine.intercept])
-        self.curve_ = np.array([1.0, 0.0])
+        # Above 0 is the second class.
+        self.curve_ = np.array([1.0, -0.5])
         if self.kind == "classification":
-            self.curve_ = self._curve(values, target, weight)
+            self.curve_ = self._curve(values, target)
         return self
 
     def _machine(self) -> Any:
@@ -105,44 +105,44 @@ class SupportVectors(ClassifierMixin, BaseEstimator):
             return SVR(C=self.C, epsilon=self.epsilon, gamma=self.gamma)
         return SVC(C=self.C, gamma=self.gamma)
 
-    def _curve(
-        self, values: NDArray[Any], target: NDArray[Any], weight: NDArray[Any] | None
-    ) -> NDArray[np.float64]:
+    def _curve(self, values: NDArray[Any], target: NDArray[Any]) -> NDArray[np.float64]:
         least = int(np.bincount(target).min())
         if least < 2:
             return np.array([1.0, 0.0])
         split = StratifiedKFold(min(5, least), shuffle=True, random_state=self.seed)
         held = np.empty(len(target))
         for train, test in split.split(values, target):
-            part = None if weight is None else weight[train]
-            fitted = self._machine().fit(values[train], target[train], part)
+            fitted = self._machine().fit(values[train], target[train])
             held[test] = RadialSum.of(fitted)(values[test])
-        found = LogisticRegression(C=1e3).fit(held[:, None], target, weight)
+        found = LogisticRegression(C=1e3).fit(held[:, None], target)
         # A curve that falls would turn the order of places round.
         return np.array([max(float(found.coef_[0, 0]), 1e-3), float(found.intercept_[0])])
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Return the values of the sum of kernels, shape (n,)."""
+        """Return the values of the sum of kernels, shape (n,), above 0 for the second class.
+
+        Of a regression less 0.5; of a classification the log odds of its curve.
+        """
         check_is_fitted(self, "vectors_")
         values = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         gamma, intercept = self.numbers_
         device = str(device_of(self.device)) if self.device != "cpu" else "cpu"
-        return RadialSum(self.vectors_, self.weights_, float(gamma), float(intercept))(
-            values, device=device
-        )
+        machine = RadialSum(self.vectors_, self.weights_, float(gamma), float(intercept))
+        return self.curve_[0] * machine(values, device=device) + self.curve_[1]
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return the two columns of values, shape (n, 2)."""
         value = self.decision_function(X)
         if self.kind == "regression":
-            found = np.clip(value, 0, 1)
+            found = np.clip(value + 0.5, 0, 1)
         else:
-            found = 0.5 * (1.0 + np.tanh(0.5 * (self.curve_[0] * value + self.curve_[1])))
+            found = 0.5 * (1.0 + np.tanh(0.5 * value))
         return np.column_stack([1 - found, found])
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Return the likelier class."""
-        return np.asarray(self.classes_)[(self.predict_proba(X)[:, 1] >= 0.5).astype(int)]
+        second = self.predict_proba(X)[:, 1] >= 0.5
+        return np.asarray(self.classes_)[second.astype(int)]
 
 
 class Pooling(ClassifierMixin, BaseEstimator):
@@ -172,6 +172,11 @@ class Pooling(ClassifierMixin, BaseEstimator):
 
     def __init__(self, pull: float = 100.0) -> None:
         self.pull = pull
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        return tags
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Learn from probabilities of the bases, shape (n, bases), of the second class."""
@@ -209,7 +214,8 @@ class Pooling(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Return the likelier class."""
-        return np.asarray(self.classes_)[(self.predict_proba(X)[:, 1] >= 0.5).astype(int)]
+        second = self.predict_proba(X)[:, 1] >= 0.5
+        return np.asarray(self.classes_)[second.astype(int)]
 
 
 def _odds(probability: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -258,6 +264,12 @@ class _Above(ClassifierMixin, BaseEstimator):
     bases: Mapping[str, Any]
     final: Any
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        tags.input_tags.allow_nan = True
+        return tags
+
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return the probabilities of the two classes, shape (n, 2)."""
         check_is_fitted(self, "final_")
@@ -273,7 +285,8 @@ class _Above(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Return the likelier class."""
-        return np.asarray(self.classes_)[(self.predict_proba(X)[:, 1] >= 0.5).astype(int)]
+        second = self.predict_proba(X)[:, 1] >= 0.5
+        return np.asarray(self.classes_)[second.astype(int)]
 
     def _checked(self, X: ArrayLike, y: ArrayLike) -> tuple[NDArray[Any], NDArray[np.uint8]]:
         values, labels = validate_data(self, X, y, dtype=np.float64, ensure_all_finite="allow-nan")
@@ -295,7 +308,7 @@ class Stacking(_Above):
         He et al. 2024 put a random forest above CNN, SVR and MLP.
     folds : int
     seed : int
-        Of random folds, used where no blocks are given.
+        Of random folds (by class), used where no blocks are given.
     """
 
     def __init__(self, bases: Mapping[str, Any], final: Any, folds: int = 5, seed: int = 0) -> None:
@@ -304,7 +317,13 @@ class Stacking(_Above):
         self.folds = folds
         self.seed = seed
 
-    def fit(self, X: ArrayLike, y: ArrayLike, blocks: ArrayLike | None = None) -> Self:
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        blocks: ArrayLike | None = None,
+        places: ArrayLike | None = None,
+    ) -> Self:
         """Learn from samples.
 
         Parameters
@@ -315,16 +334,27 @@ class Stacking(_Above):
             Two classes.
         blocks : array_like of int, shape (n,), optional
             Block of ground of each sample: no block is on both sides of an inner fold.
+        places : array_like of float, shape (n, 2), optional
+            Handed on to the bases that take them.
         """
         values, labels = self._checked(X, y)
         inner = _inner_folds(labels, blocks, self.folds, self.seed)
         below = np.full((len(values), len(self.bases)), np.nan)
         for train, test in inner:
             for column, base in enumerate(self.bases.values()):
-                fitted = clone(base).fit(values[train], labels[train])
+                fitted = fit_on_ground(
+                    clone(base),
+                    values[train],
+                    labels[train],
+                    _part(blocks, train),
+                    _part(places, train),
+                )
                 below[test, column] = fitted.predict_proba(values[test])[:, 1]
         self.final_ = clone(self.final).fit(below, labels)
-        self.bases_ = {name: clone(base).fit(values, labels) for name, base in self.bases.items()}
+        self.bases_ = {
+            name: fit_on_ground(clone(base), values, labels, blocks, places)
+            for name, base in self.bases.items()
+        }
         return self
 
 
@@ -358,7 +388,13 @@ class Blending(_Above):
         self.again = again
         self.seed = seed
 
-    def fit(self, X: ArrayLike, y: ArrayLike, blocks: ArrayLike | None = None) -> Self:
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        blocks: ArrayLike | None = None,
+        places: ArrayLike | None = None,
+    ) -> Self:
         """Learn from samples; see `Stacking.fit`."""
         if not 0 < self.share < 1:
             raise ValueError(f"share is {self.share:g}; expected a number between 0 and 1.")
@@ -366,14 +402,26 @@ class Blending(_Above):
         parts = max(2, round(1 / self.share))
         train, held = _inner_folds(labels, blocks, parts, self.seed)[0]
         self.bases_ = {
-            name: clone(base).fit(values[train], labels[train]) for name, base in self.bases.items()
+            name: fit_on_ground(
+                clone(base),
+                values[train],
+                labels[train],
+                _part(blocks, train),
+                _part(places, train),
+            )
+            for name, base in self.bases.items()
         }
         self.final_ = clone(self.final).fit(self.base_probabilities(values[held]), labels[held])
         if self.again:
             self.bases_ = {
-                name: clone(base).fit(values, labels) for name, base in self.bases.items()
+                name: fit_on_ground(clone(base), values, labels, blocks, places)
+                for name, base in self.bases.items()
             }
         return self
+
+
+def _part(of: ArrayLike | None, rows: NDArray[np.int64]) -> NDArray[Any] | None:
+    return None if of is None else np.asarray(of)[rows]
 
 
 def fit_on_ground(
@@ -408,7 +456,14 @@ def _inner_folds(
     labels: NDArray[np.uint8], blocks: ArrayLike | None, folds: int, seed: int
 ) -> Folds:
     if blocks is None:
-        found = random_folds(labels.size, folds, seed)
+        least = int(np.bincount(labels, minlength=2).min())
+        split = StratifiedKFold(max(2, min(folds, least)), shuffle=True, random_state=seed)
+        found = list(split.split(labels, labels)) if least >= 2 else []
+        if not found:
+            raise DataError(
+                f"There is {least} sample of one of the classes; inner folds need 2 of each.",
+                hint="Add samples of the rarer class.",
+            )
     else:
         numbers = np.asarray(blocks).ravel()
         if numbers.size != labels.size:
