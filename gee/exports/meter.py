@@ -303,7 +303,8 @@ class Meter:
                 self._under_way = 0.0  # no rounding is left over
             self._ended += 1
             self.assumed += assumed
-            self._waiting += [(one, pixels) for one in ids[-1:]]
+            # Of what took several requests every one is counted; the pixels once.
+            self._waiting += [(one, 0 if n else pixels) for n, one in enumerate(ids)]
             many = len(self._waiting) >= _BATCH
             self._state.notify_all()
         if many and self.budget is None:
