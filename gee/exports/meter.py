@@ -224,6 +224,7 @@ class Meter:
         self._known = 0
         self._waiting: list[tuple[str, int]] = []  # profiles to be read, with their pixels
         self._under_way = 0.0  # expected cost
+        self._unread = 0.0  # expected cost of what has ended, until its profile is read
         self._count = 0
         self._in_vain = 0
         self._state = threading.Condition()
@@ -272,12 +273,14 @@ class Meter:
                 spent = self.ledger.total()
                 if spent >= self.budget:
                     raise self._refusal(spent)
-                if not self._count or spent + self._under_way < self.budget:
+                alone = not self._count and self._unread <= 1e-9
+                if alone or spent + self._under_way + self._unread < self.budget:
                     self._under_way += expected
                     self._count += 1
                     return expected
                 # What is under way is expected to use up the rest: wait and see what it does.
-                self._state.wait(1.0)
+                if self._known >= self._ended:
+                    self._state.wait(1.0)
                 ended = self._ended
 
     def _refusal(self, spent: float) -> BudgetError:
@@ -302,6 +305,7 @@ class Meter:
             if not self._count:
                 self._under_way = 0.0  # no rounding is left over
             self._ended += 1
+            self._unread += expected if ids else 0.0
             self.assumed += assumed
             # Of what took several requests every one is counted; the pixels once.
             self._waiting += [(one, 0 if n else pixels) for n, one in enumerate(ids)]
@@ -322,6 +326,7 @@ class Meter:
                 if self._known >= wanted:
                     return
                 known, waiting, self._waiting = self._ended, self._waiting, []
+                unread = self._unread
             measured, counted, lost = self._read(waiting)
             with self._state:
                 self.measured += measured
@@ -332,6 +337,7 @@ class Meter:
                 self.ledger.add(self.job, measured=measured, assumed=assumed)
             with self._state:
                 self._known = max(self._known, known)
+                self._unread = max(0.0, self._unread - unread)
                 self._state.notify_all()
 
     def _read(self, waiting: list[tuple[str, int]]) -> tuple[float, int, int]:
