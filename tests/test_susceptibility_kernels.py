@@ -39,6 +39,18 @@ def test_sums_are_those_of_the_definition() -> None:
     np.testing.assert_allclose(RadialSum(s, a, 0.7, 0.25)(x, 0.0), expected, atol=1e-11)
 
 
+def test_torch_gives_the_same_sums() -> None:
+    "The way a GPU takes, on torch's CPU: single where it is enough, double where it is not"
+    x, y = samples(500)
+    found = RadialSum.of(SVR().fit(x, y))
+    new = np.vstack([samples(200, 1)[0], x[:3] + 1e30])
+    assert np.abs(found(new, device="cpu:0") - found(new, 0.0)).max() < 1e-4
+    np.testing.assert_allclose(found(new, 0.0, "cpu:0"), found(new, 0.0), atol=1e-10)
+    wide = RadialSum(found.vectors * 1e6, found.weights, 1e-9, 0.0)
+    rows = new[:50] * 1e6
+    np.testing.assert_allclose(wide(rows, device="cpu:0"), wide(rows, 0.0), atol=1e-4)
+
+
 def test_far_rows_are_the_intercept_and_never_overflow() -> None:
     x, y = samples()
     model = SVR(gamma=0.5).fit(x, y)
