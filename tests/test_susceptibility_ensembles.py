@@ -25,8 +25,9 @@ from trainer.susceptibility.ensembles import (
     balanced_bagging,
     fit_on_ground,
 )
-from trainer.susceptibility.networks import FactorCnn, Mlp, PatchCnn, patches
+from trainer.susceptibility.networks import FactorCnn, Mlp
 from trainer.susceptibility.validation import random_folds, spatial_folds
+from trainer.susceptibility.windows import PatchCnn, patches
 
 
 def points(count: int = 300, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -124,7 +124,7 @@ def test_a_broken_logistic_file_is_named(tmp_path: Path) -> None:
 
 
 def test_unknown_model_is_named() -> None:
-    with pytest.raises(DataError, match="known are logistic, forest, .* and spatial_average"):
+    with pytest.raises(DataError, match=r"known are logistic, forest, .* and spatial_average"):
         build("magic")
 
 

@@ -19,9 +19,10 @@ from sklearn.utils.estimator_checks import check_estimator
 from thawslump.errors import DataError
 from trainer.susceptibility.average import SpatialAverage
 from trainer.susceptibility.ensembles import Blending, Pooling, Stacking, SupportVectors
-from trainer.susceptibility.networks import FactorCnn, Mlp, PatchCnn
+from trainer.susceptibility.networks import FactorCnn, Mlp
 from trainer.susceptibility.persistence import load_model, save_model
 from trainer.susceptibility.registry import NAMES, ClassesPass, build
+from trainer.susceptibility.windows import PatchCnn
 
 
 def samples(count: int = 60) -> tuple[np.ndarray, np.ndarray]:

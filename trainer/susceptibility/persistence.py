@@ -39,8 +39,8 @@ TRUSTED = (
     "trainer.susceptibility.ensembles.SupportVectors",
     "trainer.susceptibility.networks.FactorCnn",
     "trainer.susceptibility.networks.Mlp",
-    "trainer.susceptibility.networks.PatchCnn",
     "trainer.susceptibility.registry.ClassesPass",
+    "trainer.susceptibility.windows.PatchCnn",
 )
 _AGAIN = "Fit the susceptibility models again, or fetch the file again."
 
