@@ -26,7 +26,7 @@ from trainer.susceptibility.ensembles import (
     fit_on_ground,
 )
 from trainer.susceptibility.networks import FactorCnn, Mlp
-from trainer.susceptibility.validation import random_folds, spatial_folds
+from trainer.susceptibility.validation import out_of_fold, random_folds, spatial_folds
 from trainer.susceptibility.windows import PatchCnn, patches
 
 
@@ -339,6 +339,11 @@ def test_blocks_and_places_reach_those_below_and_only_those_that_take_them() -> 
         np.testing.assert_array_equal(given, blocks[train])
         np.testing.assert_array_equal(where, places[train])
     fit_on_ground(LogisticRegression(), x, y, blocks, places)  # knows neither: is just fitted
+    Grounded.ground.clear()
+    folds = spatial_folds(blocks, y.astype(np.uint8), 3)
+    out_of_fold(Grounded(), x, y.astype(np.uint8), folds, blocks, places)
+    assert [given.size for given, _ in Grounded.ground] == [train.size for train, _ in folds]
+    np.testing.assert_array_equal(Grounded.ground[1][1], places[folds[1][0]])
 
 
 def test_without_blocks_both_classes_are_in_every_inner_fold() -> None:

@@ -162,7 +162,12 @@ def spatial_folds(blocks: NDArray[np.int64], labels: NDArray[np.uint8], folds: i
 
 
 def out_of_fold(
-    model: Pipeline, features: NDArray[np.float32], labels: NDArray[np.uint8], folds: Folds
+    model: Pipeline,
+    features: NDArray[np.float32],
+    labels: NDArray[np.uint8],
+    folds: Folds,
+    blocks: NDArray[np.int64] | None = None,
+    places: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
     """Return for each sample the probability given by a model that never saw its fold.
 
@@ -176,6 +181,10 @@ def out_of_fold(
         NaN where a factor is missing.
     labels : ndarray, shape (n,)
     folds : list of (train, test)
+    blocks : ndarray of int64, shape (n,), optional
+        Ground that models with inner folds do not split; leave out where the folds are random.
+    places : ndarray of float64, shape (n, 2), optional
+        Of models with a regional effect.
 
     Returns
     -------
@@ -186,6 +195,8 @@ def out_of_fold(
     DataError
         A training part holds one class only.
     """
+    from trainer.susceptibility.ensembles import fit_on_ground  # which splits by these folds
+
     scores = np.full(labels.shape, np.nan)
     for number, (train, test) in enumerate(folds):
         if np.unique(labels[train]).size < 2:
@@ -194,7 +205,13 @@ def out_of_fold(
                 f"({train.size} samples).",
                 hint="Use fewer folds or smaller blocks, or add slumps.",
             )
-        fitted = clone(model).fit(features[train], labels[train])
+        fitted = fit_on_ground(
+            clone(model),
+            features[train],
+            labels[train],
+            None if blocks is None else blocks[train],
+            None if places is None else places[train],
+        )
         scores[test] = fitted.predict_proba(features[test])[:, 1]
     return scores
 
