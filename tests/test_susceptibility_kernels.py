@@ -28,6 +28,7 @@ def test_values_are_those_of_the_library(kind: type, gamma: object) -> None:
     assert np.abs(found(new) - expected).max() < 1e-4
     np.testing.assert_allclose(found(new, tolerance=0.0), expected, atol=1e-10)
     np.testing.assert_allclose(found(new.astype(np.float32)), expected, atol=2e-4)
+    np.testing.assert_array_equal(RadialSum.of(model)(new, threads=3), found(new))
 
 
 def test_sums_are_those_of_the_definition() -> None:

@@ -10,7 +10,9 @@ and the weighted sum then run over memory that is still in the cache.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,13 @@ DEVICE_ROWS, DEVICE_VECTORS = 8192, 8192
 # exp(-746) is 0 even in double precision: rows farther than that are the intercept alone, and
 # what is left cannot overflow.
 SILENT = 746.0
+
+
+@cache
+def _blas() -> Any:
+    from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+
+    return ThreadpoolController()
 
 
 @dataclass(frozen=True)
@@ -88,7 +97,7 @@ class RadialSum:
         )
 
     def __call__(
-        self, X: ArrayLike, tolerance: float = 1e-4, device: str = "cpu"
+        self, X: ArrayLike, tolerance: float = 1e-4, device: str = "cpu", threads: int = 1
     ) -> NDArray[np.float64]:
         """Return the value of each row.
 
@@ -102,6 +111,8 @@ class RadialSum:
             throughout, equal to the library's to about 1e-12.
         device : str
             Of torch, such as "cuda"; "cpu" is numpy.
+        threads : int
+            That share the blocks of rows on a CPU.
 
         Returns
         -------
@@ -121,7 +132,8 @@ class RadialSum:
             )
         found = np.empty(len(rows))
         step = ROWS if device == "cpu" else DEVICE_ROWS
-        for first in range(0, len(rows), step):
+
+        def fill(first: int) -> None:
             block = rows[first : first + step].astype(np.float64) - self._centre
             squares = np.einsum("ij,ij->i", block, block)
             least = self._least_exponent(squares)
@@ -134,6 +146,23 @@ class RadialSum:
                 elif chosen.any():
                     part[chosen] = self._sum(block[chosen], squares[chosen], kind, device)
             found[first : first + step] = part
+
+        blocks = range(0, len(rows), step)
+        if device != "cpu":
+            for first in blocks:
+                fill(first)
+            return found + self.intercept
+        # The products are too small to be shared out: BLAS threads would spend their time waiting
+        # for each other, on a busy machine nearly all of it.
+        with _blas().limit(limits=1, user_api="blas"):
+            if blocks:
+                fill(0)  # what is prepared once is prepared before threads ask for it
+            if threads > 1:
+                with ThreadPoolExecutor(threads) as pool:
+                    list(pool.map(fill, blocks[1:]))
+            else:
+                for first in blocks[1:]:
+                    fill(first)
         return found + self.intercept
 
     @property
