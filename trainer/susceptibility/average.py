@@ -1,9 +1,9 @@
 """An average of plain kernel machines that does not trust any single factor, scale or place.
 
-With few samples every choice among models, even one made on inner spatial folds, costs more on new
-ground than it gains (docs/susceptibility.md has the numbers). This model chooses nothing: it
-averages, with equal weights, linear and radial kernel regressions on all factors and on all but
-one of them in turn, each beside a regional effect that is learned and then left out.
+With few samples the best of several models by inner spatial folds does worse on new ground than the
+average of all (`chosen` against `average_scales` in docs/susceptibility.md). This model chooses
+nothing: it averages, with equal weights, linear and radial kernel regressions on all factors and on
+all but one of them in turn, each beside a regional effect that is learned and then left out.
 """
 
 from __future__ import annotations
