@@ -266,9 +266,9 @@ class FactorCnn(_Vectors):
     On a column of factors, padded with zeros, a 3 x 3 kernel only ever sees its middle column:
     that is the kernel of 3 used here. On windows of the rasters the kernels are 3 x 3
     (`windows.PatchCnn`). Nor do they say how many poolings there are: here one after every second
-    convolution, as long as two values are left, and ReLU, where they speak of sigmoids in general. The
-    two output neurons of Zhang et al. with categorical cross-entropy are one logit here. They print "b values of 0.01" for Adam;
-    the usual ones (0.9, 0.999) are used.
+    convolution, as long as two values are left. Activations are ReLU; He et al. speak of sigmoids
+    in general. The two output neurons of Zhang et al. are one logit here, which is the same loss.
+    They print "b values of 0.01" for Adam; the usual ones (0.9, 0.999) are used.
     """
 
     def __init__(
