@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any, Literal, Self
 
@@ -22,6 +24,20 @@ _AT_ONCE = 2**20
 
 # Where a file of a model is written or read, its weights go beside it (safetensors), not into it.
 aside: ContextVar[dict[str, NDArray[Any]] | None] = ContextVar("aside", default=None)
+
+
+@contextlib.contextmanager
+def _one_thread(device: Any) -> Iterator[None]:
+    """Batches of a few hundred small vectors cost more to hand to threads than to compute."""
+    import torch
+
+    threads = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class Network(ClassifierMixin, BaseEstimator, ABC):
@@ -84,7 +100,10 @@ class Network(ClassifierMixin, BaseEstimator, ABC):
         epochs, batch, least = self._schedule()
         device = device_of(self.device)
         # Others' random numbers are left as they were.
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        with (
+            torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+            _one_thread(device),
+        ):
             torch.manual_seed(self.seed)
             network = self._network(values.shape[1:]).to(device)
             order = torch.Generator().manual_seed(self.seed)
