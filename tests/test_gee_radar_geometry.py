@@ -29,10 +29,12 @@ from gee_world import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
+from pyproj import Transformer
+from scipy import ndimage
 from test_gee_scripts import pixels
 
 from gee.config import BackendConfig
-from gee.emulator.catalog import Catalog
+from gee.emulator.catalog import BandData, Catalog
 from gee.scripts import radar_geometry, sentinel1, slope_correction, terrain
 from gee.session import connect
 from thawslump.grid import lonlat_bounds
@@ -55,7 +57,23 @@ def mountains(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         folder, "steep", 44.0, lambda theta, look, east, north: 0.05 + 0 * theta + 0 * east
     )
     dem = vectors.mountains(3 * MASSIF.shape[0], 10.0)[1::3, 1::3].astype("float32")
-    Catalog(folder, writable=True).put_image("users/a/massif", [band("h", dem, MASSIF)])
+    catalog = Catalog(folder, writable=True)
+    catalog.put_image("users/a/massif", [band("h", dem, MASSIF)])
+    # The same ground as the global DEM has it: in degrees, wider in longitude.
+    west, south, east, north = lonlat_bounds(MASSIF)
+    wide, high = 2 / 3600, 1 / 3600
+    shape = (math.ceil((north - south) / high), math.ceil((east - west) / wide))
+    longitudes = west + (np.arange(shape[1]) + 0.5) * wide
+    latitudes = north - (np.arange(shape[0]) + 0.5) * high
+    to_grid = Transformer.from_crs("EPSG:4326", CRS, always_xy=True)
+    x, y = to_grid.transform(*np.meshgrid(longitudes, latitudes))
+    fine = vectors.mountains(3 * MASSIF.shape[0], 10.0)
+    rows, cols = (NORTH - y) / 10 - 0.5, (x - WEST) / 10 - 0.5
+    degrees = ndimage.map_coordinates(fine, [rows, cols], order=1, mode="nearest")
+    catalog.put_image(
+        "users/a/massif_in_degrees",
+        [BandData("h", degrees.astype("float32"), "EPSG:4326", (wide, 0, west, 0, -high, north))],
+    )
     with connect(BackendConfig(), folder):
         # The first answer raises the limit of recursion, which hypothesis would complain about.
         computed(0.7, 0.0, 0.0, 0.0, "volume")
@@ -211,13 +229,22 @@ def f1(found: Array, truth: Array) -> float:
     return float(2 * (found & truth).sum() / (found.sum() + truth.sum()))
 
 
-@pytest.mark.parametrize("direction", [106.0, 20.0])
-def test_masks_of_a_steep_massif_are_those_of_rays(mountains: Path, direction: float) -> None:
+@pytest.mark.parametrize(
+    ("direction", "dem"),
+    [
+        (106.0, "users/a/massif"),
+        (20.0, "users/a/massif"),
+        (106.0, "users/a/massif_in_degrees"),
+    ],
+)
+def test_masks_of_a_steep_massif_are_those_of_rays(
+    mountains: Path, direction: float, dem: str
+) -> None:
     """Rays go through the same surface at a third of the pixel size, at an angle to the grid."""
     size, theta, look = MASSIF.shape[0], math.radians(38), math.radians(direction)
     truth = vectors.rays(vectors.mountains(3 * size, 10.0), 10.0, theta, look)
     inner = GeoBox((size - 40,) * 2, Affine(30, 0, WEST + 600, 0, -30, NORTH - 600), CRS)
-    site = a_site(bounds=lonlat_bounds(inner), resolution=30, sources={"dem": "users/a/massif"})
+    site = a_site(bounds=lonlat_bounds(inner), resolution=30, sources={"dem": dem})
     angle = ee.Image.constant(theta)
     ground = radar_geometry.terrain_geometry(angle, terrain.gradient(site), look)
     cast = radar_geometry.cast_shadow(site, angle, look).rename("cast")

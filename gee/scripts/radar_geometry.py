@@ -254,7 +254,7 @@ def cast_shadow(
         moved = heights.translate(
             metres.multiply(east), metres.multiply(north), "meters", projection
         )
-        return moved.resample("bilinear").subtract(fall.multiply(ee.Image.constant(metres)))
+        return moved.subtract(fall.multiply(ee.Image.constant(metres)))
 
     steps = ee.List.sequence(1, math.ceil(reach / step))
     highest = ee.ImageCollection(steps.map(beside)).max()
