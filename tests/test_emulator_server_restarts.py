@@ -174,12 +174,13 @@ def test_an_asset_is_whole_or_absent(place: Path, tmp_path: Path) -> None:
     name = f"made-{uuid.uuid4().hex}"
     with group(place, state, 1) as (process, url):
         wait_for(lambda: _answers(url))
-        operation = request(url, f"{P}/image:export", to_asset(name))["name"]
+        # One after the other: neither can end while the other one is waited for.
         cancelled = request(url, f"{P}/image:export", to_asset(f"{name}-c"))["name"]
-        wait_for(lambda: request(url, operation)["metadata"]["progress"] > 0)
-        wait_for(lambda: request(url, cancelled)["metadata"]["progress"] > 0)
+        wait_for(lambda: request(url, cancelled)["metadata"]["state"] == "RUNNING")
         request(url, f"{cancelled}:cancel", {})
         assert ended(url, cancelled)["metadata"]["state"] == "CANCELLED"
+        operation = request(url, f"{P}/image:export", to_asset(name))["name"]
+        wait_for(lambda: request(url, operation)["metadata"]["progress"] > 0)
         for missing in (name, f"{name}-c"):
             assert request(url, f"{P}/assets/{missing}")["error"]["code"] == 404
         os.killpg(process.pid, signal.SIGKILL)
