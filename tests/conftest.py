@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from thawslump import options
+
 ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def fresh_options() -> None:
+    """No test inherits the options that another one's command was called with."""
+    vars(options.current).update(vars(options.Options()))
 
 
 @pytest.fixture(scope="session")
