@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from thawslump.errors import DataError
 from trainer.susceptibility.kernels import RadialSum
+from trainer.susceptibility.labels import two_classes
 
 __all__ = ["SpatialAverage", "subsets"]
 
@@ -157,14 +157,7 @@ class SpatialAverage(ClassifierMixin, BaseEstimator):
         values, labels = validate_data(
             self, X, y, dtype=np.float64, ensure_all_finite="allow-nan", ensure_min_samples=3
         )
-        check_classification_targets(labels)
-        self.classes_, target = np.unique(labels, return_inverse=True)
-        if self.classes_.size != 2:
-            raise ValueError(
-                f"SpatialAverage was given {self.classes_.size} class"
-                f"{'' if self.classes_.size == 1 else 'es'}; expected two. Only binary "
-                "classification is supported."
-            )
+        self.classes_, target = two_classes(self, labels)
         count = len(values)
         ground = np.arange(count) if blocks is None else np.asarray(blocks).ravel()
         where = None if places is None else np.asarray(places, np.float64)

@@ -15,11 +15,11 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from sklearn.svm import SVC, SVR
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
 from thawslump.errors import DataError
 from trainer.susceptibility.kernels import RadialSum
+from trainer.susceptibility.labels import two_classes
 from trainer.susceptibility.networks import device_of
 from trainer.susceptibility.validation import Folds, spatial_folds
 
@@ -86,8 +86,7 @@ class SupportVectors(ClassifierMixin, BaseEstimator):
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Learn from samples of two classes."""
         values, labels = validate_data(self, X, y, dtype=np.float64)
-        check_classification_targets(labels)
-        self.classes_, target = _two_classes(self, labels)
+        self.classes_, target = two_classes(self, labels)
         if self.kind not in ("regression", "classification"):
             raise ValueError(f"kind is {self.kind!r}; expected 'regression' or 'classification'.")
         fitted = self._machine().fit(values, target)
@@ -183,8 +182,7 @@ class Pooling(ClassifierMixin, BaseEstimator):
         from scipy.optimize import minimize
 
         values, labels = validate_data(self, X, y, dtype=np.float64)
-        check_classification_targets(labels)
-        self.classes_, target = _two_classes(self, labels)
+        self.classes_, target = two_classes(self, labels)
         odds, sign = _odds(values), np.where(target == 1, 1.0, -1.0)
         count = odds.shape[1]
         mean = odds.mean(axis=1)
@@ -222,17 +220,6 @@ def _odds(probability: NDArray[np.float64]) -> NDArray[np.float64]:
     # Support vectors say 0 and 1 outright; 2 % keeps one base from outvoting all others.
     held = np.clip(probability, 0.02, 0.98)
     return np.asarray(np.log(held / (1 - held)))
-
-
-def _two_classes(model: Any, labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
-    classes, target = np.unique(labels, return_inverse=True)
-    if classes.size != 2:
-        raise ValueError(
-            f"{type(model).__name__} was given {classes.size} class"
-            f"{'' if classes.size == 1 else 'es'}; expected two. Only binary classification is "
-            "supported."
-        )
-    return classes, target
 
 
 def balanced_bagging(base: Any | None = None, members: int = 10, seed: int = 0) -> Any:
@@ -290,8 +277,7 @@ class _Above(ClassifierMixin, BaseEstimator):
 
     def _checked(self, X: ArrayLike, y: ArrayLike) -> tuple[NDArray[Any], NDArray[np.uint8]]:
         values, labels = validate_data(self, X, y, dtype=np.float64, ensure_all_finite="allow-nan")
-        check_classification_targets(labels)
-        self.classes_, target = _two_classes(self, labels)
+        self.classes_, target = two_classes(self, labels)
         if not self.bases:
             raise ValueError(f"{type(self).__name__} has no base models.")
         return values, target.astype(np.uint8)

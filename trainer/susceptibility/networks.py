@@ -11,10 +11,10 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from thawslump.errors import DataError
+from trainer.susceptibility.labels import two_classes
 
 __all__ = ["HE_DEPTHS", "FactorCnn", "Mlp", "Network", "device_of"]
 
@@ -89,14 +89,7 @@ class Network(ClassifierMixin, BaseEstimator, ABC):
         import torch
 
         values, labels = self._values(X, y)
-        check_classification_targets(labels)
-        self.classes_, target = np.unique(labels, return_inverse=True)
-        if self.classes_.size != 2:
-            raise ValueError(
-                f"{type(self).__name__} was given {self.classes_.size} class"
-                f"{'' if self.classes_.size == 1 else 'es'}; expected two. Only binary "
-                "classification is supported."
-            )
+        self.classes_, target = two_classes(self, labels)
         epochs, batch, least = self._schedule()
         device = device_of(self.device)
         # Others' random numbers are left as they were.
