@@ -22,7 +22,7 @@ from gee.emulator.catalog import Catalog
 from gee.exports import kept
 from gee.exports.survey import Survey, survey
 from gee.scripts import sentinel2, stack
-from gee.scripts.settled import Orbit
+from gee.scripts.settled import Orbit, Settled
 from gee.session import connect
 from thawslump.areas import Part
 from thawslump.errors import ConfigError, DataError
@@ -321,3 +321,28 @@ def test_a_map_of_one_class_leaves_the_band_out_in_words(tmp_path: Path) -> None
         "of class forest, trees, scrub, herbaceous only"
         in (found.settled.left_out["CART_LC_classified"])
     )
+
+
+@pytest.mark.parametrize("refused", [True, False])
+def test_what_the_service_refuses_is_no_missing_band(
+    monkeypatch: pytest.MonkeyPatch, refused: bool
+) -> None:
+    """A map that does not fit leaves the land cover out; a refusal ends the survey in words."""
+    from gee.exports import survey as module
+
+    def fail(*_: object) -> None:
+        cause = ee.EEException("User memory limit exceeded.") if refused else None
+        raise DataError("no land cover", hint="leave it out") from cause
+
+    monkeypatch.setattr(module, "learn", fail)
+    settled = Settled(bands=("dNDVI", "CART_LC_classified"))
+
+    def learned() -> Settled:
+        return module._learn(a_site(), settled, lambda request: request(), Path())[0]
+
+    if refused:
+        with pytest.raises(DataError, match="no land cover"):
+            learned()
+    else:
+        assert learned().bands == ("dNDVI",)
+        assert learned().left_out == {"CART_LC_classified": "no land cover"}

@@ -226,6 +226,9 @@ def _learn(
         # part of a large area holds points.
         if landcover.has_points(site) and not isinstance(site, Part):
             raise
+        # What the service refuses is no property of the site; a band left out would hide it.
+        if isinstance(error.__cause__, ee.EEException):
+            raise
         left = tuple(band for band in settled.bands if band != name)
         why = {**settled.left_out, name: error.message}
         return replace(settled, bands=left, left_out=why), None, 2
@@ -297,7 +300,10 @@ def _shows(site: Site, name: str, run: Callable[[Callable[[], Any]], Any]) -> bo
     tiles = name.removesuffix("/*") if is_tiled(name) else [ee.Image(name)]
     try:
         return bool(run(ee.ImageCollection(tiles).filterBounds(region(site)).size().getInfo))
-    except ee.EEException:
+    except ee.EEException as error:
+        # An emulator need not hold the map. Anything else is not for us to pass over.
+        if "not found" not in words(error):
+            raise
         return False
 
 
