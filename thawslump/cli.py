@@ -36,7 +36,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("trainer.commands:train", "Train the grid of runs."),
     "ensemble": ("trainer.commands:ensemble", "Choose the members and the threshold."),
     "predict": ("trainer.commands:predict", "Probability maps over areas."),
-    "susceptibility": ("trainer.commands:susceptibility", "Susceptibility models and map."),
+    "susceptibility": (
+        "trainer.susceptibility.commands:app",
+        "Susceptibility: select factors, fit models, draw maps.",
+    ),
     "inventory": ("inventory.commands:app", "Import, export and count the inventory."),
     "review": ("inventory.commands:review", "The review page in the browser."),
     "iterate": ("thawslump.commands:iterate", "The next round, until nothing new is found."),

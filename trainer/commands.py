@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from thawslump.workspace import Workspace
 
-__all__ = ["ensemble", "predict", "susceptibility", "train"]
+__all__ = ["ensemble", "predict", "train"]
 
 Round = Annotated[int, typer.Option("--round", min=1, help="Round of labels to work on.")]
 
@@ -96,11 +96,4 @@ def predict(
     """Draw the ensemble's probability maps of areas, test and validation sites."""
     workspace = _run("predict", round_, site)
     for path in sorted(workspace.maps(round_).glob("*.tif")):
-        typer.echo(path)
-
-
-def susceptibility() -> None:
-    """Fit the susceptibility models and draw their map, with all steps before that are left."""
-    workspace = _run("susceptibility", 1)
-    for path in sorted(workspace.root.glob("rounds/*/maps/susceptibility-*.tif")):
         typer.echo(path)

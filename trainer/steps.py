@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thawslump.errors import ConfigError, DataError
-from trainer.susceptibility.steps import plan_susceptibility
 
 if TYPE_CHECKING:
     from thawslump.pipeline import Item
     from thawslump.site import Site
     from thawslump.workspace import Workspace
 
-__all__ = ["plan_ensemble", "plan_predict", "plan_susceptibility", "plan_train"]
+__all__ = ["plan_ensemble", "plan_predict", "plan_train"]
 
 RUN_FILES = ("model.safetensors", "item.json", "README.md", "metrics.json", "history.json")
 ENSEMBLE_FILES = ("item.json", "metrics.json", "README.md")

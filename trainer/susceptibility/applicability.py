@@ -7,12 +7,17 @@ spatial prediction models, Methods in Ecology and Evolution 12, 2021, doi 10.111
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
 from thawslump.errors import DataError
+from thawslump.files import atomic
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["Applicability"]
 
@@ -144,6 +149,34 @@ class Applicability:
     def applicable(self, X: ArrayLike) -> NDArray[np.bool_]:
         """Return where the model may be asked; False where a factor is missing."""
         return np.asarray(self.dissimilarity(X) <= self.threshold)
+
+    def write(self, path: Path) -> None:
+        """Write as safetensors, atomically; equal ones give equal bytes."""
+        from safetensors.numpy import save_file
+
+        parts = {
+            "mean": self.mean,
+            "scale": self.scale,
+            "weights": self.weights,
+            "numbers": np.array([self.reference, self.threshold]),
+            "training": self.training,
+            "points": self._tree.data,
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic(path) as temporary:
+            save_file({name: np.ascontiguousarray(part) for name, part in parts.items()}, temporary)
+
+    @classmethod
+    def read(cls, path: Path) -> Applicability:
+        """Read what `write` wrote."""
+        from safetensors.numpy import load_file
+
+        held = load_file(path)
+        reference, threshold = map(float, held["numbers"])
+        return cls(
+            held["mean"], held["scale"], held["weights"], reference, threshold, held["training"],
+            cKDTree(held["points"]),
+        )  # fmt: skip
 
 
 def _mean_distance(points: Floats, dice: np.random.Generator) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,20 +18,23 @@ if TYPE_CHECKING:
     from rasterio.windows import Window
 
 __all__ = [
+    "BANDS",
     "LEVELS",
     "NODATA",
     "Breaks",
     "Classifier",
     "classify",
-    "draw_probability",
+    "draw",
     "natural_breaks",
     "quantise",
-    "write_map",
+    "to_cog",
+    "write_classes",
 ]
 
 NODATA = 65535
 LEVELS = 10_000  # steps of the stored probability: 0 is 0, 10000 is 1
 WINDOW = 512
+BANDS = ("probability", "disagreement", "outside")
 
 
 class Classifier(Protocol):
@@ -171,32 +173,38 @@ def windows(height: int, width: int, size: int = WINDOW) -> Iterator[Window]:
             yield Window(column, row, min(size, width - column), min(size, height - row))
 
 
-def draw_probability(
+def draw(
     target: Path,
     profile: Mapping[str, Any],
     read: Callable[[Window], NDArray[np.float32]],
-    classifier: Classifier,
+    say: Callable[[NDArray[np.float32]], tuple[NDArray[np.float64], ...]],
     design: Callable[[NDArray[np.float32]], NDArray[np.float32]],
     step: Callable[[float], None],
+    tags: Mapping[str, str],
     size: int = WINDOW,
-) -> tuple[NDArray[np.int64], int]:
-    """Write the probability of every cell into band 1 of a scratch GeoTIFF, by windows.
+) -> tuple[NDArray[np.int64], dict[str, int]]:
+    """Write the map of a model as a Cloud Optimized GeoTIFF, by windows.
 
     A cell is nodata only where all factors are missing; the model fills single missing ones.
 
     Parameters
     ----------
     target : Path
-        The scratch file; band 2 stays empty for the class.
+        Bands probability and disagreement (uint16, scale 0.0001) and outside (1 where the ground
+        is unlike what the model learned from), nodata 65535; atomic.
     profile : mapping
         crs, transform, width and height of the raster.
     read : callable
         Window to factors, float32 (band, y, x), NaN where missing.
-    classifier : Classifier
+    say : callable
+        Features (cells, features) to three arrays (cells,): probability, disagreement of the base
+        models, and 1 outside of the area of applicability; NaN where there is none.
     design : callable
         Factors (band, y, x) to features (cells, features).
     step : callable
         Told the share that is done.
+    tags : mapping
+        Metadata of the file.
     size : int
         Edge of a window in cells.
 
@@ -204,29 +212,60 @@ def draw_probability(
     -------
     histogram : ndarray of int64, shape (10001,)
         Cells by stored probability.
-    filled : int
-        Valid cells with at least one feature missing.
+    counts : dict
+        Cells: "valid", "filled" (at least one feature missing), "outside".
     """
     import rasterio
+    import rasterio.shutil
 
     height, width = int(profile["height"]), int(profile["width"])
     histogram = np.zeros(LEVELS + 1, np.int64)
-    filled = 0
-    with _writing(target), rasterio.open(target, "w", **_scratch(profile)) as raster:
+    counts = {"valid": 0, "filled": 0, "outside": 0}
+    scratch = target.with_name(f".{target.name}.scratch.tif")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _writing(target), rasterio.open(scratch, "w", **_scratch(profile, len(BANDS))) as raster:
+        raster.descriptions = BANDS
+        raster.scales = (1.0 / LEVELS, 1.0 / LEVELS, 1.0)
+        raster.units = ("1",) * len(BANDS)
+        raster.update_tags(**tags)
         parts = list(windows(height, width, size))
         for number, window in enumerate(parts):
             factors = read(window)
             valid = np.asarray(~np.isnan(factors).all(axis=0))
-            probability = np.zeros(valid.shape, np.float64)
+            stored = np.full((len(BANDS), *valid.shape), NODATA, np.uint16)
             if valid.any():
                 features = design(factors)[valid.ravel()]
-                filled += int(np.isnan(features).any(axis=1).sum())
-                probability[valid] = classifier.predict_proba(features)[:, 1]
-            stored = quantise(probability, valid)
-            histogram += np.bincount(stored[valid], minlength=LEVELS + 1)
-            raster.write(stored, 1, window=window)
+                counts["filled"] += int(np.isnan(features).any(axis=1).sum())
+                probability, disagreement, outside = say(features)
+                for band, values in enumerate((probability, disagreement, outside / LEVELS)):
+                    stored[band][valid] = quantise(values, ~np.isnan(values))
+                counts["outside"] += int((stored[2][valid] == 1).sum())
+            counts["valid"] += int(valid.sum())
+            histogram += np.bincount(stored[0][valid], minlength=LEVELS + 1)
+            raster.write(stored, window=window)
             step((number + 1) / len(parts))
-    return histogram, filled
+    with atomic(target) as temporary, _writing(target):
+        to_cog(scratch, temporary)
+    scratch.unlink()
+    return histogram, counts
+
+
+def to_cog(source: Path, target: Path) -> None:
+    """Copy a raster of probabilities or classes into a Cloud Optimized GeoTIFF."""
+    import rasterio.shutil
+
+    rasterio.shutil.copy(
+        source,
+        target,
+        driver="COG",
+        compress="ZSTD",
+        predictor=2,
+        blocksize=WINDOW,
+        overviews="AUTO",
+        # A mean of classes would be no class.
+        resampling="NEAREST",
+        BIGTIFF="IF_SAFER",
+    )
 
 
 @contextlib.contextmanager
@@ -243,10 +282,10 @@ def _writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _scratch(profile: Mapping[str, Any]) -> dict[str, Any]:
+def _scratch(profile: Mapping[str, Any], count: int) -> dict[str, Any]:
     return {
         "driver": "GTiff",
-        "count": 2,
+        "count": count,
         "dtype": "uint16",
         "nodata": NODATA,
         "tiled": True,
@@ -257,17 +296,17 @@ def _scratch(profile: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def write_map(
-    scratch: Path, target: Path, upper: Sequence[float], tags: Mapping[str, str]
+def write_classes(
+    source: Path, target: Path, upper: Sequence[float], tags: Mapping[str, str]
 ) -> NDArray[np.int64]:
-    """Add the class band to a scratch map and write it as a Cloud Optimized GeoTIFF.
+    """Write the classes of a probability map as a Cloud Optimized GeoTIFF.
 
     Parameters
     ----------
-    scratch : Path
-        As `draw_probability` wrote it; removed afterwards.
+    source : Path
+        As `draw` wrote it.
     target : Path
-        Bands probability (uint16, scale 0.0001) and class (1 .. n), nodata 65535; atomic.
+        Band class (uint8; 1 lowest, nodata 0) with a colour table; atomic.
     upper : sequence of float
         Largest probability of each class.
     tags : mapping
@@ -279,40 +318,23 @@ def write_map(
         Cells of each class.
     """
     import rasterio
-    import rasterio.shutil
 
     counts = np.zeros(len(upper), np.int64)
     steps = np.rint(np.asarray(upper) * LEVELS)
-    with _writing(scratch), rasterio.open(scratch, "r+") as raster:
-        for window in windows(raster.height, raster.width):
-            stored = raster.read(1, window=window)
-            valid = stored != NODATA
-            classes = np.where(valid, classify(stored, steps), NODATA).astype(np.uint16)
-            counts += np.bincount(classes[valid] - 1, minlength=len(upper))
-            raster.write(classes, 2, window=window)
-        raster.descriptions = ("probability", "class")
-        raster.scales = (1.0 / LEVELS, 1.0)
-        raster.units = ("1", "1")
-        raster.update_tags(**tags)
+    scratch = target.with_name(f".{target.name}.scratch.tif")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _writing(target), rasterio.open(source) as held:
+        profile = {**_scratch(held.profile, 1), "dtype": "uint8", "nodata": 0}
+        with rasterio.open(scratch, "w", **profile) as raster:
+            raster.descriptions = ("class",)
+            raster.update_tags(**tags)
+            for window in windows(held.height, held.width):
+                stored = held.read(1, window=window)
+                valid = stored != NODATA
+                classes = np.where(valid, classify(stored, steps), 0).astype(np.uint8)
+                counts += np.bincount(classes[valid] - 1, minlength=len(upper))
+                raster.write(classes, 1, window=window)
     with atomic(target) as temporary, _writing(target):
-        rasterio.shutil.copy(
-            scratch,
-            temporary,
-            driver="COG",
-            compress="ZSTD",
-            predictor=2,
-            blocksize=WINDOW,
-            overviews="AUTO",
-            # One method for both bands: a mean of classes would be no class.
-            resampling="NEAREST",
-            BIGTIFF="IF_SAFER",
-        )
+        to_cog(scratch, temporary)
     scratch.unlink()
     return counts
-
-
-def clear_folder(folder: Path) -> Path:
-    """Return an empty folder; what a killed run left there is removed."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder

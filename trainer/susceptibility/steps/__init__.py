@@ -1,0 +1,288 @@
+"""The steps of susceptibility in the pipeline (loads without numpy, torch or rasterio).
+
+samples -> select -> fit (an item per model) -> compare -> map (an item per site and model)
+-> susceptibility (classes, shares, summary).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from trainer.susceptibility.files import Files
+
+if TYPE_CHECKING:
+    from thawslump.pipeline import Item
+    from thawslump.workspace import Workspace
+    from trainer.susceptibility.config import SusceptibilityConfig
+
+__all__ = [
+    "Sites",
+    "plan_compare",
+    "plan_fit",
+    "plan_map",
+    "plan_samples",
+    "plan_select",
+    "plan_susceptibility",
+]
+
+_SAMPLES = (
+    "factors", "positives", "cells_per_slump", "negatives", "negatives_per_positive", "buffer",
+    "seed",
+)  # fmt: skip
+_SELECT = ("vif", "pearson", "chimerge_intervals", "chimerge_alpha")
+_FOLDS = ("validation", "block_size", "folds", "repetitions", "fold_buffer", "seed")
+_COMPARE = ("models", "map_model", "resamples", "importance", "applicability")
+_MAP = ("applicability", "device")
+_CLASSES = ("classes", "deformation")
+# What each model depends on beyond samples, folds and selection.
+_OF_MODEL = {
+    "forest": ("trees", "depth"),
+    "stacking": ("trees", "depth", "bases", "upper", "device"),
+    "blending": ("trees", "depth", "bases", "upper", "device"),
+    **dict.fromkeys(("svr", "svc", "mlp", "cnn", "cnn_small", "bagging"), ("device",)),
+}
+
+
+@dataclass(frozen=True)
+class Sites:
+    """Which sites take part in what.
+
+    Attributes
+    ----------
+    learn, test, map : tuple of str
+        With labels of this round, but role "test"; of role "test"; with factors.
+    made_up : bool
+    """
+
+    learn: tuple[str, ...]
+    test: tuple[str, ...]
+    map: tuple[str, ...]
+    made_up: bool
+
+    @classmethod
+    def of(cls, workspace: Workspace, round: int) -> Sites:
+        """Return the sites of a round."""
+        mapped = [name for name in sorted(workspace.sites) if workspace.factors(name).exists()]
+        labelled = [name for name in mapped if workspace.labels(round, name).exists()]
+        tested = [name for name in labelled if workspace.sites[name].role == "test"]
+        return cls(
+            learn=tuple(name for name in labelled if name not in tested),
+            test=tuple(tested),
+            map=tuple(mapped),
+            made_up=any(workspace.sites[name].made_up for name in mapped),
+        )
+
+
+def _config(workspace: Workspace) -> SusceptibilityConfig:
+    config: SusceptibilityConfig = workspace.config.susceptibility
+    return config
+
+
+def _some(config: SusceptibilityConfig, names: tuple[str, ...]) -> dict[str, Any]:
+    return config.model_dump(mode="json", include=set(names))
+
+
+def plan_samples(workspace: Workspace, round: int) -> list[Item]:
+    """Return the item that draws the samples; none where no site with factors has labels."""
+    from thawslump.pipeline import Item
+
+    sites, files = Sites.of(workspace, round), Files(workspace, round)
+    if not sites.learn:
+        return []
+    return [
+        Item(
+            step="susceptibility-samples",
+            name="samples",
+            target="trainer.susceptibility.steps.samples:run",
+            settings={
+                **_some(_config(workspace), _SAMPLES),
+                "learn": list(sites.learn),
+                "test": list(sites.test),
+                "made_up": sites.made_up,
+            },
+            inputs=tuple(
+                path
+                for name in (*sites.learn, *sites.test)
+                for path in (workspace.factors(name), workspace.labels(round, name))
+            ),
+            outputs=(files.samples, *([files.test_samples] if sites.test else [])),
+            round=round,
+            cost=2.0 * len(sites.learn),
+        )
+    ]
+
+
+def plan_select(workspace: Workspace, round: int) -> list[Item]:
+    """Return the item that looks at the factors: collinearity, gain, what is kept."""
+    from thawslump.pipeline import Item
+
+    files = Files(workspace, round)
+    if not Sites.of(workspace, round).learn:
+        return []
+    return [
+        Item(
+            step="susceptibility-select",
+            name="factors",
+            target="trainer.susceptibility.steps.select:run",
+            settings=_some(_config(workspace), _SELECT),
+            inputs=(files.samples,),
+            outputs=(files.selection, files.figure("selection")),
+            round=round,
+            cost=2.0,
+        )
+    ]
+
+
+def plan_fit(workspace: Workspace, round: int) -> list[Item]:
+    """Return an item per model: held-out probabilities over all folds, then the fitted model."""
+    from thawslump.pipeline import Item
+
+    sites, files, config = Sites.of(workspace, round), Files(workspace, round), _config(workspace)
+    if not sites.learn:
+        return []
+    return [
+        Item(
+            step="susceptibility-fit",
+            name=name,
+            target="trainer.susceptibility.steps.fit:run",
+            settings={
+                **_some(config, (*_FOLDS, *_SELECT, *_OF_MODEL.get(name, ()))),
+                "model": name,
+            },
+            inputs=(files.samples, *([files.test_samples] if sites.test else [])),
+            outputs=(files.model(name), files.held(name)),
+            round=round,
+            cost=10.0,
+        )
+        for name in config.models
+    ]
+
+
+def plan_compare(workspace: Workspace, round: int) -> list[Item]:
+    """Return the item that sets the models side by side and chooses the one for the map."""
+    from thawslump.pipeline import Item
+
+    sites, files, config = Sites.of(workspace, round), Files(workspace, round), _config(workspace)
+    if not sites.learn:
+        return []
+    return [
+        Item(
+            step="susceptibility-compare",
+            name="models",
+            target="trainer.susceptibility.steps.compare:run",
+            settings={**_some(config, (*_FOLDS, *_SELECT, *_COMPARE)), "test": list(sites.test)},
+            inputs=(
+                files.samples,
+                *([files.test_samples] if sites.test else []),
+                *(path for name in config.models for path in (files.model(name), files.held(name))),
+            ),
+            outputs=(
+                files.comparison,
+                files.table,
+                *([files.applicability] if config.applicability else []),
+                files.figure("scores"),
+                files.figure("roc"),
+            ),
+            round=round,
+            cost=5.0,
+        )
+    ]
+
+
+def chosen_model(files: Files) -> str | None:
+    """Return the model that draws the map; None while the models are not compared."""
+    if not files.comparison.exists():
+        return None
+    return str(json.loads(files.comparison.read_text(encoding="utf-8"))["map_model"])
+
+
+def _drawn(files: Files, config: SusceptibilityConfig) -> list[str | None]:
+    """Return the models whose maps are drawn; None stands for the chosen one."""
+    chosen = chosen_model(files)
+    others = [name for name in config.models if name != chosen] if config.side_by_side else []
+    return [None, *others]
+
+
+def plan_map(workspace: Workspace, round: int) -> list[Item]:
+    """Return an item per site and drawn model: the maps of probability."""
+    from thawslump.pipeline import Item
+
+    sites, files, config = Sites.of(workspace, round), Files(workspace, round), _config(workspace)
+    chosen = chosen_model(files)
+    if not sites.learn or chosen is None:
+        return []
+    return [
+        Item(
+            step="susceptibility-map",
+            name=name if model is None else f"{name} by {model}",
+            target="trainer.susceptibility.steps.map:run",
+            settings={
+                **_some(config, _MAP),
+                "site": name,
+                "model": chosen if model is None else model,
+                "beside": model is not None,
+                "made_up": bool(workspace.sites[name].made_up),
+            },
+            inputs=(
+                workspace.factors(name),
+                files.samples,
+                files.model(chosen if model is None else model),
+                *([files.applicability] if config.applicability else []),
+            ),
+            outputs=(files.probability(name, model), files.histogram(name, model)),
+            round=round,
+            cost=10.0,
+        )
+        for model in _drawn(files, config)
+        for name in sites.map
+    ]
+
+
+def plan_susceptibility(workspace: Workspace, round: int) -> list[Item]:
+    """Return the item that classes all maps together and writes the summary."""
+    from thawslump.mosaic import of_maps
+    from thawslump.pipeline import Item
+
+    sites, files, config = Sites.of(workspace, round), Files(workspace, round), _config(workspace)
+    if not sites.learn or chosen_model(files) is None:
+        return []
+    drawn = _drawn(files, config)
+    deformation = [] if config.deformation is None else [workspace.root / config.deformation]
+    return [
+        Item(
+            step="susceptibility",
+            name="maps",
+            target="trainer.susceptibility.steps.classes:run",
+            settings={
+                **_some(config, _CLASSES),
+                "learn": list(sites.learn),
+                "test": list(sites.test),
+                "map": list(sites.map),
+                "beside": [model for model in drawn if model is not None],
+                "made_up": sites.made_up,
+            },
+            inputs=tuple(
+                [files.samples, files.selection, files.comparison, *deformation]
+                + [workspace.factors(name) for name in sites.map]
+                + [workspace.labels(round, name) for name in (*sites.learn, *sites.test)]
+                + [
+                    path
+                    for model in drawn
+                    for name in sites.map
+                    for path in (files.probability(name, model), files.histogram(name, model))
+                ]
+                + [files.held(model) for model in config.models]
+            ),
+            outputs=tuple(
+                [files.summary]
+                + [files.classes(name) for name in sites.map]
+                + list(of_maps(workspace, round, sites.map, "susceptibility-", coarse=True))
+                + list(of_maps(workspace, round, sites.map, "classes-", coarse=True))
+            ),
+            version=3,
+            round=round,
+            cost=5.0 * len(sites.map),
+        )
+    ]
