@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
-from sklearn.model_selection import KFold
 from sklearn.pipeline import Pipeline
 
 from thawslump.errors import DataError
+from trainer.susceptibility.folds import Folds, random_folds, spatial_folds
 
 __all__ = [
     "Folds",
     "Interval",
     "auc",
     "block_bootstrap",
+    "fit_fold",
     "interval",
     "out_of_fold",
     "paired_auc",
     "random_folds",
     "spatial_folds",
 ]
-
-Folds = list[tuple[NDArray[np.int64], NDArray[np.int64]]]
 
 
 @dataclass(frozen=True)
@@ -95,70 +95,66 @@ class _Ranked:
         return float((positive * (below + 0.5 * negative)).sum() / pairs)
 
 
-def random_folds(samples: int, folds: int, seed: int) -> Folds:
-    """Return (train, test) positions of a shuffled k-fold split, as the papers did it."""
-    split = KFold(folds, shuffle=True, random_state=seed)
-    return [(train, test) for train, test in split.split(np.zeros(samples))]
+def fit_fold(
+    model: Any,
+    features: NDArray[np.float32],
+    labels: NDArray[np.uint8],
+    train: NDArray[np.int64],
+    test: NDArray[np.int64],
+    blocks: NDArray[np.int64] | None = None,
+    places: NDArray[np.float64] | None = None,
+) -> tuple[NDArray[np.float64], Any]:
+    """Fit a copy of a model to the training part; return what it says of the test part, and it.
 
-
-def spatial_folds(blocks: NDArray[np.int64], labels: NDArray[np.uint8], folds: int) -> Folds:
-    """Return (train, test) positions where no block is on both sides.
-
-    As scikit-learn's GroupKFold, but blocks with slumps are dealt out first, so that every fold
-    has some: the largest goes to the fold with the fewest slump samples (then fewest samples).
+    Filling, scaling, bins and selection belong inside `model`: what is fitted before the samples
+    are parted has seen the test.
 
     Parameters
     ----------
-    blocks : ndarray of int64, shape (n,)
-        Block of each sample.
+    model : estimator
+        Not changed.
+    features : ndarray, shape (n, k)
+        NaN where a factor is missing.
     labels : ndarray, shape (n,)
-        1 slump, 0 not.
-    folds : int
-        Lowered to the number of blocks that hold slumps where there are fewer.
+    train, test : ndarray of int64
+        Positions.
+    blocks : ndarray of int64, shape (n,), optional
+        Ground that models with inner folds do not split; leave out where the folds are random.
+    places : ndarray of float64, shape (n, 2), optional
+        Of models with a regional effect.
 
     Returns
     -------
-    list of (train, test)
-        Ascending positions; the same for the same input.
+    probability : ndarray of float64, shape (len(test),)
+    fitted : estimator
 
     Raises
     ------
     DataError
-        All slumps lie in one block.
-
-    Examples
-    --------
-    >>> blocks, labels = np.array([7, 7, 9, 9, 5]), np.array([1, 0, 1, 0, 0])
-    >>> [test.tolist() for _, test in spatial_folds(blocks, labels, 5)]
-    [[0, 1, 4], [2, 3]]
+        The training part holds one class only, or the model says something that is no number.
     """
-    distinct, inverse = np.unique(blocks, return_inverse=True)
-    positives = np.bincount(inverse, weights=labels == 1, minlength=distinct.size).astype(np.int64)
-    sizes = np.bincount(inverse, minlength=distinct.size)
-    holding = int((positives > 0).sum())
-    if holding < 2:
+    from trainer.susceptibility.ensembles import fit_on_ground  # which splits by these folds
+
+    if np.unique(labels[train]).size < 2:
         raise DataError(
-            f"The {int(positives.sum())} slump samples lie in {holding} block; "
-            "spatial folds need slumps in at least 2.",
-            hint="Make block_size smaller, or add sites or slumps.",
+            f"The training part holds only one class ({train.size} samples).",
+            hint="Use fewer folds or smaller blocks, or add slumps.",
         )
-    count = min(folds, holding)
-    fold_of = np.zeros(distinct.size, np.int64)
-    totals = [(0, 0)] * count
-    for block in np.lexsort((distinct, -sizes, -positives)):
-        fold = min(range(count), key=lambda each: (*totals[each], each))
-        if positives[block] == 0:
-            fold = min(range(count), key=lambda each: (totals[each][1], each))
-        fold_of[block] = fold
-        totals[fold] = (
-            totals[fold][0] + int(positives[block]),
-            totals[fold][1] + int(sizes[block]),
+    fitted = fit_on_ground(
+        clone(model),
+        features[train],
+        labels[train],
+        None if blocks is None else blocks[train],
+        None if places is None else places[train],
+    )
+    said = np.asarray(fitted.predict_proba(features[test])[:, 1], np.float64)
+    if not np.isfinite(said).all():
+        raise DataError(
+            f"{type(model).__name__} gives {int((~np.isfinite(said)).sum())} of {said.size} test "
+            "samples no probability.",
+            hint="Let it fill missing factors, or leave such samples out.",
         )
-    of_sample = fold_of[inverse]
-    return [
-        (np.flatnonzero(of_sample != fold), np.flatnonzero(of_sample == fold))
-        for fold in range(count)
-    ]
+    return said, fitted
 
 
 def out_of_fold(
@@ -168,6 +164,10 @@ def out_of_fold(
     folds: Folds,
     blocks: NDArray[np.int64] | None = None,
     places: NDArray[np.float64] | None = None,
+    *,
+    progress: Callable[[float, str], None] | None = None,
+    held: Mapping[int, NDArray[np.float64]] | None = None,
+    keep: Callable[[int, NDArray[np.float64], Any], None] | None = None,
 ) -> NDArray[np.float64]:
     """Return for each sample the probability given by a model that never saw its fold.
 
@@ -181,38 +181,50 @@ def out_of_fold(
         NaN where a factor is missing.
     labels : ndarray, shape (n,)
     folds : list of (train, test)
-    blocks : ndarray of int64, shape (n,), optional
-        Ground that models with inner folds do not split; leave out where the folds are random.
-    places : ndarray of float64, shape (n, 2), optional
-        Of models with a regional effect.
+    blocks, places : ndarray, optional
+        As of `fit_fold`.
+    progress : callable, optional
+        Told the share of folds done, with words, before each fold and at the end.
+    held : mapping of fold to ndarray of float64, optional
+        What is known of earlier folds, as `keep` was given it: they are not fitted again.
+    keep : callable, optional
+        Given the number of each fold that was fitted, the probabilities of its test part, and the
+        fitted model.
 
     Returns
     -------
     ndarray of float64, shape (n,)
+        NaN where a sample lies in no test part.
 
     Raises
     ------
     DataError
-        A training part holds one class only.
+        A training part holds one class only, or what is held does not fit a fold.
     """
-    from trainer.susceptibility.ensembles import fit_on_ground  # which splits by these folds
-
     scores = np.full(labels.shape, np.nan)
     for number, (train, test) in enumerate(folds):
+        if progress is not None:
+            progress(number / len(folds), f"fold {number + 1} of {len(folds)}")
+        if held is not None and number in held:
+            if held[number].shape != test.shape:
+                raise DataError(
+                    f"{held[number].size} probabilities are held of fold {number + 1}, which tests "
+                    f"{test.size} samples.",
+                    hint="They are of other folds; fit it again.",
+                )
+            scores[test] = held[number]
+            continue
         if np.unique(labels[train]).size < 2:
             raise DataError(
                 f"The training part of fold {number + 1} of {len(folds)} holds only one class "
                 f"({train.size} samples).",
                 hint="Use fewer folds or smaller blocks, or add slumps.",
             )
-        fitted = fit_on_ground(
-            clone(model),
-            features[train],
-            labels[train],
-            None if blocks is None else blocks[train],
-            None if places is None else places[train],
-        )
-        scores[test] = fitted.predict_proba(features[test])[:, 1]
+        scores[test], fitted = fit_fold(model, features, labels, train, test, blocks, places)
+        if keep is not None:
+            keep(number, scores[test], fitted)
+    if progress is not None:
+        progress(1.0, "done")
     return scores
 
 
