@@ -94,12 +94,15 @@ class Tile:
         1 slump, 0 not, 255 not looked at.
     reviewed : bool
         Only places that reviewers decided on are labelled (an area of an earlier round).
+    soft : ndarray of float32, shape (y, x), optional
+        Share of the experts who drew a pixel, 0 to 1; NaN not looked at.
     """
 
     name: str
     array: NDArray[np.float32]
     labels: NDArray[np.uint8]
     reviewed: bool = False
+    soft: NDArray[np.float32] | None = None
 
     @property
     def filled(self) -> float:
@@ -525,7 +528,7 @@ class Chips:
     Raises
     ------
     DataError
-        No tile has a slump pixel.
+        No tile has a slump pixel, or only some of them have soft labels.
 
     Notes
     -----
@@ -542,6 +545,12 @@ class Chips:
     ) -> None:
         self.crop = crop
         self.classes = scaling.classes
+        hard = [tile.name for tile in tiles if tile.soft is None]
+        if hard and len(hard) < len(tiles):
+            raise DataError(
+                f"{', '.join(hard)} has no soft labels, other training sites have.",
+                hint="Train on soft labels of all sites, or on the hard ones of all.",
+            )
         pixels, labels, shapes = [], [], []
         positives: list[NDArray[np.int64]] = []
         rejected: list[NDArray[np.int64]] = []
@@ -556,7 +565,7 @@ class Chips:
                 rejected.append(_places(index, marks == 0))
             shapes.append(marks.shape)
             pixels.append(np.moveaxis(scaled, 0, -1).reshape(-1, len(scaling.bands)))
-            labels.append(marks.ravel())
+            labels.append(_targets(marks, tile.soft).ravel())
         sizes = [height * width for height, width in shapes]
         self.pixels = torch.from_numpy(np.concatenate(pixels)).to(device)
         self.labels = torch.from_numpy(np.concatenate(labels)).to(device)
@@ -608,6 +617,7 @@ class Chips:
         images : Tensor of float32, shape (batch, channel, crop, crop)
             Channels-last in memory; more channels than bands where bands have classes.
         labels : Tensor of uint8, shape (batch, crop, crop)
+            Of float32 where the tiles have soft labels; 255 where nobody looked, too.
         """
         device = self.pixels.device
         kind, which, row, column, turn = torch.rand(5, batch, generator=generator, device=device)
@@ -639,6 +649,18 @@ class Chips:
             images = images * (1 + gain) + offset
         images = expand(images, self.classes, dim=3)
         return images.permute(0, 3, 1, 2), self.labels[index]
+
+
+def _targets(marks: NDArray[np.uint8], soft: NDArray[np.float32] | None) -> NDArray[Any]:
+    """Return what is learned: the labels, or the soft ones where both were looked at."""
+    if soft is None:
+        return marks
+    targets = np.full(marks.shape, np.float32(IGNORE))
+    rows, columns = soft.shape  # the marks may be padded
+    inside = np.s_[:rows, :columns]
+    seen = (marks[inside] != IGNORE) & np.isfinite(soft)
+    targets[inside][seen] = soft[seen]
+    return targets
 
 
 def _places(tile: int, mask: NDArray[np.bool_]) -> NDArray[np.int64]:
