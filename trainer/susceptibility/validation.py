@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
 from thawslump.errors import DataError
+from trainer.susceptibility.bootstrap import BlockDraws, Interval, interval
 from trainer.susceptibility.folds import Folds, random_folds, spatial_folds
 
 __all__ = [
@@ -26,15 +26,6 @@ __all__ = [
     "random_folds",
     "spatial_folds",
 ]
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A value and the percentile interval around it."""
-
-    value: float
-    low: float
-    high: float
 
 
 def auc(
@@ -266,22 +257,6 @@ def block_bootstrap(
     return np.asarray(rows, np.float64).reshape(resamples, -1)
 
 
-def interval(value: float, draws: NDArray[np.float64], level: float = 0.95) -> Interval:
-    """Return the percentile interval of bootstrap draws; draws that are NaN are left out.
-
-    Examples
-    --------
-    >>> interval(0.5, np.linspace(0, 1, 101), level=0.9)
-    Interval(value=0.5, low=0.05, high=0.95)
-    """
-    usable = draws[np.isfinite(draws)]
-    if usable.size == 0:
-        return Interval(value, float("nan"), float("nan"))
-    tail = (1.0 - level) / 2.0
-    low, high = np.quantile(usable, [tail, 1.0 - tail])
-    return Interval(value, float(low), float(high))
-
-
 def paired_auc(
     labels: NDArray[np.uint8],
     scores: dict[str, NDArray[np.float64]],
@@ -307,14 +282,11 @@ def paired_auc(
         Area of `a` minus area of `b`, for every ordered pair.
     """
     names = list(scores)
-    ranked = [_Ranked(labels, scores[name]) for name in names]
-    values = np.array([each.auc(None) for each in ranked])
-    draws = block_bootstrap(
-        lambda weight: [each.auc(weight) for each in ranked], blocks, resamples, seed
-    )
-    areas = {name: interval(float(values[i]), draws[:, i]) for i, name in enumerate(names)}
+    draws = BlockDraws(blocks, resamples, seed)
+    found = np.stack([draws.auc(labels, [scores[name]]) for name in names], axis=1)
+    areas = {name: interval(float(found[0, i]), found[1:, i]) for i, name in enumerate(names)}
     differences = {
-        (a, b): interval(float(values[i] - values[j]), draws[:, i] - draws[:, j])
+        (a, b): interval(float(found[0, i] - found[0, j]), found[1:, i] - found[1:, j])
         for i, a in enumerate(names)
         for j, b in enumerate(names)
         if i != j
