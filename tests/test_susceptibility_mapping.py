@@ -1,101 +1,16 @@
-"""Mapping: natural breaks against brute force, and maps that have no seams."""
+"""Maps that have no seams, and hold what was said."""
 
 from __future__ import annotations
 
-import itertools
-import time
 from pathlib import Path
 
 import numpy as np
-import pytest
 import rasterio
 from affine import Affine
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from rasterio.windows import Window
 
-from thawslump.errors import DataError
 from trainer.susceptibility import mapping
-from trainer.susceptibility.mapping import Breaks, classify, natural_breaks, quantise
-
-
-def within(values: np.ndarray, weights: np.ndarray, upper: tuple[float, ...]) -> float:
-    """Sum of squared deviations within the classes."""
-    classes = np.searchsorted(upper[:-1], values)
-    total = 0.0
-    for number in range(len(upper)):
-        inside = (classes == number) & (weights > 0)
-        if inside.any():
-            mean = np.average(values[inside], weights=weights[inside])
-            total += float((weights[inside] * (values[inside] - mean) ** 2).sum())
-    return total
-
-
-def brute_force(values: np.ndarray, weights: np.ndarray, classes: int) -> float:
-    """Least sum over every way to cut the values."""
-    values, weights = values[weights > 0], weights[weights > 0]
-    classes = min(classes, values.size)
-    return min(
-        within(values, weights, (*values[list(cuts)], values[-1]))
-        for cuts in itertools.combinations(range(values.size - 1), classes - 1)
-    )
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    values=st.lists(st.integers(-50, 50), min_size=1, max_size=9, unique=True),
-    weights=arrays(np.float64, 9, elements=st.integers(0, 5)),
-    classes=st.integers(1, 5),
-)
-def test_natural_breaks_are_the_best_of_all(
-    values: list[int], weights: np.ndarray, classes: int
-) -> None:
-    "Every way to cut the values is tried; none has less variance within its classes"
-    ordered = np.sort(np.array(values, float))
-    weights = weights[: ordered.size]
-    weights[0] = 1
-    found = natural_breaks(ordered, weights, classes)
-    best = brute_force(ordered, weights, classes)
-    assert within(ordered, weights, found.upper) == pytest.approx(best, abs=1e-6)
-    spread = within(ordered, weights, (ordered[-1],))
-    assert found.fit == pytest.approx(1.0 if spread == 0 else 1 - best / spread)
-
-
-def test_natural_breaks_do_not_depend_on_units() -> None:
-    rng = np.random.default_rng(0)
-    values = np.sort(rng.uniform(size=200))
-    one = natural_breaks(values, np.ones(200), 5)
-    other = natural_breaks(values * 1000 + 7, np.ones(200), 5)
-    assert np.allclose(np.array(one.upper) * 1000 + 7, other.upper)
-    assert one.fit == pytest.approx(other.fit)
-
-
-def test_natural_breaks_find_separate_groups() -> None:
-    values = np.concatenate([np.linspace(c, c + 0.02, 20) for c in (0.1, 0.3, 0.5, 0.7, 0.9)])
-    found = natural_breaks(values, np.ones(100), 5)
-    assert found.upper == pytest.approx((0.12, 0.32, 0.52, 0.72, 0.92))
-    assert found.fit > 0.999
-
-
-def test_natural_breaks_of_a_full_histogram_are_quick() -> None:
-    "2,001 bins, as the maps use, in well under a few seconds"
-    weights = np.random.default_rng(1).integers(1, 1000, 2001).astype(float)
-    begun = time.perf_counter()
-    found = natural_breaks(np.linspace(0, 1, 2001), weights, 5)
-    assert time.perf_counter() - begun < 5
-    assert len(found.upper) == 5 and found.upper[-1] == 1.0
-
-
-def test_fewer_values_than_classes_make_fewer_classes() -> None:
-    assert natural_breaks(np.array([1.0, 2.0]), np.ones(2), 5) == Breaks((1.0, 2.0), 1.0)
-
-
-def test_natural_breaks_of_nothing_and_of_disorder_are_refused() -> None:
-    with pytest.raises(DataError, match="no value"):
-        natural_breaks(np.array([1.0]), np.zeros(1), 5)
-    with pytest.raises(DataError, match="do not ascend"):
-        natural_breaks(np.array([2.0, 1.0]), np.ones(2), 5)
+from trainer.susceptibility.mapping import classify, quantise
 
 
 def test_every_value_has_one_class_and_limits_belong_below() -> None:

@@ -8,12 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from thawslump.errors import DataError
-from trainer.susceptibility import mapping
+from trainer.susceptibility.breaks import breaks_of
 
 __all__ = ["FrequencyRatios", "frequency_ratio", "natural_breaks"]
-
-# Distinct values above which classes are found on a histogram of this many bins.
-_BINS = 4096
 
 
 @dataclass(frozen=True)
@@ -82,12 +79,13 @@ def frequency_ratio(codes: ArrayLike, slumps: ArrayLike) -> FrequencyRatios:
 def natural_breaks(values: ArrayLike, k: int) -> tuple[float, ...]:
     """Return the upper limits of `k` classes with the least variance inside (Fisher-Jenks).
 
-    Exact; beyond 4096 distinct values exact to a bin of a histogram of that many.
+    Exact up to 65,536 distinct values; beyond, see `breaks.breaks_of`, which also tells how well
+    the classes fit.
 
     Parameters
     ----------
     values : array_like of float
-        NaN is left out.
+        What is not finite is left out.
     k : int
         Classes; fewer where there are fewer distinct values.
 
@@ -106,18 +104,4 @@ def natural_breaks(values: ArrayLike, k: int) -> tuple[float, ...]:
     >>> natural_breaks([1, 2, 8, 9, 9.5, float("nan")], 2)
     (2.0, 9.5)
     """
-    flat = np.asarray(values, np.float64).ravel()
-    flat = flat[np.isfinite(flat)]
-    if k < 1:
-        raise DataError(f"{k} classes were asked for.", hint="Ask for at least one; 5 are usual.")
-    distinct, counts = np.unique(flat, return_counts=True)
-    if distinct.size > _BINS:
-        edges = np.linspace(distinct[0], distinct[-1], _BINS + 1)
-        at = np.clip(np.searchsorted(edges, distinct, "left") - 1, 0, _BINS - 1)
-        weights = np.bincount(at, counts, _BINS)
-        # Each bin stands at its largest value, so that a limit is a value that occurs.
-        tops = np.full(_BINS, -np.inf)
-        np.maximum.at(tops, at, distinct)
-        used = weights > 0
-        distinct, counts = tops[used], weights[used]
-    return mapping.natural_breaks(distinct, counts.astype(np.float64), k).upper
+    return breaks_of(values, k).upper

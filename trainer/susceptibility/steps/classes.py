@@ -11,6 +11,7 @@ import numpy as np
 from thawslump.files import write_json
 from thawslump.mosaic import of_maps, write_vrt
 from trainer.susceptibility import held, mapping, table
+from trainer.susceptibility.breaks import natural_breaks
 from trainer.susceptibility.files import Files
 
 if TYPE_CHECKING:
@@ -34,10 +35,8 @@ def run(
         name: json.loads(files.histogram(name).read_text(encoding="utf-8")) for name in sites
     }
     histogram = np.sum([each["probability"] for each in counted.values()], axis=0)
-    # Five of the stored steps to a bin: 2,001 bins, exact to 0.0005.
-    coarse = np.add.reduceat(histogram, np.arange(0, mapping.LEVELS + 1, 5)).astype(np.float64)
-    tops = np.minimum(np.arange(coarse.size) * 5 + 4, mapping.LEVELS) / mapping.LEVELS
-    breaks = mapping.natural_breaks(tops, coarse, int(settings["classes"]))
+    steps = np.arange(mapping.LEVELS + 1) / mapping.LEVELS
+    breaks = natural_breaks(steps, histogram, int(settings["classes"]))
     cells: dict[str, list[int]] = {}
     for number, name in enumerate(sites):
         progress(0.2 + 0.7 * number / len(sites), f"classes of {name}")
