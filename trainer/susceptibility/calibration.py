@@ -7,13 +7,15 @@ model knows its own samples too well.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from thawslump.errors import DataError
+from trainer.susceptibility.bootstrap import BlockDraws, Interval, interval
 
-__all__ = ["Curve", "Reliability", "reliability"]
+__all__ = ["Curve", "Reliability", "brier_skill", "cross_curve", "held_out", "reliability"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,15 @@ class Reliability:
     brier : float
         Mean squared difference of probability and truth; 0 is best.
     error : float
-        Expected calibration error: mean of abs(said - came), weighted by the samples.
+        Expected calibration error: mean of abs(said - came), weighted by the samples. Of few
+        samples it is above 0 even where every probability is true.
+    skill : float
+        Brier skill score: 1 - brier / (that of always saying the share of slumps); 0 or below: the
+        probabilities are of no use as such, however well they rank. NaN with one class.
+    came_interval : ndarray, shape (bins, 2)
+        95 % of `came` over draws of whole blocks; NaN without blocks and in empty bins.
+    brier_interval, error_interval, skill_interval : Interval or None
+        Over the same draws; None without blocks.
     """
 
     said: NDArray[np.float64]
@@ -35,6 +45,11 @@ class Reliability:
     count: NDArray[np.int64]
     brier: float
     error: float
+    skill: float
+    came_interval: NDArray[np.float64]
+    brier_interval: Interval | None = None
+    error_interval: Interval | None = None
+    skill_interval: Interval | None = None
 
 
 def _checked(probability: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -51,7 +66,33 @@ def _checked(probability: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float64],
     return p, labels
 
 
-def reliability(probability: ArrayLike, y: ArrayLike, bins: int = 10) -> Reliability:
+def brier_skill(probability: ArrayLike, y: ArrayLike) -> float:
+    """Return how much of the squared error of always saying the share of slumps is saved.
+
+    Examples
+    --------
+    >>> brier_skill([0.0, 0.0, 1.0, 0.5], [0, 0, 1, 1])
+    0.75
+    """
+    p, labels = _checked(probability, y)
+    return float(_skill(np.mean((p - labels) ** 2), labels.mean()))
+
+
+def _skill(brier: Any, share: Any) -> Any:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        known = np.asarray(share * (1 - share), np.float64)
+        return np.where(known > 0, 1 - brier / known, np.nan)[()]
+
+
+def reliability(
+    probability: ArrayLike,
+    y: ArrayLike,
+    bins: int = 10,
+    *,
+    blocks: NDArray[np.int64] | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Reliability:
     """Compare probabilities with the truth.
 
     Parameters
@@ -61,6 +102,9 @@ def reliability(probability: ArrayLike, y: ArrayLike, bins: int = 10) -> Reliabi
     y : array_like of {0, 1}, shape (n,)
     bins : int
         Of equal width; a value on a limit belongs to the upper bin.
+    blocks : ndarray of int64, shape (n,), optional
+        Ground that is drawn as a whole for the intervals.
+    resamples, seed : int
 
     Examples
     --------
@@ -71,14 +115,44 @@ def reliability(probability: ArrayLike, y: ArrayLike, bins: int = 10) -> Reliabi
     p, labels = _checked(probability, y)
     if bins < 1:
         raise DataError(f"{bins} bins were asked for.", hint="Give 1 or more.")
-    of = np.minimum((p * bins).astype(np.int64), bins - 1)
-    count = np.bincount(of, minlength=bins)
+    # The tiny lift keeps 0.3 out of the bin below 0.3: 0.3 * 10 is 3 less a last digit elsewhere.
+    of = np.minimum((p * bins + 1e-9).astype(np.int64), bins - 1)
+    inside = of[:, None] == np.arange(bins)
+    draws = BlockDraws(
+        np.zeros(p.size, np.int64) if blocks is None else np.asarray(blocks).ravel(),
+        0 if blocks is None else resamples,
+        seed,
+    )
+    count, said, came = (
+        draws.sums(inside * each[:, None]) for each in (np.ones(p.size), p, labels.astype(float))
+    )
+    squared = draws.sums((p - labels) ** 2)
+    whole = count.sum(axis=1)
+    brier, share = squared / whole, came.sum(axis=1) / whole
+    error = np.abs(said - came).sum(axis=1) / whole
+    skill = np.atleast_1d(_skill(brier, share))
     with np.errstate(invalid="ignore"):
-        said = np.bincount(of, p, bins) / count
-        came = np.bincount(of, labels, bins) / count
-    gap = np.where(count > 0, np.abs(said - came), 0.0)
+        said, came = said / count, came / count
+    between = np.full((bins, 2), np.nan)
+    if blocks is not None:
+        for number in range(bins):
+            found = interval(float(came[0, number]), came[1:, number])
+            between[number] = found.low, found.high
+    around = [
+        None if blocks is None else interval(float(each[0]), each[1:])
+        for each in (brier, error, skill)
+    ]
     return Reliability(
-        said, came, count, float(np.mean((p - labels) ** 2)), float((gap * count).sum() / p.size)
+        said=said[0],
+        came=came[0],
+        count=count[0].astype(np.int64),
+        brier=float(brier[0]),
+        error=float(error[0]),
+        skill=float(skill[0]),
+        came_interval=between,
+        brier_interval=around[0],
+        error_interval=around[1],
+        skill_interval=around[2],
     )
 
 
@@ -145,3 +219,147 @@ class Curve:
 def _odds(p: NDArray[np.float64]) -> NDArray[np.float64]:
     held = np.clip(p, 1e-6, 1 - 1e-6)
     return np.asarray(np.log(held) - np.log1p(-held))
+
+
+def cross_curve(
+    probability: NDArray[np.float64], y: NDArray[Any], fold: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return held-out probabilities mended by curves that the other folds taught.
+
+    What a curve is worth must not be judged on the samples it was learned from.
+
+    Parameters
+    ----------
+    probability : ndarray of float64, shape (n,)
+        Held out.
+    y : ndarray of {0, 1}, shape (n,)
+    fold : ndarray of int64, shape (n,)
+        Test fold of each sample.
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+
+    Raises
+    ------
+    DataError
+        One fold only, or the other folds teach no curve (`Curve.fit`).
+
+    Examples
+    --------
+    >>> p, fold = np.tile([0.4, 0.45, 0.55, 0.6], 2), np.repeat([0, 1], 4)
+    >>> mended = cross_curve(p, np.tile([0, 0, 1, 1], 2), fold)
+    >>> bool((np.abs(mended - 0.5) > np.abs(p - 0.5)).all())
+    True
+    """
+    p, labels = _checked(probability, y)
+    if np.unique(fold).size < 2:
+        raise DataError("All samples lie in one fold.", hint="Give the test folds of the samples.")
+    found = np.empty(p.size)
+    for each in np.unique(fold):
+        here = fold == each
+        found[here] = Curve.fit(p[~here], labels[~here])(p[here])
+    return found
+
+
+def held_out(
+    labels: NDArray[Any],
+    probability: NDArray[np.float64],
+    fold: NDArray[np.int64],
+    blocks: NDArray[np.int64],
+    *,
+    level: float = 0.9,
+    bins: int = 10,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Return what held-out probabilities of spatial folds are worth as probabilities.
+
+    Parameters
+    ----------
+    labels : ndarray, shape (n,)
+        1 slump, 0 not.
+    probability : ndarray of float64, shape (n,)
+        NaN where a sample was not tested: left out.
+    fold : ndarray of int64, shape (n,)
+        Test fold of each sample.
+    blocks : ndarray of int64, shape (n,)
+        Of the intervals.
+    level : float
+        Share of each class that conformal sets promise to hold.
+    bins, resamples, seed : int
+
+    Returns
+    -------
+    dict of JSON values
+        - ``reliability``: rows of ``said``, ``came``, ``came_interval``, ``count``; empty bins are
+          left out;
+        - ``brier``, ``brier_skill``, ``ece``, each with ``_interval``;
+        - ``curve``: ``slope`` and ``offset`` learned from all of them, or ``why_not``; and, of
+          curves learned on the other folds, ``brier_after``, ``ece_after``;
+        - ``conformal``: ``level``, thresholds ``slump`` and ``other`` learned from all of them, and
+          ``coverage`` of thresholds learned on the other folds (`conformal.cross_coverage`); or
+          ``why_not``.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> p = rng.random(400)
+    >>> found = held_out(rng.random(400) < p, p, np.arange(400) % 4, np.arange(400) // 10)
+    >>> round(found["curve"]["slope"], 1), found["ece"] < 0.1
+    (1.0, True)
+    """
+    from trainer.susceptibility.conformal import Conformal, cross_coverage
+
+    tested = np.isfinite(probability) & (fold >= 0)
+    p, y = _checked(probability[tested], np.asarray(labels)[tested])
+    part, ground = fold[tested], blocks[tested]
+    found = reliability(p, y, bins, blocks=ground, resamples=resamples, seed=seed)
+    told: dict[str, Any] = {
+        "reliability": [
+            {
+                "said": float(found.said[number]),
+                "came": float(found.came[number]),
+                "came_interval": [_number(each) for each in found.came_interval[number]],
+                "count": int(found.count[number]),
+            }
+            for number in np.flatnonzero(found.count)
+        ],
+    }
+    for name, value, around in (
+        ("brier", found.brier, found.brier_interval),
+        ("brier_skill", found.skill, found.skill_interval),
+        ("ece", found.error, found.error_interval),
+    ):
+        told[name] = _number(value)
+        if around is not None:
+            told[f"{name}_interval"] = [_number(around.low), _number(around.high)]
+    try:
+        curve = Curve.fit(p, y)
+        mended = reliability(cross_curve(p, y, part), y, bins)
+        told["curve"] = {
+            "slope": curve.slope,
+            "offset": curve.offset,
+            "brier_after": mended.brier,
+            "ece_after": mended.error,
+        }
+    except DataError as error:
+        told["curve"] = {"why_not": error.message}
+    try:
+        sets = Conformal.fit(p, y, level)
+        told["conformal"] = {
+            "level": level,
+            "slump": sets.slump,
+            "other": sets.other,
+            "coverage": cross_coverage(
+                p, y, part, ground, level=level, resamples=resamples, seed=seed
+            ),
+        }
+    except DataError as error:
+        told["conformal"] = {"level": level, "why_not": error.message}
+    return told
+
+
+def _number(value: float) -> float | None:
+    # JSON has no NaN.
+    return float(value) if np.isfinite(value) else None

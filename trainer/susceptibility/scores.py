@@ -1,4 +1,4 @@
-"""The scores of He et al. (2024), tables VI to VIII, with intervals over blocks of ground.
+"""The eight scores of He et al. (2024, figure 9) and the AUC, with intervals over blocks of ground.
 
 From the table of calls, with TP slumps called slumps, FP others called slumps, FN, TN:
 
@@ -371,7 +371,7 @@ def gap(
         spatial_each=each_spatial,
         random_error=errors[0],
         spatial_error=errors[1],
-        difference_error=float(np.hypot(*errors)),
+        difference_error=float(np.hypot(errors[0], errors[1])),
     )
 
 
