@@ -1,7 +1,11 @@
-"""Which cells stand for slumps and which for their absence, and the block each lies in."""
+"""Which cells stand for slumps and which for their absence, and the block each lies in.
+
+Kernels that see a part of a raster at a time: what they return does not depend on the parts.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,14 +18,22 @@ from thawslump.errors import DataError
 
 __all__ = [
     "CellCounts",
+    "Runs",
+    "SlumpCells",
+    "beyond",
     "block_ids",
+    "clear_cells",
     "count_labels",
     "draw_positives",
-    "negative_candidates",
+    "joined",
+    "nearest_to_centre",
+    "runs_of",
     "slump_cells",
 ]
 
 NOT_LOOKED_AT = 255
+_PIXELS = 2**20  # of slumps that are turned into cells at a time
+_WIDE = 512  # cells: a wider buffer is measured on a tree of slump cells, not on a raster
 
 
 @dataclass(frozen=True)
@@ -39,24 +51,56 @@ class CellCounts:
     unseen: NDArray[np.int32]
 
 
+@dataclass(frozen=True)
+class Runs:
+    """Pixels of a mask as runs along its rows: memory grows with the slumps, not the raster.
+
+    Attributes
+    ----------
+    rows, starts, stops : ndarray of int64, shape (n,)
+        Row, first column and the column after the last of each run.
+    """
+
+    rows: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    stops: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class SlumpCells:
+    """The cells that stand for each slump, and where each slump lies.
+
+    Attributes
+    ----------
+    cells : ndarray of int64, shape (n,)
+        Flat indices into the cells, ordered by slump, then by index.
+    slumps : ndarray of int64, shape (n,)
+        Number of the slump, from 0, of each of them.
+    centres : ndarray of float64, shape (slumps, 2)
+        x and y of the mean of each slump's pixels, in CRS coordinates.
+    touched : ndarray of int64, shape (m,)
+        Flat indices of all cells with a slump pixel, ascending.
+    """
+
+    cells: NDArray[np.int64]
+    slumps: NDArray[np.int64]
+    centres: NDArray[np.float64]
+    touched: NDArray[np.int64]
+
+
 def _apply(affine: Affine, x: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     # Written out: the operator for this differs between versions of the affine package.
     return affine.a * x + affine.b * y + affine.c, affine.d * x + affine.e * y + affine.f
 
 
 def _cells_of(
-    rows: NDArray[Any],
-    columns: NDArray[Any],
-    pixel_affine: Affine,
-    cell_affine: Affine,
-    cell_shape: tuple[int, int],
-) -> NDArray[np.int64]:
-    """Return the flat index of the cell below each pixel centre; -1 outside the cells."""
+    rows: NDArray[Any], columns: NDArray[Any], pixel_affine: Affine, cell_affine: Affine
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return row and column of the cell below each pixel centre."""
     x, y = _apply(pixel_affine, columns + 0.5, rows + 0.5)
     # 1e-6 of a cell: rounding of large coordinates must not move a pixel that ends on an edge.
     column, row = (np.floor(each + 1e-6).astype(np.int64) for each in _apply(~cell_affine, x, y))
-    inside = (row >= 0) & (row < cell_shape[0]) & (column >= 0) & (column < cell_shape[1])
-    return np.where(inside, row * cell_shape[1] + column, -1)
+    return row, column
 
 
 def count_labels(
@@ -64,16 +108,22 @@ def count_labels(
     label_affine: Affine,
     cell_shape: tuple[int, int],
     cell_affine: Affine,
+    *,
+    pixel: tuple[int, int] = (0, 0),
+    cell: tuple[int, int] = (0, 0),
 ) -> CellCounts:
     """Count the label pixels of each kind in every cell of a coarser grid.
 
     Parameters
     ----------
     labels : ndarray of uint8, shape (y, x)
-        1 slump, 0 not, 255 not looked at.
+        1 slump, 0 not, 255 not looked at: all, or the part that begins at `pixel`.
     label_affine, cell_affine : Affine
-        Pixel to CRS coordinates, of the labels and of the cells; both in one CRS.
+        Pixel to CRS coordinates, of the whole labels and the whole cells; both in one CRS.
     cell_shape : (rows, columns)
+        Of the cells to count in.
+    pixel, cell : (row, column)
+        Where the part of the labels and that of the cells begin.
 
     Returns
     -------
@@ -88,27 +138,93 @@ def count_labels(
     >>> counts = count_labels(labels, fine, (2, 2), coarse)
     >>> counts.slump.tolist(), counts.unseen.tolist()
     ([[1, 0], [0, 0]], [[0, 0], [2, 2]])
+    >>> count_labels(labels[2:], fine, (1, 2), coarse, pixel=(2, 0), cell=(1, 0)).unseen.tolist()
+    [[2, 2]]
     """
     size = cell_shape[0] * cell_shape[1]
     kinds = (1, 0, NOT_LOOKED_AT)
     totals = [np.zeros(size, np.int64) for _ in kinds]
-    step = max(1, 2**20 // max(1, labels.shape[1]))
+    step = max(1, _PIXELS // max(1, labels.shape[1]))
     for first in range(0, labels.shape[0], step):
         strip = labels[first : first + step]
         places = np.indices(strip.shape, dtype=np.int64)
-        cells = _cells_of(places[0] + first, places[1], label_affine, cell_affine, cell_shape)
+        row, column = _cells_of(
+            places[0] + first + pixel[0], places[1] + pixel[1], label_affine, cell_affine
+        )
+        row, column = row - cell[0], column - cell[1]
+        inside = (row >= 0) & (row < cell_shape[0]) & (column >= 0) & (column < cell_shape[1])
+        cells = row * cell_shape[1] + column
         for total, kind in zip(totals, kinds, strict=True):
-            total += np.bincount(cells[(strip == kind) & (cells >= 0)], minlength=size)
+            total += np.bincount(cells[inside & (strip == kind)], minlength=size)
     slump, clear, unseen = (total.reshape(cell_shape).astype(np.int32) for total in totals)
     return CellCounts(slump, clear, unseen)
 
 
+def clear_cells(counts: CellCounts) -> NDArray[np.bool_]:
+    """Return where all label pixels of a cell were looked at and none is a slump, shape (y, x)."""
+    return (counts.slump == 0) & (counts.unseen == 0) & (counts.clear > 0)
+
+
+def runs_of(mask: NDArray[np.bool_], row: int = 0, column: int = 0) -> Runs:
+    """Return the runs of a mask, or of the part of one that begins at a row and column.
+
+    Examples
+    --------
+    >>> found = runs_of(np.array([[0, 1, 1], [1, 0, 1]], bool), row=10)
+    >>> found.rows.tolist(), found.starts.tolist(), found.stops.tolist()
+    ([10, 11, 11], [1, 0, 2], [3, 1, 3])
+    """
+    edges = np.zeros((mask.shape[0], mask.shape[1] + 2), np.int8)
+    edges[:, 1:-1] = mask
+    change = np.diff(edges, axis=1)
+    rows, starts = np.nonzero(change == 1)
+    _, stops = np.nonzero(change == -1)
+    return Runs(rows + row, starts + column, stops + column)
+
+
+def joined(parts: Sequence[Runs]) -> Runs:
+    """Return the runs of all parts of a mask, ordered by row, then by column."""
+    rows, starts, stops = (
+        np.concatenate([np.empty(0, np.int64), *(getattr(part, name) for part in parts)])
+        for name in ("rows", "starts", "stops")
+    )
+    order = np.lexsort((starts, rows))
+    return Runs(rows[order], starts[order], stops[order])
+
+
+def _numbered(runs: Runs) -> tuple[NDArray[np.int64], int]:
+    """Return the group of each run, and how many there are; pixels touch by edges or corners.
+
+    Groups are numbered in the order of their first pixels.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    count = runs.rows.size
+    if count == 0:
+        return np.empty(0, np.int64), 0
+    wide = int(runs.stops.max()) + 2
+    first, last = runs.rows * wide + runs.starts, runs.rows * wide + runs.stops
+    # Runs of the next row that begin before this one's end (a corner away) and end after its start.
+    low = np.searchsorted(last, first + wide, side="left")
+    high = np.searchsorted(first, last + wide, side="right")
+    many = np.maximum(high - low, 0)
+    upper = np.repeat(np.arange(count), many)
+    lower = np.arange(many.sum()) - np.repeat(np.cumsum(many) - many, many) + np.repeat(low, many)
+    # Parts of one run, cut where two parts of the mask meet.
+    cut = np.flatnonzero((runs.rows[1:] == runs.rows[:-1]) & (runs.stops[:-1] == runs.starts[1:]))
+    upper, lower = np.r_[upper, cut], np.r_[lower, cut + 1]
+    graph = coo_array((np.ones(upper.size, bool), (upper, lower)), shape=(count, count))
+    found, group = connected_components(graph, directed=False)
+    _, begins = np.unique(group, return_index=True)
+    rank = np.empty(found, np.int64)
+    rank[np.argsort(begins, kind="stable")] = np.arange(found)
+    return rank[group], int(found)
+
+
 def slump_cells(
-    labels: NDArray[np.uint8],
-    label_affine: Affine,
-    cell_shape: tuple[int, int],
-    cell_affine: Affine,
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    runs: Runs, label_affine: Affine, cell_shape: tuple[int, int], cell_affine: Affine
+) -> SlumpCells:
     """Return the cells that stand for each slump, and where each slump lies.
 
     - A slump is one group of touching label pixels (edges or corners).
@@ -118,43 +234,47 @@ def slump_cells(
 
     Parameters
     ----------
-    labels, label_affine, cell_shape, cell_affine
+    runs : Runs
+        Of the label pixels that are 1, ordered as `joined` leaves them.
+    label_affine, cell_shape, cell_affine
         As for `count_labels`.
 
     Returns
     -------
-    cells : ndarray of int64, shape (n,)
-        Flat indices into the cells, ordered by slump, then by index.
-    slumps : ndarray of int64, shape (n,)
-        Number of the slump, from 0, of each of them.
-    centres : ndarray of float64, shape (slumps, 2)
-        x and y of the mean of each slump's pixels, in CRS coordinates.
+    SlumpCells
 
     Examples
     --------
-    >>> labels = np.zeros((6, 6), np.uint8)
-    >>> labels[0:2, 0:3] = 1
-    >>> labels[5, 5] = 1
+    >>> labels = np.zeros((6, 6), bool)
+    >>> labels[0:2, 0:3] = True
+    >>> labels[5, 5] = True
     >>> fine, coarse = Affine.scale(10, -10), Affine.scale(30, -30)
-    >>> cells, slumps, centres = slump_cells(labels, fine, (2, 2), coarse)
-    >>> cells.tolist(), slumps.tolist(), centres.tolist()
+    >>> found = slump_cells(runs_of(labels), fine, (2, 2), coarse)
+    >>> found.cells.tolist(), found.slumps.tolist(), found.centres.tolist()
     ([0, 3], [0, 1], [[15.0, -10.0], [55.0, -55.0]])
     """
-    numbers, found = ndimage.label(labels == 1, structure=np.ones((3, 3), int))
-    rows, columns = np.nonzero(numbers)
-    number = numbers[rows, columns].astype(np.int64) - 1
+    number, found = _numbered(runs)
     size = cell_shape[0] * cell_shape[1]
-    weight = np.bincount(number, minlength=found)
-    x, y = _apply(label_affine, columns + 0.5, rows + 0.5)
-    with np.errstate(invalid="ignore"):
-        centres = np.stack(
-            [np.bincount(number, weights=part, minlength=found) / weight for part in (x, y)], axis=1
-        )
-    cell = _cells_of(
-        rows.astype(np.int64), columns.astype(np.int64), label_affine, cell_affine, cell_shape
+    length = runs.stops - runs.starts
+    weight = np.bincount(number, weights=length, minlength=found)
+    x, y = _apply(label_affine, (runs.starts + runs.stops) / 2, runs.rows + 0.5)
+    centres = np.stack(
+        [np.bincount(number, weights=part * length, minlength=found) / weight for part in (x, y)],
+        axis=1,
     )
-    inside = cell >= 0
-    pairs, covered = np.unique(number[inside] * size + cell[inside], return_counts=True)
+    pairs, covered = np.empty(0, np.int64), np.empty(0, np.int64)
+    ends = np.cumsum(length)
+    for begin in range(0, int(length.sum()), _PIXELS):
+        # Positions along all runs; each is a pixel.
+        at = np.arange(begin, min(begin + _PIXELS, int(ends[-1])))
+        run = np.searchsorted(ends, at, side="right")
+        columns = runs.starts[run] + at - (ends[run] - length[run])
+        row, column = _cells_of(runs.rows[run], columns, label_affine, cell_affine)
+        inside = (row >= 0) & (row < cell_shape[0]) & (column >= 0) & (column < cell_shape[1])
+        cell = (row * cell_shape[1] + column)[inside]
+        each, times = np.unique(number[run][inside] * size + cell, return_counts=True)
+        pairs, where = np.unique(np.r_[pairs, each], return_inverse=True)
+        covered = np.bincount(where, weights=np.r_[covered, times]).astype(np.int64)
     slump, cell = pairs // size, pairs % size
     pixels_per_cell = abs(cell_affine.determinant / label_affine.determinant)
     largest = np.zeros(found, np.int64)
@@ -168,7 +288,7 @@ def slump_cells(
     _, first = np.unique(slump[index], return_index=True)
     keep = majority.copy()
     keep[index[first]] = True
-    return cell[keep], slump[keep], centres
+    return SlumpCells(cell[keep], slump[keep], centres, np.unique(cell))
 
 
 def draw_positives(
@@ -184,7 +304,7 @@ def draw_positives(
     Parameters
     ----------
     cells, slumps : ndarray of int64, shape (n,)
-        As `slump_cells` returns them.
+        As in `SlumpCells`.
     per_slump : int
         At least 1.
     rng : numpy.random.Generator
@@ -209,40 +329,102 @@ def draw_positives(
     return np.sort(by_slump[rank < per_slump])
 
 
-def negative_candidates(
-    counts: CellCounts, cell_affine: Affine, buffer: float
+def nearest_to_centre(
+    cells: NDArray[np.int64],
+    slumps: NDArray[np.int64],
+    centres: NDArray[np.float64],
+    columns: int,
+    cell_affine: Affine,
 ) -> NDArray[np.int64]:
-    """Return the cells that may stand for the absence of slumps.
+    """Return the position of the one cell of every slump that lies nearest to its centre, sorted.
 
-    - All their label pixels were looked at and none is a slump.
-    - Their centres lie more than `buffer` from the centre of every cell that a slump touches.
+    - Where the centre lies on one of the slump's cells, that cell.
+    - Where it does not, as in a crescent or a ring, the slump's own cell nearest to it: the
+      sample always stands on the slump.
 
     Parameters
     ----------
-    counts : CellCounts
+    cells, slumps, centres
+        As in `SlumpCells`; cells may have been left out.
+    columns : int
+        Of the cells.
     cell_affine : Affine
-        Of the cells, without rotation.
-    buffer : float
-        In units of the CRS.
+        Without rotation.
 
     Returns
     -------
-    ndarray of int64, shape (n,)
-        Flat indices, ascending.
+    ndarray of int64
+        Positions into `cells`; of equally near cells the first.
 
     Examples
     --------
-    >>> slump = np.array([[1, 0, 0, 0]], np.int32)
-    >>> clear, unseen = np.array([[0, 9, 9, 8]], np.int32), np.array([[0, 0, 0, 1]], np.int32)
-    >>> negative_candidates(CellCounts(slump, clear, unseen), Affine.scale(30, -30), 30.0).tolist()
-    [2]
+    >>> ring = np.array([0, 1, 2, 3, 5, 6, 7, 8])
+    >>> centre = np.array([[45.0, -44.0]])
+    >>> int(ring[nearest_to_centre(ring, np.zeros(8, int), centre, 3, Affine.scale(30, -30))][0])
+    1
     """
-    suitable = (counts.slump == 0) & (counts.unseen == 0) & (counts.clear > 0)
-    touched = counts.slump > 0
-    if touched.any():
-        spacing = (abs(cell_affine.e), abs(cell_affine.a))
-        suitable &= ndimage.distance_transform_edt(~touched, sampling=spacing) > buffer
-    return np.flatnonzero(suitable)
+    row, column = np.divmod(cells, columns)
+    x, y = _apply(cell_affine, column + 0.5, row + 0.5)
+    away = (x - centres[slumps, 0]) ** 2 + (y - centres[slumps, 1]) ** 2
+    order = np.lexsort((cells, away, slumps))
+    _, first = np.unique(slumps[order], return_index=True)
+    return np.sort(order[first])
+
+
+def beyond(
+    touched: NDArray[np.int64],
+    columns: int,
+    first: tuple[int, int],
+    shape: tuple[int, int],
+    spacing: tuple[float, float],
+    buffer: float,
+) -> NDArray[np.bool_]:
+    """Return which cells of a window lie beyond a buffer around all cells that a slump touches.
+
+    Distances are between the centres of cells; those of the window's surroundings count.
+
+    Parameters
+    ----------
+    touched : ndarray of int64, shape (m,)
+        Flat indices, ascending, into all cells (`SlumpCells.touched`).
+    columns : int
+        Of all cells.
+    first, shape : (row, column), (rows, columns)
+        The window.
+    spacing : (float, float)
+        Height and width of a cell, units of the CRS.
+    buffer : float
+        In the same units; 0 leaves out the touched cells alone.
+
+    Returns
+    -------
+    ndarray of bool, shape `shape`
+
+    Examples
+    --------
+    >>> beyond(np.array([0]), 4, (0, 1), (1, 3), (30.0, 30.0), 30.0).tolist()
+    [[False, True, True]]
+    """
+    reach = [int(buffer // each) + 1 for each in spacing]
+    top, bottom = max(0, first[0] - reach[0]), first[0] + shape[0] + reach[0]
+    low, high = np.searchsorted(touched, [top * columns, bottom * columns])
+    row, column = np.divmod(touched[low:high], columns)
+    near = (column >= first[1] - reach[1]) & (column < first[1] + shape[1] + reach[1])
+    row, column = row[near] - first[0], column[near] - first[1]
+    if row.size == 0:
+        return np.ones(shape, bool)
+    if max(reach) > _WIDE:
+        from scipy.spatial import cKDTree
+
+        tree = cKDTree(np.stack([row * spacing[0], column * spacing[1]], axis=1))
+        rows, cols = np.indices(shape).reshape(2, -1)
+        away, _ = tree.query(np.stack([rows * spacing[0], cols * spacing[1]], axis=1))
+        return np.asarray(away.reshape(shape) > buffer)
+    free = np.ones((shape[0] + 2 * reach[0], shape[1] + 2 * reach[1]), bool)
+    free[row + reach[0], column + reach[1]] = False
+    away = ndimage.distance_transform_edt(free, sampling=spacing)
+    inner = away[reach[0] : reach[0] + shape[0], reach[1] : reach[1] + shape[1]]
+    return np.asarray(inner > buffer)
 
 
 def block_ids(
