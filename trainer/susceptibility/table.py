@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 __all__ = ["Samples", "read", "write"]
 
 _KEY = b"thawslump"
+_OWN = ("site", "slump", "label", "east", "north", "geometry")
+
+
+def _column(factor: str) -> str:
+    """Return the column of a factor: its name, unless a column of our own has that."""
+    return f"factor {factor}" if factor in _OWN or factor.startswith("factor ") else factor
 
 
 @dataclass(frozen=True)
@@ -103,18 +109,30 @@ def write(path: Path, samples: Samples) -> None:
     """Write samples as GeoParquet, points in EPSG:4326, atomically.
 
     Columns: ``site``, ``slump``, ``label``, ``east``, ``north`` (`Samples.places`), the factors by
-    name, ``geometry``. Equal samples give equal bytes.
+    name (one that is called as one of these: ``factor <name>``), ``geometry``. Equal samples give
+    equal bytes.
+
+    Raises
+    ------
+    DataError
+        Two sites of one name.
     """
     import geopandas as gpd
     import pyarrow.parquet as pq
 
+    names = samples.site_names
+    if len(set(names)) < len(names):
+        raise DataError(
+            f"Samples of sites {', '.join(names)} share a name; they would become one site.",
+            hint="Rename one of them.",
+        )
     columns: dict[str, Any] = {
         "site": np.array(samples.site_names, object)[samples.sites],
         "slump": samples.slumps,
         "label": samples.labels,
         "east": samples.places[:, 0],
         "north": samples.places[:, 1],
-        **samples.factors,
+        **{_column(name): values for name, values in samples.factors.items()},
     }
     frame = gpd.GeoDataFrame(
         columns,
@@ -163,7 +181,7 @@ def read(path: Path) -> Samples:
     points = shapely.from_wkb(column("geometry"))
     numbers = {name: number for number, name in enumerate(held["sites"])}
     return Samples(
-        factors={name: column(name).astype(np.float32) for name in held["factors"]},
+        factors={name: column(_column(name)).astype(np.float32) for name in held["factors"]},
         labels=column("label").astype(np.uint8),
         places=np.stack([column("east"), column("north")], axis=1),
         sites=np.array([numbers[name] for name in table["site"].to_pylist()], np.int64),
