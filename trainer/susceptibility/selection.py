@@ -1,26 +1,41 @@
-"""Which factors to keep: collinearity, discretisation and information, each on plain arrays.
+"""Which factors to keep: collinearity on plain arrays, and the rules by which a factor goes.
 
 Whatever is computed here from samples has to be computed inside each fold: a bin edge or a
-factor chosen on all samples has seen the ones that it is judged by.
+factor chosen on all samples has seen the ones that it is judged by. `preparation` does so.
+
+A factor may have several columns (sine and cosine of aspect, one column per class of lithology):
+`groups` names the columns of each, and a factor stays or goes as a whole.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from thawslump.errors import DataError
+from trainer.susceptibility.bins import (
+    chimerge,
+    discretise,
+    entropy,
+    information_gain,
+    information_gain_ratio,
+)
 
 __all__ = [
     "Dropped",
+    "Inflation",
     "Kept",
     "chimerge",
+    "correlations",
     "discretise",
     "entropy",
+    "exact_sums",
+    "generalised_inflation",
+    "inflation_drop",
+    "information_gain",
     "information_gain_ratio",
     "pearson_drop",
     "tolerances",
@@ -28,6 +43,13 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float64]
+Groups = Sequence[Sequence[int]]
+# Rows that are multiplied at a time: their centred copy stays in the cache.
+_ROWS = 16_384
+# Least eigenvalue of the correlations down to which products of columns keep ten digits.
+_WELL = 1e-5
+# Inflations or correlations that differ by less, relatively, are the same but for rounding.
+_SAME = 1e-6
 
 
 def variance_inflation_factors(X: ArrayLike) -> Floats:
@@ -58,11 +80,9 @@ def variance_inflation_factors(X: ArrayLike) -> Floats:
     array([1.25, 1.25])
     """
     values = _matrix(X)
-    centred = values - values.mean(axis=0)
-    # Singular values of the scaled columns: squaring first would halve the digits.
-    _, sizes, axes = np.linalg.svd(centred / np.linalg.norm(centred, axis=0), full_matrices=False)
-    smallest = sizes[0] * max(values.shape) * np.finfo(np.float64).eps
-    useful = sizes > smallest
+    # Singular values of the scaled columns: inverting their products would halve the digits.
+    _, sizes, axes = np.linalg.svd(_triangle(values), full_matrices=False)
+    useful = sizes > sizes[0] * _rounding(values)
     factors = (axes[useful].T ** 2 / sizes[useful] ** 2).sum(axis=1)
     # A direction without any variance makes the columns that point along it predictable.
     lost = (axes[~useful] ** 2).sum(axis=0) > 1e-12
@@ -80,50 +100,262 @@ def tolerances(X: ArrayLike) -> Floats:
     return 1.0 / variance_inflation_factors(X)
 
 
+class Inflation(NamedTuple):
+    """Generalised variance inflation of factors.
+
+    Attributes
+    ----------
+    generalised : ndarray of float64, shape (factors,)
+        GVIF: of a factor with one column its VIF; infinite where part of it is a sum of others.
+    df : ndarray of int64, shape (factors,)
+        Independent columns of each: one less than classes, where it has a column for each.
+    """
+
+    generalised: Floats
+    df: NDArray[np.int64]
+
+    @property
+    def comparable(self) -> Floats:
+        """GVIF^(1 / df), to be held against limits of the VIF: the square of what R prints."""
+        return np.asarray(self.generalised ** (1.0 / self.df), np.float64)
+
+
+def generalised_inflation(X: ArrayLike, groups: Groups | None = None) -> Inflation:
+    """Return the generalised variance inflation factor of every factor.
+
+    It does not depend on how a factor is written in columns: on which class is left out, or where
+    north is. Columns that repeat others of their own factor, such as the last of its classes,
+    count once.
+
+    Parameters
+    ----------
+    X : array_like of float, shape (samples, columns)
+        As `variance_inflation_factors`.
+    groups : sequence of sequence of int, optional
+        Columns of each factor; each column its own factor where not given.
+
+    Returns
+    -------
+    Inflation
+
+    Raises
+    ------
+    DataError
+        As `variance_inflation_factors`, or groups that do not share out the columns.
+
+    References
+    ----------
+    J. Fox and G. Monette 1992, Generalized collinearity diagnostics, doi
+    10.1080/01621459.1992.10475190; R's `car::vif` for terms of several columns.
+
+    Examples
+    --------
+    >>> aspect_and_slope = [[0, 1, 5], [1, 0, 9], [0, -1, 4], [-1, 0, 8], [0, 1, 6]]
+    >>> found = generalised_inflation(aspect_and_slope, [[0, 1], [2]])
+    >>> found.df.tolist(), bool(np.isclose(*found.generalised))
+    ([2, 1], True)
+    """
+    values = _matrix(X)
+    parts = _parts(groups, values.shape[1])
+    triangle, rounding = _triangle(values), _rounding(values)
+    factors, df = np.ones(len(parts)), np.zeros(len(parts), np.int64)
+    for number, part in enumerate(parts):
+        mine = _basis(triangle[:, part], rounding)
+        df[number] = mine.shape[1]
+        rest = _basis(np.delete(triangle, part, axis=1), rounding)
+        # What is left of this factor beyond all others; twice, for what the first time rounds.
+        beyond = mine - rest @ (rest.T @ mine)
+        beyond -= rest @ (rest.T @ beyond)
+        sines = np.linalg.svd(beyond, compute_uv=False)
+        none = sines <= 10 * rounding
+        factors[number] = np.inf if none.any() else np.prod(sines**-2.0)
+    return Inflation(np.maximum(factors, 1.0), df)
+
+
+def exact_sums(X: ArrayLike, groups: Groups | None = None) -> tuple[tuple[int, ...], ...]:
+    """Return sets of factors that are exact sums of each other, up to a constant.
+
+    Parameters
+    ----------
+    X, groups
+        As `generalised_inflation`.
+
+    Returns
+    -------
+    tuple of tuple of int
+        Positions in `groups`, ascending: of each set every factor follows from the others. Empty
+        where there is no perfect collinearity.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).normal(size=(20, 3))
+    >>> exact_sums(np.column_stack([x, x[:, 0] - 2 * x[:, 2] + 5]))
+    ((0, 2, 3),)
+    """
+    values = _matrix(X)
+    parts = _parts(groups, values.shape[1])
+    owner = np.zeros(values.shape[1], np.int64)
+    for number, part in enumerate(parts):
+        owner[part] = number
+    triangle, limit = _triangle(values), np.sqrt(_rounding(values))
+    found: list[tuple[int, ...]] = []
+    free: list[int] = []
+    for column in (c for part in parts for c in part):
+        coefficients = np.linalg.lstsq(triangle[:, free], triangle[:, column], rcond=None)[0]
+        rest = triangle[:, column] - triangle[:, free] @ coefficients
+        if np.linalg.norm(rest) > limit:
+            free.append(column)
+            continue
+        with_it = [c for c, b in zip(free, coefficients, strict=True) if abs(b) > limit]
+        together = tuple(sorted({int(owner[c]) for c in (*with_it, column)}))
+        # The classes of one factor add up to one: that says nothing of other factors.
+        if len(together) > 1 and together not in found:
+            found.append(together)
+    return tuple(found)
+
+
 def _matrix(X: ArrayLike) -> Floats:
-    values = np.asarray(X, np.float64)
+    values = np.asarray(X)
+    # Single precision is widened where it is multiplied.
+    values = values if values.dtype == np.float32 else values.astype(np.float64, copy=False)
     if values.ndim != 2:
         raise DataError(
             f"Factors have the shape {values.shape}; expected (samples, factors).",
             hint="Put one sample in each row and one factor in each column.",
         )
     samples, factors = values.shape
-    if not np.isfinite(values).all():
-        bad = np.flatnonzero(~np.isfinite(values).all(axis=0))
-        raise DataError(
-            f"Column {bad[0]} holds values that are not finite ({bad.size} such columns).",
-            hint="Leave out samples with missing factors first.",
-        )
     if samples <= factors:
         raise DataError(
             f"{samples} samples cannot tell {factors} factors apart.",
             hint="Draw more samples, or leave factors out.",
         )
-    flat = np.flatnonzero(np.ptp(values, axis=0) == 0)
+    low, high = values.min(axis=0), values.max(axis=0)  # NaN where there is one
+    bad = np.flatnonzero(~(np.isfinite(low) & np.isfinite(high)))
+    if bad.size:
+        raise DataError(
+            f"Column {bad[0]} holds values that are not finite ({bad.size} such columns).",
+            hint="Leave out samples with missing factors first.",
+        )
+    flat = np.flatnonzero(low == high)
     if flat.size:
         raise DataError(
-            f"Column {flat[0]} is {values[0, flat[0]]:g} everywhere.",
+            f"Column {flat[0]} is {low[flat[0]]:g} everywhere.",
             hint="A constant factor explains nothing: leave it out.",
         )
     return values
 
 
+def _parts(groups: Groups | None, columns: int) -> list[list[int]]:
+    if groups is None:
+        return [[column] for column in range(columns)]
+    parts = [[int(column) for column in part] for part in groups]
+    if sorted(c for part in parts for c in part) != list(range(columns)) or not all(parts):
+        raise DataError(
+            f"The groups {parts} do not share out {columns} columns.",
+            hint="Name every column once, from 0, and give each factor one at least.",
+        )
+    return parts
+
+
+def _rounding(values: Floats) -> float:
+    """Length of a unit column below which it is nothing but rounding."""
+    return float(max(values.shape) * np.finfo(np.float64).eps)
+
+
+def _triangle(values: Floats) -> Floats:
+    """Return square T with T' T = the correlations of the columns, to the digits of the columns."""
+    mean = values.mean(axis=0, dtype=np.float64)
+    blocks = range(0, len(values), _ROWS)
+    products = np.zeros((values.shape[1],) * 2)
+    for first in blocks:
+        part = values[first : first + _ROWS] - mean
+        products += part.T @ part
+    lengths = np.sqrt(np.diag(products))
+    alike = products / np.outer(lengths, lengths)
+    if np.linalg.eigvalsh(alike)[0] > _WELL:
+        return np.asarray(np.linalg.cholesky(alike).T, np.float64)
+    # Products of nearly collinear columns lose the digits that count: rotations do not.
+    triangle = np.zeros((0, values.shape[1]))
+    for first in blocks:
+        part = (values[first : first + _ROWS] - mean) / lengths
+        triangle = np.asarray(np.linalg.qr(np.concatenate([triangle, part]), mode="r"))
+    return np.asarray(triangle, np.float64)
+
+
+def _basis(columns: Floats, rounding: float) -> Floats:
+    """Orthonormal columns that span the same."""
+    if not columns.shape[1]:
+        return columns
+    directions, sizes, _ = np.linalg.svd(columns, full_matrices=False)
+    return np.asarray(directions[:, sizes > sizes[0] * rounding], np.float64)
+
+
+def correlations(X: ArrayLike, groups: Groups | None = None) -> Floats:
+    """Return \\|r\\| (Pearson) between factors: the largest of any of their columns.
+
+    Parameters
+    ----------
+    X, groups
+        As `generalised_inflation`.
+
+    Returns
+    -------
+    ndarray of float64, shape (factors, factors)
+        0 to 1, with 1 on the diagonal.
+
+    Examples
+    --------
+    >>> correlations([[1, 1], [2, 0], [3, 1], [4, 0]]).round(4)
+    array([[1.    , 0.4472],
+           [0.4472, 1.    ]])
+    """
+    values = _matrix(X)
+    parts = _parts(groups, values.shape[1])
+    triangle = _triangle(values)
+    alike = np.minimum(np.abs(triangle.T @ triangle), 1.0)
+    first = np.array([part[0] for part in parts])
+    if len(parts) < values.shape[1]:
+        order = np.concatenate([np.array(part) for part in parts])
+        starts = np.cumsum([0, *(len(part) for part in parts[:-1])])
+        alike = np.maximum.reduceat(
+            np.maximum.reduceat(alike[np.ix_(order, order)], starts, axis=0), starts, axis=1
+        )
+    elif len(parts):
+        alike = alike[np.ix_(first, first)]
+    np.fill_diagonal(alike, 1.0)
+    return np.asarray(alike, np.float64)
+
+
 class Dropped(NamedTuple):
-    """A factor that was left out, and the one that says the same."""
+    """A factor that was left out, and why.
+
+    Attributes
+    ----------
+    name : str
+    rule : str
+        "vif" or "pearson".
+    value : float
+        What broke the rule: GVIF^(1 / df) (infinite for a sum of others), or \\|r\\|.
+    because_of : tuple of str
+        The factors that say the same: those it is an exact sum of, or else the one it is most
+        like.
+    """
 
     name: str
-    because_of: str
-    correlation: float
+    rule: str
+    value: float
+    because_of: tuple[str, ...]
 
 
 class Kept(NamedTuple):
-    """What `pearson_drop` decided.
+    """What `pearson_drop` and `inflation_drop` decided.
 
     Attributes
     ----------
     names : tuple of str
-        In their order.
+        Of the factors that stay, in their order.
     columns : tuple of int
+        Theirs, ascending.
     dropped : tuple of Dropped
         In the order in which they went.
     """
@@ -133,19 +365,31 @@ class Kept(NamedTuple):
     dropped: tuple[Dropped, ...]
 
 
-def pearson_drop(X: ArrayLike, names: Sequence[str], threshold: float = 0.7) -> Kept:
+def pearson_drop(
+    X: ArrayLike,
+    names: Sequence[str],
+    threshold: float = 0.7,
+    *,
+    worth: ArrayLike | None = None,
+    groups: Groups | None = None,
+) -> Kept:
     """Leave out factors until no two that stay are correlated by more than a threshold.
 
-    The pair with the largest \\|r\\| goes first; of the two the one goes that is more like all the
-    others that are still there (larger mean \\|r\\|; the later one where they are alike).
+    The pair with the largest \\|r\\| goes first. Of the two the one goes that is worth less, where
+    their worth is given; else the one that is more like all the others that are still there
+    (larger mean \\|r\\|). The later one goes where that does not tell them apart.
 
     Parameters
     ----------
-    X : array_like of float, shape (samples, factors)
+    X : array_like of float, shape (samples, columns)
     names : sequence of str
-        One per column.
+        One per factor.
     threshold : float
-        Of \\|r\\|; the papers use 0.7.
+        Of \\|r\\|; Zhang et al. 2023 use 0.7.
+    worth : array_like of float, shape (factors,), optional
+        Such as information gain ratios.
+    groups : sequence of sequence of int, optional
+        As `generalised_inflation`.
 
     Returns
     -------
@@ -154,200 +398,132 @@ def pearson_drop(X: ArrayLike, names: Sequence[str], threshold: float = 0.7) -> 
     Raises
     ------
     DataError
-        As `variance_inflation_factors`, or names that do not fit the columns.
+        As `generalised_inflation`, or names that do not fit.
 
     Examples
     --------
     >>> samples = [[1, 2, 5], [2, 4, 1], [3, 6, 4], [4, 8, 2], [5, 11, 3]]
-    >>> found = pearson_drop(samples, ["a", "b", "c"])
-    >>> len(found.names), found.names[-1], len(found.dropped)
-    (2, 'c', 1)
+    >>> pearson_drop(samples, ["slope", "TRI", "TPI"], worth=[0.07, 0.03, 0.02]).names
+    ('slope', 'TPI')
     """
-    values = _matrix(X)
-    if len(names) != values.shape[1]:
-        raise DataError(
-            f"There are {len(names)} names for {values.shape[1]} columns.",
-            hint="Give one name per column.",
-        )
-    alike = np.abs(np.corrcoef(values, rowvar=False)).reshape(values.shape[1], -1)
+    parts, value = _named(X, names, worth, groups)
+    alike = correlations(X, groups)
     np.fill_diagonal(alike, 0.0)
-    left = list(range(values.shape[1]))
+    left = list(range(len(parts)))
     dropped = []
     while len(left) > 1:
         part = alike[np.ix_(left, left)]
-        i, j = np.unravel_index(int(part.argmax()), part.shape)
-        if part[i, j] <= threshold:
+        i, j = sorted(divmod(int(part.argmax()), len(left)))
+        r = float(part[i, j])
+        if r <= threshold:
             break
-        i, j = min(i, j), max(i, j)
-        goes, stays = (i, j) if part[i].sum() > part[j].sum() else (j, i)
-        r = float(np.corrcoef(values[:, left[i]], values[:, left[j]])[0, 1])
-        dropped.append(Dropped(names[left[goes]], names[left[stays]], r))
+        like = part.sum(axis=0)
+        if value is not None and value[left[i]] != value[left[j]]:
+            goes = i if value[left[i]] < value[left[j]] else j
+        else:
+            goes = i if value is None and like[i] > like[j] else j
+        stays = j if goes == i else i
+        dropped.append(Dropped(names[left[goes]], "pearson", r, (names[left[stays]],)))
         del left[goes]
-    return Kept(tuple(names[k] for k in left), tuple(left), tuple(dropped))
+    return _kept(left, names, parts, dropped)
 
 
-def chimerge(
-    x: ArrayLike, y: ArrayLike, max_intervals: int = 8, alpha: float = 0.05
-) -> tuple[float, ...]:
-    """Return the cut points that ChiMerge finds between the values of a factor.
+def inflation_drop(
+    X: ArrayLike,
+    names: Sequence[str],
+    limit: float = 10.0,
+    *,
+    worth: ArrayLike | None = None,
+    groups: Groups | None = None,
+) -> Kept:
+    """Leave out factors, one after another, until none is inflated beyond a limit.
 
-    Every distinct value begins as an interval of its own. The two neighbours whose classes differ
-    least (smallest chi-square of the table of their counts; the lower ones where several are
-    equal) become one, until all neighbours differ at the level `alpha` and there are no more than
-    `max_intervals`.
+    The one with the largest GVIF^(1 / df) goes first; where several are as large, such as factors
+    that are exact sums of each other, the one that is worth least, then the last.
 
     Parameters
     ----------
-    x : array_like of float, shape (n,)
-        Finite.
-    y : array_like, shape (n,)
-        Classes; two or more.
-    max_intervals : int
-        The paper uses 8.
-    alpha : float
-        0 < alpha < 1: a smaller one merges more.
+    X, names, worth, groups
+        As `pearson_drop`.
+    limit : float
+        Of GVIF^(1 / df), which is the VIF of a factor with one column; He et al. 2024 use 10.
 
     Returns
     -------
-    tuple of float
-        Ascending, midway between values; ``x`` up to and with the first is interval 0.
+    Kept
 
     Raises
     ------
     DataError
-        Lengths differ, values are not finite, one class only, or a setting is out of range.
-
-    Notes
-    -----
-    R. Kerber, ChiMerge: discretization of numeric attributes, AAAI 1992. Where a class is absent in
-    both intervals the expected count is 0: as in R's `discretization::chiM`, 0.0001 is added to
-    every count.
+        As `generalised_inflation`, or names that do not fit.
 
     Examples
     --------
-    >>> chimerge([1, 2, 3, 7, 8, 9], [0, 0, 0, 1, 1, 1], alpha=0.1)
-    (5.0,)
+    >>> dice = np.random.default_rng(0).normal(size=(3, 50))
+    >>> x = np.stack([dice[0], dice[1], dice[0] + 2 * dice[1], dice[2]], axis=1)
+    >>> found = inflation_drop(x, ["NDVI", "slope", "mix", "TPI"])
+    >>> found.names, found.dropped[0].because_of
+    (('NDVI', 'slope', 'TPI'), ('NDVI', 'slope'))
     """
-    from scipy import stats
-
-    values, labels = _pair(x, y)
-    if max_intervals < 1 or not 0 < alpha < 1:
-        raise DataError(
-            f"ChiMerge was given max_intervals={max_intervals} and alpha={alpha:g}.",
-            hint="Give at least one interval and an alpha between 0 and 1, such as 0.05.",
-        )
-    levels, at = np.unique(values, return_inverse=True)
-    classes, kind = np.unique(labels, return_inverse=True)
-    if classes.size < 2:
-        raise DataError(
-            f"All {labels.size} samples are of the class {classes[0]}.",
-            hint="ChiMerge needs samples of at least two classes.",
-        )
-    counts = np.zeros((levels.size, classes.size))
-    np.add.at(counts, (at, kind), 1.0)
-    cuts = list((levels[:-1] + levels[1:]) / 2)
-    enough = float(stats.chi2.ppf(1 - alpha, classes.size - 1))
-    rows = list(counts)
-    differ = [_chi_square(a, b) for a, b in pairwise(rows)]
-    while cuts:
-        k = int(np.argmin(differ))
-        if differ[k] > enough and len(rows) <= max_intervals:
+    values = np.asarray(X)
+    parts, value = _named(X, names, worth, groups)
+    left = list(range(len(parts)))
+    dropped = []
+    while len(left) > 1:
+        columns = [c for k in left for c in parts[k]]
+        within = _renumbered([parts[k] for k in left])
+        part = values[:, columns]
+        inflated = generalised_inflation(part, within).comparable
+        largest = float(inflated.max())
+        if largest <= limit:
             break
-        rows[k] = rows[k] + rows[k + 1]
-        del rows[k + 1], cuts[k], differ[k]
-        if k > 0:
-            differ[k - 1] = _chi_square(rows[k - 1], rows[k])
-        if k < len(differ):
-            differ[k] = _chi_square(rows[k], rows[k + 1])
-    return tuple(float(cut) for cut in cuts)
+        near = np.flatnonzero(inflated >= largest * (1 - _SAME))
+        tried = near if value is None else near[np.argsort(value[[left[k] for k in near]])]
+        least = [k for k in tried if value is None or value[left[k]] == value[left[tried[0]]]]
+        goes = int(max(least))
+        if np.isinf(largest):
+            sums = [s for s in exact_sums(part, within) if goes in s]
+            others = [k for k in sums[0] if k != goes] if sums else []
+        else:
+            alike = correlations(part, within)[goes]
+            alike[goes] = 0.0
+            others = [int(alike.argmax())]
+        because = tuple(names[left[k]] for k in others)
+        dropped.append(Dropped(names[left[goes]], "vif", largest, because))
+        del left[goes]
+    return _kept(left, names, parts, dropped)
 
 
-def _chi_square(left: Floats, right: Floats) -> float:
-    table = np.stack([left, right]) + 0.0001
-    expected = table.sum(axis=1, keepdims=True) * table.sum(axis=0) / table.sum()
-    return float(((table - expected) ** 2 / expected).sum())
+def _renumbered(parts: Sequence[Sequence[int]]) -> list[list[int]]:
+    """The same groups where their columns lie one after another."""
+    ends = np.cumsum([len(part) for part in parts])
+    return [list(range(end - len(part), end)) for part, end in zip(parts, ends, strict=True)]
 
 
-def discretise(x: ArrayLike, cuts: Sequence[float]) -> NDArray[np.int64]:
-    """Return the interval of every value: 0 up to and with the first cut, and so on.
-
-    Examples
-    --------
-    >>> discretise([1.0, 5.0, 5.1, 9.0], (5.0, 8.0)).tolist()
-    [0, 0, 1, 2]
-    """
-    return np.asarray(np.searchsorted(np.asarray(cuts, float), np.asarray(x, float), "left"))
-
-
-def entropy(labels: ArrayLike) -> float:
-    """Return the entropy of a list of labels in bits.
-
-    Examples
-    --------
-    >>> entropy([0, 0, 1, 1]), entropy([3, 3])
-    (1.0, 0.0)
-    """
-    _, counts = np.unique(np.asarray(labels), return_counts=True)
-    share = counts / counts.sum()
-    return float(-(share * np.log2(share)).sum()) + 0.0
-
-
-def information_gain_ratio(codes: ArrayLike, y: ArrayLike) -> float:
-    """Return the information gain ratio of a factor in classes.
-
-    Parameters
-    ----------
-    codes : array_like, shape (n,)
-        Interval or class of the factor.
-    y : array_like, shape (n,)
-        Labels.
-
-    Returns
-    -------
-    float
-        (Info(y) - sum_j n_j / n Info(y in class j)) / entropy(codes), 0 to 1; 0 where the factor
-        has one class only.
-
-    Raises
-    ------
-    DataError
-        Lengths differ, or nothing is given.
-
-    References
-    ----------
-    J. R. Quinlan, C4.5: programs for machine learning, 1993, section 2.2; WEKA's
-    GainRatioAttributeEval.
-
-    Examples
-    --------
-    >>> information_gain_ratio(["a", "a", "b", "b"], [0, 0, 1, 1])
-    1.0
-    """
-    groups, labels = np.asarray(codes).ravel(), np.asarray(y).ravel()
-    if groups.size != labels.size or not groups.size:
+def _named(
+    X: ArrayLike, names: Sequence[str], worth: ArrayLike | None, groups: Groups | None
+) -> tuple[list[list[int]], Floats | None]:
+    shape = np.shape(X)
+    parts = _parts(groups, shape[1] if len(shape) == 2 else len(names))
+    if len(names) != len(parts):
         raise DataError(
-            f"There are {groups.size} codes for {labels.size} labels.",
-            hint="Give one code and one label per sample.",
+            f"There are {len(names)} names for {len(parts)} "
+            f"{'columns' if groups is None else 'factors'}.",
+            hint=f"Give one name per {'column' if groups is None else 'factor'}.",
         )
-    split = entropy(groups)
-    if split == 0.0:
-        return 0.0
-    left = sum(
-        np.mean(groups == group) * entropy(labels[groups == group]) for group in np.unique(groups)
-    )
-    return float(max(entropy(labels) - left, 0.0) / split)
+    if worth is None:
+        return parts, None
+    value = np.asarray(worth, np.float64).ravel()
+    if value.size != len(parts) or np.isnan(value).any():
+        raise DataError(
+            f"The worth of {value.size} factors was given for {len(parts)}.",
+            hint="Give one number per factor, none of them NaN.",
+        )
+    return parts, value
 
 
-def _pair(x: ArrayLike, y: ArrayLike) -> tuple[Floats, NDArray[Any]]:
-    values, labels = np.asarray(x, np.float64).ravel(), np.asarray(y).ravel()
-    if values.size != labels.size or not values.size:
-        raise DataError(
-            f"There are {values.size} values for {labels.size} labels.",
-            hint="Give one value and one label per sample.",
-        )
-    if not np.isfinite(values).all():
-        raise DataError(
-            f"{int((~np.isfinite(values)).sum())} of {values.size} values are not finite.",
-            hint="Leave out samples with missing factors first.",
-        )
-    return values, labels
+def _kept(
+    left: list[int], names: Sequence[str], parts: list[list[int]], dropped: list[Dropped]
+) -> Kept:
+    columns = sorted(c for k in left for c in parts[k])
+    return Kept(tuple(names[k] for k in left), tuple(columns), tuple(dropped))
