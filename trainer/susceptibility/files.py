@@ -54,6 +54,10 @@ class Files:
         """Return the held-out probabilities of a model, safetensors (`held.read`)."""
         return self.folder / "models" / f"{name}-held.safetensors"
 
+    def folds(self, name: str) -> Path:
+        """Return the folder of a model's finished folds; there only while it is being fitted."""
+        return self.folder / "models" / f".{name}-folds"
+
     @property
     def comparison(self) -> Path:
         """JSON: scores of all models side by side, and which one draws the map."""
@@ -79,13 +83,26 @@ class Files:
             return self.workspace.maps(self.round) / f"susceptibility-{site}.tif"
         return self.folder / "maps" / model / f"{site}.tif"
 
-    def histogram(self, site: str, model: str | None = None) -> Path:
-        """Return the counts of a map: JSON, written beside the work of `probability`."""
-        return self.folder / "histograms" / f"{model or 'chosen'}-{site}.json"
+    def tally(self, site: str, model: str | None = None) -> Path:
+        """Return the counts of a map (`tally.Tally`), safetensors, made with `probability`."""
+        return self.folder / "tallies" / (model or "chosen") / f"{site}.safetensors"
+
+    def part(self, site: str, model: str | None, name: str) -> Path:
+        """Return a part of a large map: a plain GeoTIFF, its tally beside it."""
+        return self.folder / "parts" / (model or "chosen") / site / f"{name}.tif"
+
+    def models_spread(self, site: str) -> Path:
+        """Return mean and spread of the maps of all models of a site, drawn side by side."""
+        return self.folder / "maps" / f"all-{site}.tif"
 
     def classes(self, site: str) -> Path:
         """Return the class map of a site, of the model that was chosen."""
         return self.workspace.maps(self.round) / f"classes-{site}.tif"
+
+    @property
+    def ratios(self) -> Path:
+        """CSV: frequency ratio of every class of every factor."""
+        return self.folder / "frequency_ratios.csv"
 
     @property
     def summary(self) -> Path:

@@ -168,7 +168,7 @@ def _single(name: str, trees: int, depth: int, seed: int, device: str, base: str
     from trainer.susceptibility.networks import FactorCnn, Mlp
 
     if name == "logistic":
-        return LogisticRegression()
+        return LogisticRegression(max_iter=1000)
     if name in ("forest", "forest_small"):
         count, deep = (trees, depth) if name == "forest" else (50, 3)
         return RandomForestClassifier(
@@ -202,7 +202,7 @@ def _upper(name: str, seed: int) -> Any:
     if name == "pooling":
         return Pooling()
     if name == "logistic":
-        return LogisticRegression()
+        return LogisticRegression(max_iter=1000)
     if name == "forest":
         return RandomForestClassifier(n_estimators=100, max_depth=8, random_state=seed, n_jobs=1)
     raise DataError(

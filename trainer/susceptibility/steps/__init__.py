@@ -1,7 +1,7 @@
 """The steps of susceptibility in the pipeline (loads without numpy, torch or rasterio).
 
-samples -> select -> fit (an item per model) -> compare -> map (an item per site and model)
--> susceptibility (classes, shares, summary).
+samples -> select -> fit (an item per model) -> compare -> map (an item per site and model, or per
+part of a large one) -> join (of the parts) -> susceptibility (classes, shares, summary).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ __all__ = [
     "Sites",
     "plan_compare",
     "plan_fit",
+    "plan_join",
     "plan_map",
     "plan_samples",
     "plan_select",
@@ -29,13 +30,13 @@ __all__ = [
 
 _SAMPLES = (
     "factors", "positives", "cells_per_slump", "negatives", "negatives_per_positive", "buffer",
-    "seed",
+    "nodata_check", "seed",
 )  # fmt: skip
 _SELECT = ("vif", "pearson", "chimerge_intervals", "chimerge_alpha")
 _FOLDS = ("validation", "block_size", "folds", "repetitions", "fold_buffer", "seed")
 _COMPARE = ("models", "map_model", "resamples", "importance", "applicability")
-_MAP = ("applicability", "device")
-_CLASSES = ("classes", "deformation")
+_MAP = ("applicability", "device", "chimerge_intervals", "chimerge_alpha")
+_CLASSES = ("classes", "deformation", "resamples", "seed", "chimerge_intervals", "chimerge_alpha")
 # What each model depends on beyond samples, folds and selection.
 _OF_MODEL = {
     "forest": ("trees", "depth"),
@@ -91,23 +92,31 @@ def plan_samples(workspace: Workspace, round: int) -> list[Item]:
     sites, files = Sites.of(workspace, round), Files(workspace, round)
     if not sites.learn:
         return []
+    config, own = _config(workspace), (*sites.learn, *sites.test)
+    # All bands that every site has: which these are depends on sites that are only mapped, too.
+    more = [] if config.factors else [name for name in sites.map if name not in own]
     return [
         Item(
             step="susceptibility-samples",
             name="samples",
             target="trainer.susceptibility.steps.samples:run",
             settings={
-                **_some(_config(workspace), _SAMPLES),
+                **_some(config, _SAMPLES),
                 "learn": list(sites.learn),
                 "test": list(sites.test),
+                "map": list(sites.map),
                 "made_up": sites.made_up,
             },
-            inputs=tuple(
-                path
-                for name in (*sites.learn, *sites.test)
-                for path in (workspace.factors(name), workspace.labels(round, name))
+            inputs=(
+                *(
+                    path
+                    for name in own
+                    for path in (workspace.factors(name), workspace.labels(round, name))
+                ),
+                *map(workspace.factors, more),
             ),
             outputs=(files.samples, *([files.test_samples] if sites.test else [])),
+            version=2,
             round=round,
             cost=2.0 * len(sites.learn),
         )
@@ -135,6 +144,11 @@ def plan_select(workspace: Workspace, round: int) -> list[Item]:
     ]
 
 
+def _places(sites: Sites, config: SusceptibilityConfig) -> list[str]:
+    """Return the sites whose maps the folds are matched to; none where none are."""
+    return list(sites.map) if "nearest" in config.validation else []
+
+
 def plan_fit(workspace: Workspace, round: int) -> list[Item]:
     """Return an item per model: held-out probabilities over all folds, then the fitted model."""
     from thawslump.pipeline import Item
@@ -148,11 +162,17 @@ def plan_fit(workspace: Workspace, round: int) -> list[Item]:
             name=name,
             target="trainer.susceptibility.steps.fit:run",
             settings={
-                **_some(config, (*_FOLDS, *_SELECT, *_OF_MODEL.get(name, ()))),
+                **_some(config, (*_FOLDS, *_SELECT, "importance", *_OF_MODEL.get(name, ()))),
                 "model": name,
+                "map": _places(sites, config),
             },
-            inputs=(files.samples, *([files.test_samples] if sites.test else [])),
+            inputs=(
+                files.samples,
+                *([files.test_samples] if sites.test else []),
+                *map(workspace.factors, _places(sites, config)),
+            ),
             outputs=(files.model(name), files.held(name)),
+            version=2,
             round=round,
             cost=10.0,
         )
@@ -172,9 +192,15 @@ def plan_compare(workspace: Workspace, round: int) -> list[Item]:
             step="susceptibility-compare",
             name="models",
             target="trainer.susceptibility.steps.compare:run",
-            settings={**_some(config, (*_FOLDS, *_SELECT, *_COMPARE)), "test": list(sites.test)},
+            settings={
+                **_some(config, (*_FOLDS, *_SELECT, *_COMPARE)),
+                "test": list(sites.test),
+                "map": _places(sites, config),
+                "made_up": sites.made_up,
+            },
             inputs=(
                 files.samples,
+                *map(workspace.factors, _places(sites, config)),
                 *([files.test_samples] if sites.test else []),
                 *(path for name in config.models for path in (files.model(name), files.held(name))),
             ),
@@ -184,7 +210,10 @@ def plan_compare(workspace: Workspace, round: int) -> list[Item]:
                 *([files.applicability] if config.applicability else []),
                 files.figure("scores"),
                 files.figure("roc"),
+                files.figure("calibration"),
+                *([files.figure("importance")] if config.importance else []),
             ),
+            version=2,
             round=round,
             cost=5.0,
         )
@@ -205,39 +234,96 @@ def _drawn(files: Files, config: SusceptibilityConfig) -> list[str | None]:
     return [None, *others]
 
 
+def _parts(
+    workspace: Workspace, site: str, config: SusceptibilityConfig
+) -> dict[str, tuple[int, int, int, int]]:
+    """Return the parts of a site's map; one or none where it is drawn at once."""
+    from thawslump.raster import open_raster
+    from trainer.susceptibility.mapping import parts
+
+    with open_raster(workspace.factors(site)) as source:
+        return parts(source.height, source.width, config.map_part)
+
+
 def plan_map(workspace: Workspace, round: int) -> list[Item]:
-    """Return an item per site and drawn model: the maps of probability."""
+    """Return an item per site and drawn model: the maps of probability, large ones in parts."""
     from thawslump.pipeline import Item
 
     sites, files, config = Sites.of(workspace, round), Files(workspace, round), _config(workspace)
     chosen = chosen_model(files)
     if not sites.learn or chosen is None:
         return []
-    return [
-        Item(
-            step="susceptibility-map",
-            name=name if model is None else f"{name} by {model}",
-            target="trainer.susceptibility.steps.map:run",
-            settings={
-                **_some(config, _MAP),
-                "site": name,
-                "model": chosen if model is None else model,
-                "beside": model is not None,
-                "made_up": bool(workspace.sites[name].made_up),
-            },
-            inputs=(
-                workspace.factors(name),
-                files.samples,
-                files.model(chosen if model is None else model),
-                *([files.applicability] if config.applicability else []),
-            ),
-            outputs=(files.probability(name, model), files.histogram(name, model)),
-            round=round,
-            cost=10.0,
-        )
-        for model in _drawn(files, config)
-        for name in sites.map
-    ]
+    items = []
+    for model in _drawn(files, config):
+        for name in sites.map:
+            labelled = name in (*sites.learn, *sites.test)
+            of = name if model is None else f"{name} by {model}"
+            parts = _parts(workspace, name, config)
+            drawn = parts if len(parts) > 1 else {None: None}
+            for part, window in drawn.items():
+                target, tally = files.probability(name, model), files.tally(name, model)
+                if part is not None:
+                    target = files.part(name, model, part)
+                    tally = target.with_suffix(".safetensors")
+                items.append(
+                    Item(
+                        step="susceptibility-map",
+                        name=of if part is None else f"{of} {part}",
+                        target="trainer.susceptibility.steps.map:run",
+                        settings={
+                            **_some(config, _MAP),
+                            "site": name,
+                            "model": chosen if model is None else model,
+                            "beside": model is not None,
+                            "labelled": labelled,
+                            "part": None
+                            if window is None
+                            else {"name": part, "window": list(window)},
+                            "made_up": bool(workspace.sites[name].made_up),
+                        },
+                        inputs=(
+                            workspace.factors(name),
+                            files.samples,
+                            files.model(chosen if model is None else model),
+                            *([files.applicability] if config.applicability else []),
+                            *([workspace.labels(round, name)] if labelled else []),
+                        ),
+                        outputs=(target, tally),
+                        version=2,
+                        round=round,
+                        cost=10.0,
+                    )
+                )
+    return items
+
+
+def plan_join(workspace: Workspace, round: int) -> list[Item]:
+    """Return an item per map that was drawn in parts."""
+    from thawslump.pipeline import Item
+
+    sites, files, config = Sites.of(workspace, round), Files(workspace, round), _config(workspace)
+    if not sites.learn or chosen_model(files) is None:
+        return []
+    items = []
+    for model in _drawn(files, config):
+        for name in sites.map:
+            parts = list(_parts(workspace, name, config))
+            if len(parts) < 2:
+                continue
+            drawn = [files.part(name, model, part) for part in parts]
+            items.append(
+                Item(
+                    step="susceptibility-join",
+                    name=name if model is None else f"{name} by {model}",
+                    target="trainer.susceptibility.steps.map:join",
+                    settings={"site": name, "beside": model, "parts": parts},
+                    inputs=(*drawn, *(part.with_suffix(".safetensors") for part in drawn)),
+                    outputs=(files.probability(name, model), files.tally(name, model)),
+                    round=round,
+                    cost=2.0,
+                )
+            )
+    return items
 
 
 def plan_susceptibility(workspace: Workspace, round: int) -> list[Item]:
@@ -271,7 +357,7 @@ def plan_susceptibility(workspace: Workspace, round: int) -> list[Item]:
                     path
                     for model in drawn
                     for name in sites.map
-                    for path in (files.probability(name, model), files.histogram(name, model))
+                    for path in (files.probability(name, model), files.tally(name, model))
                 ]
                 + [files.held(model) for model in config.models]
             ),
