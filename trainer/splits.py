@@ -210,7 +210,8 @@ def block_split(
     buffer : int
         Pixels between two parts; half a crop is usual.
     shares : sequence of 3 float
-        Of the slump pixels (and of the ground), before the buffer is taken off.
+        Of the slump pixels (and of the ground), before the buffer is taken off; 0 for the test
+        part where another site is the test.
     seed : int
         Of the dealings that are compared: of several, the one is taken whose parts keep most of
         their slump pixels behind the buffer. Equal seeds give equal splits.
@@ -234,10 +235,13 @@ def block_split(
     >>> block_split(labels, (1, 4), buffer=1, shares=(1, 1, 1)).tolist()
     [[0, 0, 0, 255, 1, 1, 1, 255, 2, 2, 2, 2]]
     """
-    if len(shares) != len(PARTS) or min(shares) <= 0:
-        raise ValueError(f"a split has three shares above 0, not {tuple(shares)}")
+    if len(shares) != len(PARTS) or min(shares[:2]) <= 0 or shares[2] < 0:
+        raise ValueError(
+            f"a split has three shares, above 0 for training and validation, not {tuple(shares)}"
+        )
     ids = blocks_of(labels, block, whole=whole)
-    part_of = _search(ids, labels, shares, buffer, seed, _split_kept)
+    asked = [share for share in shares if share > 0]
+    part_of = _search(ids, labels, asked, buffer, seed, _split_kept)
     codes = separate(part_of[ids].astype("uint8"), buffer)
     for part in (TRAIN, VALIDATION):
         if not ((codes == part) & (labels == 1)).any():
@@ -331,7 +335,7 @@ def _split_kept(
 ) -> tuple[float, ...]:
     """Return how good a dealing is: the worst part's kept slumps for its share, then all kept."""
     codes = separate(part_of[ids].astype("uint8"), buffer)
-    kept = np.array([np.count_nonzero(slump & (codes == part)) for part in range(len(PARTS))])
+    kept = np.array([np.count_nonzero(slump & (codes == part)) for part in range(len(shares))])
     # A second block in one part is no gain while another part has none.
     return (
         float(np.count_nonzero(kept[:2])),
