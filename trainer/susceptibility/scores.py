@@ -301,7 +301,8 @@ class Gap:
         Pooled AUC of each repetition.
     random_error, spatial_error, difference_error : float
         Standard error of the mean over the repetitions: what the luck of the dealing adds. It
-        falls with more repetitions; the interval does not. NaN with one repetition.
+        falls towards 0 with more repetitions of the same samples; the interval does not. NaN with
+        one repetition.
     """
 
     random: Interval
