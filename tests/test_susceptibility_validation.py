@@ -1,15 +1,21 @@
-"""Validation: the area under the curve, folds and intervals."""
+"""Validation: the area under the curve, nothing learned outside the training part, intervals."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.feature_selection import SelectKBest
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import KBinsDiscretizer, StandardScaler
 
 from thawslump.errors import DataError
 from trainer.susceptibility.models import build
@@ -17,6 +23,7 @@ from trainer.susceptibility.samples import block_ids
 from trainer.susceptibility.validation import (
     auc,
     block_bootstrap,
+    fit_fold,
     interval,
     out_of_fold,
     paired_auc,
@@ -55,44 +62,6 @@ def test_auc_of_one_class_is_unknown() -> None:
     assert np.isnan(auc(np.zeros(0), np.zeros(0)))
 
 
-@settings(max_examples=50, deadline=None)
-@given(
-    blocks=arrays(np.int64, 40, elements=st.integers(0, 9)),
-    labels=arrays(np.uint8, 40, elements=st.integers(0, 1)),
-    folds=st.integers(2, 8),
-)
-def test_spatial_folds_split_no_block(blocks: np.ndarray, labels: np.ndarray, folds: int) -> None:
-    "No block on both sides; every sample tested once; slumps in every fold"
-    blocks[:2], labels[:2] = [0, 1], 1
-    tested = []
-    found = spatial_folds(blocks, labels, folds)
-    assert len(found) == min(folds, np.unique(blocks[labels == 1]).size)
-    for train, test in found:
-        assert not set(blocks[train]) & set(blocks[test])
-        assert np.array_equal(np.union1d(train, test), np.arange(40))
-        assert labels[test].any() and labels[train].any()
-        tested += test.tolist()
-    assert sorted(tested) == list(range(40))
-
-
-def test_spatial_folds_are_even() -> None:
-    "100 equal blocks, 20 with slumps, make five folds of the same size and share of slumps"
-    blocks = np.repeat(np.arange(100), 3)
-    labels = (blocks < 20).astype(np.uint8)
-    for _, test in spatial_folds(blocks, labels, 5):
-        assert (len(test), labels[test].sum()) == (60, 12)
-
-
-def test_random_folds_test_every_sample_once() -> None:
-    folds = random_folds(23, 5, seed=1)
-    assert sorted(np.concatenate([test for _, test in folds]).tolist()) == list(range(23))
-
-
-def test_one_block_cannot_be_split() -> None:
-    with pytest.raises(DataError, match="12 slump samples lie in 1 block"):
-        spatial_folds(np.zeros(12, np.int64), np.ones(12, np.uint8), 5)
-
-
 def test_random_folds_flatter_clustered_samples() -> None:
     "Labels that depend on nothing but the block: random folds look good, spatial ones do not"
     rng = np.random.default_rng(5)
@@ -124,6 +93,129 @@ def test_out_of_fold_uses_no_tested_sample() -> None:
     features[folds[0][1][0]] = 0.0
     after = out_of_fold(build("logistic"), features, turned, folds)
     assert np.array_equal(before[folds[0][1][1:]], after[folds[0][1][1:]])
+
+
+class Seen(TransformerMixin, BaseEstimator):
+    """Passes values on; remembers in a common place which rows it was fitted to."""
+
+    rows: list[set[float]] = []  # noqa: RUF012 - shared by the copies that each fold makes
+
+    def fit(self, X: np.ndarray, y: Any = None) -> Self:
+        Seen.rows.append(set(np.asarray(X)[:, 0].tolist()))
+        self.fitted_ = True
+        return self
+
+    def transform(self, X: np.ndarray) -> np.ndarray:
+        return X
+
+
+def test_nothing_is_fitted_to_a_test_sample() -> None:
+    "Every step of a pipeline sees the training rows of its fold and no other"
+    rng = np.random.default_rng(8)
+    features = rng.normal(size=(90, 2))
+    features[:, 0] = np.arange(90)  # names the row
+    labels = rng.integers(0, 2, 90).astype(np.uint8)
+    folds = spatial_folds(np.arange(90) // 5, labels, 4)
+    Seen.rows.clear()
+    out_of_fold(make_pipeline(Seen(), LogisticRegression(max_iter=1000)), features, labels, folds)
+    assert [sorted(rows) for rows in Seen.rows] == [train.tolist() for train, _ in folds]
+
+
+def test_selection_outside_of_the_folds_finds_what_is_not_there() -> None:
+    """Pure noise, 2000 factors: ten chosen before the samples are parted promise an AUC above 0.8
+
+    Inside the folds the same ten-factor selection promises what there is: 0.5, over 12 worlds.
+    """
+    outside, inside = [], []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        features = rng.normal(size=(80, 2000)).astype(np.float32)
+        labels = np.repeat([0, 1], 40).astype(np.uint8)
+        folds = spatial_folds(rng.permutation(80) // 4, labels, 5)
+        chosen = SelectKBest(k=10).fit_transform(features, labels)
+        outside.append(auc(labels, out_of_fold(LogisticRegression(), chosen, labels, folds)))
+        whole = Pipeline([("select", SelectKBest(k=10)), ("model", LogisticRegression())])
+        inside.append(auc(labels, out_of_fold(whole, features, labels, folds)))
+    assert min(outside) > 0.6 and np.mean(outside) > 0.8
+    # Held-out labels are a little more often of the class that training lacks: below 0.5, if any.
+    assert np.mean(inside) == pytest.approx(0.5, abs=3 * np.std(inside) / np.sqrt(12))
+    assert np.mean(inside) < 0.55
+
+
+def test_bins_and_scalers_are_those_of_the_training_part() -> None:
+    "A test sample far away moves no limit and no mean"
+    rng = np.random.default_rng(9)
+    features = rng.normal(size=(60, 2)).astype(np.float32)
+    labels = (features[:, 0] > 0).astype(np.uint8)
+    train, test = np.arange(40), np.arange(40, 60)
+    model = make_pipeline(
+        StandardScaler(),
+        KBinsDiscretizer(4, encode="ordinal", strategy="uniform"),
+        LogisticRegression(),
+    )
+    said, fitted = fit_fold(model, features, labels, train, test)
+    assert fitted[0].mean_ == pytest.approx(features[train].mean(axis=0))
+    features[50] = 1e6
+    again, moved = fit_fold(model, features, labels, train, test)
+    assert np.array_equal(np.delete(said, 10), np.delete(again, 10))
+    assert np.array_equal(fitted[1].bin_edges_[0], moved[1].bin_edges_[0])
+    assert not hasattr(model[0], "mean_"), "the model given is not changed"
+
+
+def test_folds_are_kept_and_taken_up_again() -> None:
+    "A run that stops after two folds and goes on gives the same, and fits only what is missing"
+    rng = np.random.default_rng(10)
+    features = rng.normal(size=(60, 3)).astype(np.float32)
+    labels = (features[:, 0] + rng.normal(size=60) > 0).astype(np.uint8)
+    folds = random_folds(60, 4, 0)
+    kept: dict[int, np.ndarray] = {}
+    told: list[tuple[float, str]] = []
+
+    class Stopped(Exception):
+        pass
+
+    def stopping(number: int, probability: np.ndarray, fitted: Any) -> None:
+        kept[number] = probability
+        assert fitted.predict_proba(features[:1]).shape == (1, 2)
+        if number == 1:
+            raise Stopped
+
+    whole = out_of_fold(build("forest", trees=5), features, labels, folds)
+    with pytest.raises(Stopped):
+        out_of_fold(build("forest", trees=5), features, labels, folds, keep=stopping)
+    fitted_anew: list[int] = []
+    again = out_of_fold(
+        build("forest", trees=5), features, labels, folds, held=kept,
+        keep=lambda number, *_: fitted_anew.append(number),
+        progress=lambda share, words: told.append((share, words)),
+    )  # fmt: skip
+    assert np.array_equal(again, whole)
+    assert fitted_anew == [2, 3]
+    assert told == [
+        (0.0, "fold 1 of 4"), (0.25, "fold 2 of 4"), (0.5, "fold 3 of 4"), (0.75, "fold 4 of 4"),
+        (1.0, "done"),
+    ]  # fmt: skip
+    with pytest.raises(DataError, match="3 probabilities are held of fold 1, which tests 15"):
+        out_of_fold(build("logistic"), features, labels, folds, held={0: np.zeros(3)})
+
+
+def test_samples_that_are_never_tested_have_no_score() -> None:
+    labels = np.array([1, 0, 1, 0, 1, 0], np.uint8)
+    folds = [(np.array([0, 1, 2, 3]), np.array([4]))]
+    found = out_of_fold(build("logistic"), np.zeros((6, 1), np.float32), labels, folds)
+    assert np.isfinite(found).tolist() == [False] * 4 + [True, False]
+
+
+def test_a_model_that_gives_no_probability_is_said() -> None:
+    class Silent(LogisticRegression):
+        def predict_proba(self, X: np.ndarray) -> np.ndarray:
+            return np.full((len(X), 2), np.nan)
+
+    labels, rows = np.array([1, 0, 1, 0], np.uint8), np.arange(4)
+    with pytest.raises(DataError, match="Silent gives 2 of 2 test samples no probability"):
+        fit_fold(Silent(), np.zeros((4, 1), np.float32), labels, rows[:2], rows[2:])
+    with pytest.raises(DataError, match=r"holds only one class \(1 samples\)"):
+        fit_fold(build("logistic"), np.zeros((4, 1), np.float32), labels, rows[:1], rows[2:])
 
 
 def test_training_part_of_one_class_is_refused() -> None:
