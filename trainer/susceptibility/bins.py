@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -178,7 +177,7 @@ def _chi_square(left: _Row, right: _Row, floor: float) -> float:
     return wide - (wide - total)
 
 
-def discretise(x: ArrayLike, cuts: Sequence[float]) -> NDArray[np.int64]:
+def discretise(x: ArrayLike, cuts: ArrayLike) -> NDArray[np.int64]:
     """Return the interval of every value: 0 up to and with the first cut, and so on.
 
     Examples

@@ -80,6 +80,11 @@ class SusceptibilityConfig(BaseModel):
         description="Drop the less informative of two factors that correlate above this "
         "(Zhang et al. 2023: 0.7); null keeps all.",
     )
+    chimerge: bool = Field(
+        False,
+        description="Learn from the ChiMerge intervals of numbers instead of the numbers (Zhang et "
+        "al. 2023).",
+    )
     chimerge_intervals: int = Field(
         8, ge=2, le=64, description="ChiMerge: intervals of a factor at most."
     )

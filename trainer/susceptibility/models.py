@@ -24,6 +24,7 @@ __all__ = [
     "build",
     "classes_of",
     "design",
+    "feature_factors",
     "feature_names",
     "load_forest",
     "read_logistic",
@@ -61,6 +62,19 @@ def feature_names(
         else:
             names.append(factor)
     return tuple(names)
+
+
+def feature_factors(
+    factors: Sequence[str], classes: Mapping[str, Sequence[int]] | None = None
+) -> tuple[str, ...]:
+    """Return the factor of each column that `design` makes of the factors.
+
+    Examples
+    --------
+    >>> feature_factors(["slope", "aspect", "lithology"], {"lithology": (2, 5)})
+    ('slope', 'aspect', 'aspect', 'lithology', 'lithology')
+    """
+    return tuple(factor for factor in factors for _ in feature_names([factor], classes))
 
 
 def classes_of(factors: Mapping[str, NDArray[np.float32]]) -> dict[str, tuple[int, ...]]:

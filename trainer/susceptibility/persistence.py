@@ -39,6 +39,8 @@ TRUSTED = (
     "trainer.susceptibility.ensembles.SupportVectors",
     "trainer.susceptibility.networks.FactorCnn",
     "trainer.susceptibility.networks.Mlp",
+    "trainer.susceptibility.preparation.FactorBins",
+    "trainer.susceptibility.preparation.FactorSelection",
     "trainer.susceptibility.registry.ClassesPass",
     "trainer.susceptibility.windows.PatchCnn",
 )

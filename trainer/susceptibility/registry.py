@@ -13,6 +13,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from thawslump.errors import DataError
+from trainer.susceptibility.preparation import FactorBins, FactorSelection
 
 __all__ = ["NAMES", "ClassesPass", "build"]
 
@@ -79,6 +80,12 @@ def build(
     bases: Sequence[str] = BASES,
     upper: str = "forest",
     folds: int = 5,
+    factors: Sequence[str] | None = None,
+    vif: float | None = None,
+    pearson: float | None = None,
+    chimerge: bool = False,
+    chimerge_intervals: int = 8,
+    chimerge_alpha: float = 0.05,
 ) -> Any:
     """Return an unfitted model; filling and scaling are inside it, so they are fitted per fold.
 
@@ -115,12 +122,21 @@ def build(
         Above them; the forest as in the paper.
     folds : int
         Inner folds of ``stacking``; ``blending`` holds one of as many out.
+    factors : sequence of str, optional
+        Factor of each column, where factors have several (`models.feature_factors`).
+    vif, pearson : float, optional
+        Limits of `preparation.FactorSelection`, which then drops factors in each fit; not in
+        ``spatial_average``, which chooses nothing.
+    chimerge : bool
+        Whether numbers become the numbers of their intervals (`preparation.FactorBins`).
+    chimerge_intervals, chimerge_alpha
+        Of these intervals, and of those by which factors are worth more or less.
 
     Returns
     -------
     estimator
-        A pipeline with the steps fill, scale and model; the last three names fill and scale
-        inside their parts.
+        A pipeline with the steps fill, bins (where asked for), scale, select (where asked for) and
+        model; the last three names have these steps inside their parts.
 
     Raises
     ------
@@ -145,7 +161,9 @@ def build(
             )
         below = {
             each: build(each, trees=trees, depth=depth, seed=seed, device=device, classes=classes,
-                        subsets=subsets, base=base)
+                        subsets=subsets, base=base, factors=factors, vif=vif, pearson=pearson,
+                        chimerge=chimerge, chimerge_intervals=chimerge_intervals,
+                        chimerge_alpha=chimerge_alpha)
             for each in bases
         }  # fmt: skip
         above = _upper(upper, seed)
@@ -157,7 +175,18 @@ def build(
     # Trees do not need scaling; it stays so that every model has the same three steps.
     scale = ClassesPass(tuple(classes)) if len(classes) else StandardScaler()
     model = _single(name, trees, depth, seed, device, base)
-    return Pipeline([("fill", fill), ("scale", scale), ("model", model)])
+    steps: list[tuple[str, Any]] = [("fill", fill)]
+    if chimerge:
+        bins = FactorBins(chimerge_intervals, chimerge_alpha, tuple(classes))
+        steps.append(("bins", bins))
+    steps.append(("scale", scale))
+    if chimerge or vif is not None or pearson is not None:
+        named = None if factors is None else tuple(factors)
+        select = FactorSelection(
+            named, tuple(classes), vif, pearson, chimerge_intervals, chimerge_alpha
+        )
+        steps.append(("select", select))
+    return Pipeline([*steps, ("model", model)])
 
 
 _ABOVE = ("stacking", "blending")

@@ -32,7 +32,7 @@ _SAMPLES = (
     "factors", "positives", "cells_per_slump", "negatives", "negatives_per_positive", "buffer",
     "nodata_check", "seed",
 )  # fmt: skip
-_SELECT = ("vif", "pearson", "chimerge_intervals", "chimerge_alpha")
+_SELECT = ("vif", "pearson", "chimerge", "chimerge_intervals", "chimerge_alpha")
 _FOLDS = ("validation", "block_size", "folds", "repetitions", "fold_buffer", "seed")
 _COMPARE = ("models", "map_model", "resamples", "importance", "applicability")
 _MAP = ("applicability", "device", "chimerge_intervals", "chimerge_alpha")

@@ -21,7 +21,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from thawslump.errors import DataError, ThawslumpError
 from thawslump.files import sha256
-from trainer.susceptibility import held, importance, nearest, registry, table
+from trainer.susceptibility import held, importance, models, nearest, registry, table
 from trainer.susceptibility.average import subsets
 from trainer.susceptibility.ensembles import fit_on_ground
 from trainer.susceptibility.files import Files
@@ -63,9 +63,13 @@ def model_of(name: str, settings: Mapping[str, Any], samples: Samples) -> Any:
     classes = [n for n, column in enumerate(columns) if column.split("=")[0] in samples.classes]
     options = {
         key: settings[key]
-        for key in ("trees", "depth", "seed", "device", "bases", "upper")
+        for key in (
+            "trees", "depth", "seed", "device", "bases", "upper",
+            "vif", "pearson", "chimerge", "chimerge_intervals", "chimerge_alpha",
+        )
         if key in settings
-    }
+    }  # fmt: skip
+    options["factors"] = models.feature_factors(list(samples.factors), samples.classes)
     if name == "spatial_average" and len(samples.factors) > 1:
         options["subsets"] = subsets(list(columns_of(samples).values()))
     return registry.build(name, classes=classes, **options)
