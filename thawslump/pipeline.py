@@ -150,6 +150,13 @@ STEPS: tuple[Step, ...] = (
         6,
     ),
     Step(
+        "susceptibility-join",
+        "trainer.susceptibility.steps:plan_join",
+        "after",
+        "put the parts of large maps together",
+        1,
+    ),
+    Step(
         "susceptibility",
         "trainer.susceptibility.steps:plan_susceptibility",
         "after",

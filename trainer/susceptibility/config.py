@@ -44,7 +44,8 @@ class SusceptibilityConfig(BaseModel):
     factors: tuple[str, ...] = Field(
         ("elevation", "slope", "aspect", "NDVI"),
         description="Bands of tiles/<site>/factors.tif to learn from; an empty list takes all that "
-        "every site has. Aspect enters as its sine (east) and cosine (north).",
+        "every site has, but coordinates, identifiers and bands about other bands. Aspect enters "
+        "as its sine (east) and cosine (north).",
     )
     # Samples
     positives: Literal["cells", "centroid", "one"] = Field(
@@ -65,6 +66,11 @@ class SusceptibilityConfig(BaseModel):
     )
     buffer: float = Field(
         90.0, ge=0, description="Metres around every slump where no negative is drawn."
+    )
+    nodata_check: bool = Field(
+        True,
+        description="Refuse factors with a number such as -9999 that seems to stand for missing "
+        "values; false where it is real.",
     )
     # Selection
     vif: float | None = Field(
@@ -144,6 +150,12 @@ class SusceptibilityConfig(BaseModel):
     # Map
     applicability: bool = Field(
         True, description="Mark the ground unlike anything the models learned from."
+    )
+    map_part: int = Field(
+        1536,
+        ge=16,
+        description="Edge in cells of the parts of a large map: workers share them, and a part "
+        "that is drawn is not lost when the work stops.",
     )
     classes: int = Field(5, ge=2, le=9, description="Classes of the map, by natural breaks.")
     deformation: str | None = Field(

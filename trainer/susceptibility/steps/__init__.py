@@ -37,6 +37,7 @@ _FOLDS = ("validation", "block_size", "folds", "repetitions", "fold_buffer", "se
 _COMPARE = ("models", "map_model", "resamples", "importance", "applicability")
 _MAP = ("applicability", "device", "chimerge_intervals", "chimerge_alpha")
 _CLASSES = ("classes", "deformation", "resamples", "seed", "chimerge_intervals", "chimerge_alpha")
+_FIGURES = ("maps", "class_shares", "map_parts", "frequency_ratios")
 # What each model depends on beyond samples, folds and selection.
 _OF_MODEL = {
     "forest": ("trees", "depth"),
@@ -362,12 +363,15 @@ def plan_susceptibility(workspace: Workspace, round: int) -> list[Item]:
                 + [files.held(model) for model in config.models]
             ),
             outputs=tuple(
-                [files.summary]
+                [files.summary, files.ratios]
+                + [files.figure(name) for name in _FIGURES]
+                + ([files.figure("deformation")] if config.deformation is not None else [])
                 + [files.classes(name) for name in sites.map]
+                + [files.models_spread(name) for name in sites.map if len(drawn) > 1]
                 + list(of_maps(workspace, round, sites.map, "susceptibility-", coarse=True))
                 + list(of_maps(workspace, round, sites.map, "classes-", coarse=True))
             ),
-            version=3,
+            version=4,
             round=round,
             cost=5.0 * len(sites.map),
         )
