@@ -9,7 +9,15 @@ if TYPE_CHECKING:
 
 __all__ = ["ROUND_STEPS", "iterate"]
 
-ROUND_STEPS = ("labels", "train", "ensemble", "predict", "candidates", "review")
+ROUND_STEPS = (
+    "labels",
+    "train",
+    "ensemble",
+    "predict-blocks",
+    "predict",
+    "candidates",
+    "review",
+)
 
 
 def iterate(driver: Driver) -> Waiting | None:

@@ -131,7 +131,11 @@ def test_the_maps_of_parts_are_the_map_of_the_whole(tmp_path: Path) -> None:
     large = np.pad(array, ((0, 0), (pad[0], 0), (pad[1], 0)), constant_values=np.nan)
     members = [convolution(15)]
     strips = predict_strips(
-        members, lambda f, l: large[:, f:l], large.shape[1:], window=window, overlap=overlap
+        members,
+        lambda f, l, w, e: large[:, f:l, w:e],
+        large.shape[1:],
+        window=window,
+        overlap=overlap,
     )
     whole = np.concatenate([quantised(strip) for strip in strips], axis=1)
     whole = whole[:, pad[0] :, pad[1] :]
@@ -146,7 +150,7 @@ def test_the_maps_of_parts_are_the_map_of_the_whole(tmp_path: Path) -> None:
         place = Place(tmp_path / part.name / "stack.tif", vrt, pixels)
         strips = predict_strips(
             members,
-            lambda f, l, place=place: place.read(("a", "b"), f, l),  # type: ignore[misc]
+            lambda f, l, w, e, place=place: place.read(("a", "b"), f, l, w, e),  # type: ignore[misc]
             place.shape,
             window=window,
             overlap=overlap,
@@ -165,7 +169,7 @@ def test_a_part_may_hold_nothing(tmp_path: Path) -> None:
     write_cog(path, np.full((2, *shape), np.nan, "float32"), part.grid(), ("a", "b"), nodata=np.nan)
     place = Place(path)
     strips = predict_strips(
-        [convolution(1)], lambda f, l: place.read(("a", "b"), f, l), place.shape
+        [convolution(1)], lambda f, l, w, e: place.read(("a", "b"), f, l, w, e), place.shape
     )
     facts = write_strips(tmp_path / "m.tif", place.own(strips), place.grid, {}, may_be_empty=True)
     assert facts["pixels"] == facts["nodata_pixels"] == shape[0] * shape[1]

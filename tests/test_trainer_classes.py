@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from thawslump.bands import BANDS, CHANGE_STACK, SETTINGS, bands_of
 from thawslump.errors import DataError
+from thawslump.files import sha256
 from thawslump.raster import write_cog
 from thawslump.workspace import Workspace
 from trainer.chips import (
@@ -32,7 +33,13 @@ from trainer.chips import (
     unseen,
 )
 from trainer.segmentation import cards, ensemble, predict, train
-from trainer.segmentation.predict import Member, Unseen, predict_array, predict_window
+from trainer.segmentation.predict import (
+    Member,
+    Unseen,
+    predict_array,
+    predict_strips,
+    predict_window,
+)
 from trainer.steps import TRAINING, plan_ensemble, plan_predict, plan_train
 
 LAND, CLIMATE = "CART_LC_classified", "KG_climate"
@@ -203,21 +210,28 @@ def test_members_with_other_classes_of_a_band_see_their_own() -> None:
     array = np.full((1, 32, 32), 5.0, "float32")
     first = Member("a", lambda x: x[:, :1], (0,), (0.0,), (1.0,), (Classes((5,), (0.0,)),))
     second = Member("b", lambda x: x[:, :1], (0,), (0.0,), (1.0,), (Classes((6,), (0.0,)),))
-    mean, deviation = predict_window([first, second], array)
+    mean, deviation, _ = predict_window([first, second], array)
     one = 1 / (1 + np.exp(-1.0))
     assert mean[0, 0] == pytest.approx((one + 0.5) / 2)
     assert deviation[0, 0] == pytest.approx((one - 0.5) / 2)
 
 
-def test_unknown_classes_are_counted_once_over_overlapping_rows() -> None:
+def test_unknown_classes_are_counted_once_over_overlapping_windows() -> None:
     classes = (None, Classes((1, 2), (0.5, 0.5)))
     member = Member("m", lambda x: x[:, :1], (0, 1), (0.0, 0.0), (1.0, 1.0), classes)
     array = np.stack([np.zeros((90, 10)), np.full((90, 10), 2.0)]).astype("float32")
     array[1, 20:50] = 3
     array[1, 60] = np.nan
     counter = Unseen(("dVV", LAND), [member])
-    for first, last in ((0, 40), (30, 70), (60, 90)):
-        counter.look(array[:, first:last], first)
+    strips = predict_strips(
+        [member],
+        lambda top, bottom, left, right: array[:, top:bottom, left:right],
+        array.shape[1:],
+        window=64,
+        overlap=32,
+        look=counter.look,
+    )
+    assert sum(len(strip.probability) for strip in strips) == 90
     assert counter.shares == {LAND: pytest.approx(300 / 900, abs=1e-6)}
 
 
@@ -329,9 +343,11 @@ def test_a_model_of_before_reads_class_numbers_as_numbers(workspace: Workspace) 
     entry = content["properties"]["mlm:input"][0]
     del entry["thawslump:classes"]
     entry["value_scaling"][0] = {"type": "z-score", "mean": 4.0, "stddev": 2.0}
-    (folder / "item.json").write_text(json.dumps(content))
     weights = build("linknet", ENCODER, 2).state_dict()
-    save_file({k: v.contiguous() for k, v in weights.items()}, folder / "model.safetensors")
+    path = folder / "model.safetensors"
+    save_file({k: v.contiguous() for k, v in weights.items()}, path)
+    content["assets"]["model"]["file:checksum"] = f"1220{sha256(path)}"
+    (folder / "item.json").write_text(json.dumps(content))
     bands, (member,) = ensemble.load_members(folder.parent / "ensemble/item.json", [item.name])
     assert bands == (LAND, "dNDVI") and member.classes == ()
     found = predict_array([member], np.ones((2, 64, 64), "float32"))

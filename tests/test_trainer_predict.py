@@ -29,7 +29,7 @@ from trainer.segmentation.predict import (
 
 def constant(logit: float) -> Member:
     return Member(
-        "constant", lambda x: torch.full((1, 1, *x.shape[2:]), logit), (0,), (0.0,), (1.0,)
+        "constant", lambda x: torch.full((len(x), 1, *x.shape[2:]), logit), (0,), (0.0,), (1.0,)
     )
 
 
@@ -131,7 +131,9 @@ def test_convolution_is_seamless_where_windows_see_enough() -> None:
 def test_strips_come_in_order_and_without_gaps() -> None:
     array = np.zeros((1, 333, 50), "float32")
     strips = list(
-        predict_strips([constant(0)], lambda a, b: array[:, a:b], (333, 50), window=64, overlap=32)
+        predict_strips(
+            [constant(0)], lambda a, b, c, d: array[:, a:b, c:d], (333, 50), window=64, overlap=32
+        )
     )
     assert [s.row for s in strips] == list(
         np.cumsum([0, *[len(s.probability) for s in strips]])[:-1]
@@ -141,8 +143,8 @@ def test_strips_come_in_order_and_without_gaps() -> None:
 
 def test_memory_does_not_grow_with_the_height() -> None:
     def peak(rows: int) -> int:
-        def read(first: int, last: int) -> np.ndarray:
-            return np.ones((1, last - first, 256), "float32")
+        def read(first: int, last: int, left: int, right: int) -> np.ndarray:
+            return np.ones((1, last - first, right - left), "float32")
 
         tracemalloc.start()
         strips = predict_strips([per_pixel()], read, (rows, 256), window=128, overlap=32)
@@ -172,7 +174,7 @@ def test_output_that_is_no_number_is_an_error() -> None:
 def test_members_without_data_at_a_pixel_do_not_vote() -> None:
     array = np.array([[[1.0, np.nan]], [[3.0, 3.0]]], dtype="float32")
     padded = np.pad(array, [(0, 0), (0, 31), (0, 30)], constant_values=np.nan)
-    mean, deviation = predict_window([per_pixel(0), per_pixel(1)], padded)
+    mean, deviation, _ = predict_window([per_pixel(0), per_pixel(1)], padded)
     one, three = 1 / (1 + np.exp([-1.0, -3.0]))
     np.testing.assert_allclose(mean[0, :2], [(one + three) / 2, three], rtol=1e-6)
     np.testing.assert_allclose(deviation[0, :2], [(three - one) / 2, 0], rtol=1e-5)
@@ -191,7 +193,7 @@ def test_the_map_on_disk_is_a_cog_with_scale_and_nodata(tmp_path: Path) -> None:
     def write() -> bytes:
         strips = predict_strips(
             [per_pixel(0), per_pixel(1)],
-            lambda a, b: array[:, a:b],
+            lambda a, b, c, d: array[:, a:b, c:d],
             (100, 70),
             window=64,
             overlap=32,
@@ -206,19 +208,25 @@ def test_the_map_on_disk_is_a_cog_with_scale_and_nodata(tmp_path: Path) -> None:
     expected = quantised(predict_array([per_pixel(0), per_pixel(1)], array))
     with rasterio.open(path) as source:
         assert source.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
-        assert source.descriptions == ("probability", "disagreement", "filled")
-        assert source.scales == (1e-4,) * 3
+        assert source.descriptions == (
+            "probability",
+            "disagreement",
+            "filled",
+            "mutual_information",
+        )
+        assert source.units == ("1", "1", "1", "nat")
+        assert source.scales == (1e-4,) * 4
         assert source.nodata == 65535
         assert source.tags()["made_up"] == "yes"
         np.testing.assert_array_equal(source.read(), expected)
-    assert (expected == 65535).sum() == 12
+    assert (expected == 65535).sum() == 16
     assert set(np.unique(expected[2])) == {0, 5000, 65535}
 
 
 def test_a_map_without_any_value_is_not_written(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     empty = np.full((1, 100, 70), np.nan, "float32")
-    strips = predict_strips([constant(0)], lambda a, b: empty[:, a:b], (100, 70))
+    strips = predict_strips([constant(0)], lambda a, b, c, d: empty[:, a:b, c:d], (100, 70))
     with pytest.raises(DataError, match="no valid pixel"):
         write_strips(path, strips, GRID, {})
     assert not list(tmp_path.iterdir())

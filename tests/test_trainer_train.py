@@ -300,12 +300,13 @@ def test_train_ensemble_predict_leave_whole_files(workspace: Workspace) -> None:
     predict.run(maps[0], workspace, quiet)
     assert maps[0].outputs[0].read_bytes() == bytes_before
     with rasterio.open(maps[1].outputs[0]) as source:
-        probability, disagreement, filled = source.read(masked=True) * 1e-4
+        probability, disagreement, filled, information = source.read(masked=True) * 1e-4
         assert source.tags()["made_up"] == "yes"
     assert probability.mask[:2, :3].all()
     assert probability.mask.sum() == 6
     assert filled[11, 30] == pytest.approx(1 / 3, abs=1e-4)
     assert disagreement.max() > 0
+    assert information.max() > 0
 
     # The stored map scores as the ensemble said: the same windows, the same threshold.
     with rasterio.open(workspace.labels(1, "validation")) as source:

@@ -111,6 +111,7 @@ STEPS: tuple[Step, ...] = (
     Step("labels", "inventory.steps:plan_labels", "round", "label rasters", 4),
     Step("train", "trainer.steps:plan_train", "round", "train the runs", 90),
     Step("ensemble", "trainer.steps:plan_ensemble", "round", "choose the members", 10),
+    Step("predict-blocks", "trainer.steps:plan_blocks", "round", "blocks of large maps", 1),
     Step("predict", "trainer.steps:plan_predict", "round", "probability maps", 15),
     Step("candidates", "inventory.steps:plan_candidates", "round", "candidate outlines", 3),
     Step("review", "inventory.steps:plan_review", "round", "review of the candidates", 6),
@@ -300,11 +301,12 @@ class Driver:
     def _chosen(self, items: list[Item]) -> list[Item]:
         place = self.workspace
         named = {*place.declared, *place.sites, *place.mosaics}
-        if self.site is None or not any(item.name in named for item in items):
+        # Of a large map, items are blocks: site/block.
+        if self.site is None or not any(item.name.partition("/")[0] in named for item in items):
             return items
         # Of a large area, its parts are worked on, but its outlines are brought in once.
         wanted = {*place.parts(self.site), *place.views(self.site), place.area_of(self.site)}
-        return [item for item in items if item.name in wanted]
+        return [item for item in items if item.name.partition("/")[0] in wanted]
 
     def left(self, items: list[Item]) -> list[tuple[Item, str]]:
         """Return the items that are not done, each with its key."""

@@ -160,13 +160,50 @@ class SegmentationConfig(BaseModel):
         5,
         ge=1,
         le=1000,
-        description="Members: the best so many runs on validation (or all there are).",
+        description="Members: the best so many runs on validation (or all there are); draws at "
+        "most where ensemble is greedy.",
+    )
+    ensemble: Literal["best", "greedy"] = Field(
+        "best",
+        description="How members are chosen on validation: the ensemble_size best runs, all of "
+        "one weight, or greedy (Caruana et al. 2004): up to ensemble_size draws with replacement, "
+        "each of the run that helps the mean most; a run drawn twice weighs twice.",
+    )
+    calibration: Literal["temperature", "none"] = Field(
+        "temperature",
+        description="Divide the log odds of the mean by one number, fitted on the part of "
+        "validation that chose no members, so that probabilities are met; or leave the mean.",
+    )
+    tta: Literal["none", "d4"] = Field(
+        "none",
+        description="Let each member see every window in its 8 turns and mirrorings, and take "
+        "their mean: eight times as slow.",
     )
     window: int = Field(
         512, ge=128, le=8192, multiple_of=32, description="Side of a prediction window in pixels."
     )
     overlap: int = Field(
         64, ge=0, le=4096, multiple_of=32, description="Pixels that neighbouring windows share."
+    )
+    prediction_block: int = Field(
+        8192,
+        ge=512,
+        le=65536,
+        description="A raster that is longer is mapped in blocks of at most this side in pixels, "
+        "each an item of work: several workers, GPUs or machines share it, and memory does not "
+        "grow with the raster.",
+    )
+    prediction_batch: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="Windows that a model is given at once; none: 1 on a processor, 16 on a GPU.",
+    )
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        description="Where ensembles are scored and maps predicted: auto (a GPU where there is "
+        "one), cpu, cuda or cuda:N. Several workers spread over several GPUs.",
     )
     threads: int = Field(
         1,
@@ -196,5 +233,10 @@ class SegmentationConfig(BaseModel):
             raise ValueError(
                 f"overlap {self.overlap} is more than half of window {self.window}; "
                 "make the overlap smaller or the window larger"
+            )
+        if self.window > self.prediction_block:
+            raise ValueError(
+                f"window {self.window} is larger than prediction_block {self.prediction_block}; "
+                "make the block larger or the window smaller"
             )
         return self

@@ -13,13 +13,27 @@ if TYPE_CHECKING:
     from thawslump.site import Site
     from thawslump.workspace import Workspace
 
-__all__ = ["plan_ensemble", "plan_predict", "plan_train"]
+__all__ = ["plan_blocks", "plan_ensemble", "plan_predict", "plan_train"]
 
 RUN_FILES = ("model.safetensors", "item.json", "README.md", "metrics.json", "history.json")
-ENSEMBLE_FILES = ("item.json", "metrics.json", "README.md")
+ENSEMBLE_FILES = ("item.json", "metrics.json", "README.md", "reliability.svg")
 ENSEMBLE = "ensemble"
 TRAINING = 2
 """`trainer.segmentation.train.VERSION`, whose module is slow to import."""
+PREDICTION = 2
+"""`trainer.segmentation.predict.VERSION`, likewise."""
+AFTER_TRAINING = (
+    "ensemble_size",
+    "ensemble",
+    "calibration",
+    "tta",
+    "window",
+    "overlap",
+    "prediction_block",
+    "prediction_batch",
+    "device",
+)
+"""Settings that retrain nothing."""
 
 
 def _with_role(workspace: Workspace, *roles: str) -> list[Site]:
@@ -83,7 +97,7 @@ def plan_train(workspace: Workspace, round: int) -> list[Item]:
         for site in sites
         for path in (workspace.stack(site.name), workspace.labels(round, site.name))
     )
-    shared = config.model_dump(mode="json", exclude={"runs", "ensemble_size", "window", "overlap"})
+    shared = config.model_dump(mode="json", exclude={"runs", *AFTER_TRAINING})
     items = []
     for run in config.runs:
         settings = {
@@ -132,15 +146,52 @@ def plan_ensemble(workspace: Workspace, round: int) -> list[Item]:
             settings={
                 "runs": names,
                 "size": config.ensemble_size,
+                "ensemble": config.ensemble,
+                "calibration": config.calibration,
+                "tta": config.tta,
+                "device": config.device,
                 "sites": sites,
                 "threads": config.threads,
             },
             inputs=tuple(inputs),
             outputs=tuple(models / ENSEMBLE / name for name in ENSEMBLE_FILES),
+            version=PREDICTION,
             round=round,
             cost=5.0,
         )
     ]
+
+
+def plan_blocks(workspace: Workspace, round: int) -> list[Item]:
+    """Return one item per block of each raster that is too large for one: its part of the map.
+
+    Raises
+    ------
+    DataError
+        The ensemble of this round is not there.
+    """
+    from thawslump.pipeline import Item
+
+    config = workspace.config.segmentation
+    chosen = _Chosen(workspace, round)
+    items = []
+    for site in _with_role(workspace, "area", "test", "validation"):
+        found = _blocks(workspace, round, site)
+        for path, (top, left, bottom, right) in found.items():
+            items.append(
+                Item(
+                    step="predict-blocks",
+                    name=f"{site.name}/{path.stem}",
+                    target="trainer.segmentation.predict:run_block",
+                    settings={**chosen.settings(site), "block": [top, left, bottom, right]},
+                    inputs=(workspace.stack(site.name), chosen.item, *chosen.weights),
+                    outputs=(path,),
+                    version=PREDICTION,
+                    round=round,
+                    cost=4.0 * ((bottom - top) * (right - left) / config.prediction_block**2),
+                )
+            )
+    return items
 
 
 def plan_predict(workspace: Workspace, round: int) -> list[Item]:
@@ -153,46 +204,83 @@ def plan_predict(workspace: Workspace, round: int) -> list[Item]:
     """
     from thawslump.pipeline import Item
 
-    config = workspace.config.segmentation
-    folder = workspace.models(round) / ENSEMBLE
-    chosen = _ensemble_record(folder / "metrics.json")
-    members = [member["run"] for member in chosen["members"]]
-    weights = tuple(
-        workspace.models(round) / name / file
-        for name in members
-        for file in ("model.safetensors", "item.json")
-    )
+    chosen = _Chosen(workspace, round)
     items = []
     for site in _with_role(workspace, "area", "test", "validation"):
-        settings: dict[str, Any] = {
-            "members": members,
-            "threshold": chosen["threshold"],
-            "window": config.window,
-            "overlap": config.overlap,
-            "threads": config.threads,
-            "made_up": site.made_up,
-        }
-        part, neighbours = _part(workspace, site)
-        if part is not None:
-            settings["part"] = part
+        inputs = [workspace.stack(site.name), chosen.item]
+        blocks = _blocks(workspace, round, site)
+        settings = chosen.settings(site)
+        if blocks:
+            inputs += blocks
+        else:
+            inputs += chosen.weights
+            part, neighbours = _part(workspace, site)
+            inputs += [workspace.stack(name) for name in neighbours]
+            if part is not None:
+                settings["part"] = part
         items.append(
             Item(
                 step="predict",
                 name=site.name,
-                target="trainer.segmentation.predict:run",
+                target=f"trainer.segmentation.predict:{'run_join' if blocks else 'run'}",
                 settings=settings,
-                inputs=(
-                    workspace.stack(site.name),
-                    folder / "item.json",
-                    *weights,
-                    *(workspace.stack(name) for name in neighbours),
-                ),
+                inputs=tuple(inputs),
                 outputs=(workspace.map(round, site.name),),
+                version=PREDICTION,
                 round=round,
                 cost=4.0,
             )
         )
     return items
+
+
+class _Chosen:
+    """The ensemble of a round as plans need it."""
+
+    def __init__(self, workspace: Workspace, round: int) -> None:
+        folder = workspace.models(round) / ENSEMBLE
+        record = _ensemble_record(folder / "metrics.json")
+        members = [member["run"] for member in record["members"]]
+        config = workspace.config.segmentation
+        self.item = folder / "item.json"
+        self.weights = [
+            workspace.models(round) / name / file
+            for name in members
+            for file in ("model.safetensors", "item.json")
+        ]
+        self._settings = {
+            "members": members,
+            "threshold": record["threshold"],
+            "window": config.window,
+            "overlap": config.overlap,
+            "tta": config.tta,
+            "batch": config.prediction_batch,
+            "device": config.device,
+            "threads": config.threads,
+        }
+
+    def settings(self, site: Site) -> dict[str, Any]:
+        return {**self._settings, "made_up": site.made_up}
+
+
+def _blocks(workspace: Workspace, round: int, site: Site) -> dict[Path, tuple[int, int, int, int]]:
+    """Return the blocks of a raster that is too large for one; parts of areas never are."""
+    stack = workspace.stack(site.name)
+    side = workspace.config.segmentation.prediction_block
+    if site.name not in workspace.declared or not stack.exists():
+        return {}
+    from thawslump.raster import grid_of
+
+    rows, columns = (int(n) for n in grid_of(stack).shape)
+    if max(rows, columns) <= side:
+        return {}
+    from trainer.segmentation.blend import blocks
+
+    folder = workspace.maps(round) / "blocks" / site.name
+    return {
+        folder / f"r{block[0]:06}-c{block[1]:06}.tif": block
+        for block in blocks((rows, columns), side)
+    }
 
 
 def _part(workspace: Workspace, site: Site) -> tuple[dict[str, Any] | None, list[str]]:

@@ -152,6 +152,7 @@ def model_item(
     bounds: Sequence[float],
     dates: Sequence[str | None],
     made_up: bool,
+    resolution: float | None = None,
 ) -> dict[str, Any]:
     """Return the STAC item of one model, with band order and scaling inside.
 
@@ -174,6 +175,8 @@ def model_item(
         Of their imagery, YYYY-MM-DD or None.
     made_up : bool
         The training data are made up.
+    resolution : float, optional
+        Side of a training pixel in metres.
 
     Returns
     -------
@@ -185,6 +188,7 @@ def model_item(
         "description": "Segmentation of retrogressive thaw slumps."
         + (" Trained on made-up data." if made_up else ""),
         "thawslump:made_up": made_up,
+        **({} if resolution is None else {"thawslump:resolution": resolution}),
         "bands": _bands(bands),
         "mlm:name": name,
         "mlm:architecture": f"{hyperparameters['architecture']} on {hyperparameters['encoder']}",
@@ -233,6 +237,9 @@ def ensemble_item(
     members: Mapping[str, dict[str, Any]],
     weights: Mapping[str, float],
     threshold: float,
+    *,
+    temperature: float = 1.0,
+    figure: str | None = None,
 ) -> dict[str, Any]:
     """Return the STAC item of an ensemble, which links the items of its members.
 
@@ -244,13 +251,34 @@ def ensemble_item(
     weights : mapping
         Run name -> weight in the mean; they add up to 1.
     threshold : float
-        Probability from which a pixel is mapped as slump.
+        Probability from which a pixel is mapped as slump, after calibration.
+    temperature : float
+        The log odds of the mean are divided by it; 1 for none.
+    figure : str, optional
+        File beside the item: the reliability plot.
 
     Returns
     -------
     dict
+
+    Raises
+    ------
+    DataError
+        The members learned from pixels of different sizes.
     """
     items = list(members.values())
+    sizes = {
+        run: item["properties"]["thawslump:resolution"]
+        for run, item in members.items()
+        if "thawslump:resolution" in item["properties"]
+    }
+    if sizes and max(sizes.values()) > 1.01 * min(sizes.values()):
+        low, high = min(sizes, key=lambda n: sizes[n]), max(sizes, key=lambda n: sizes[n])
+        raise DataError(
+            f"{low} learned from pixels of {sizes[low]:g} m, {high} from pixels of "
+            f"{sizes[high]:g} m; they cannot vote on the same pixels.",
+            hint="Train all runs on sites of one `resolution`.",
+        )
     bounds = box_of_all([tuple(item["bbox"]) for item in items])
     dates = [
         min(item["properties"]["start_datetime"] for item in items)[:10],
@@ -264,6 +292,8 @@ def ensemble_item(
         "thawslump:made_up": made_up,
         "thawslump:weights": dict(weights),
         "thawslump:threshold": threshold,
+        "thawslump:temperature": temperature,
+        **({"thawslump:resolution": next(iter(sizes.values()))} if sizes else {}),
         "bands": list(
             {band["name"]: band for item in items for band in item["properties"]["bands"]}.values()
         ),
@@ -282,7 +312,13 @@ def ensemble_item(
             for run, item in members.items()
             for entry in item["properties"]["mlm:input"]
         ],
-        "mlm:output": [_output("Mean of the members' sigmoids: a probability.")],
+        "mlm:output": [
+            _output(
+                "Weighted mean of the members' sigmoids (thawslump:weights)"
+                + ("" if temperature == 1 else ", its log odds divided by thawslump:temperature")
+                + ": a probability."
+            )
+        ],
     }
     links = [
         {
@@ -304,6 +340,13 @@ def ensemble_item(
         }
         for run, item in members.items()
     }
+    if figure is not None:
+        assets["reliability"] = {
+            "href": f"./{figure}",
+            "title": "Probability said against the share that is slump",
+            "type": "image/svg+xml",
+            "roles": ["overview"],
+        }
     return _frame(name, properties, assets, links, bounds, dates)
 
 
@@ -334,6 +377,7 @@ def model_card(
     scores: Mapping[str, float],
     sites: Mapping[str, Sequence[str]],
     made_up: bool,
+    notes: Sequence[str] = (),
 ) -> str:
     """Return a model card in Markdown with the front matter that model hubs read.
 
@@ -347,6 +391,8 @@ def model_card(
     sites : mapping
         Role -> site names.
     made_up : bool
+    notes : sequence of str
+        Lines that follow.
 
     Returns
     -------
@@ -360,7 +406,7 @@ def model_card(
         "- retrogressive-thaw-slump",
         "- permafrost",
         "metrics:",
-        *(f"- {metric}" for metric in scores),
+        *(f"- {metric.replace(' ', '_')}" for metric in scores),
         "---",
     ]
     lines = [*front, "", f"# {name}", "", words, ""]
@@ -372,6 +418,7 @@ def model_card(
     lines += [f"| {metric} | {value:.4f} |" for metric, value in scores.items()]
     lines += [""]
     lines += [f"- {role}: {', '.join(names) or 'none'}" for role, names in sites.items()]
+    lines += ["", *notes] if notes else []
     lines += [
         "",
         "The epoch with the best validation score was kept, so that score flatters the model;",

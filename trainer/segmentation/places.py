@@ -11,40 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thawslump.raster import grid_of
+from trainer.segmentation.blend import starts, windows_over
 
 if TYPE_CHECKING:
     from thawslump.areas import Mosaic, Part
-    from trainer.segmentation.predict import Strip
+    from trainer.segmentation.maps import Strip
 
 __all__ = ["Place", "around", "windows_over"]
-
-
-def windows_over(first: int, last: int, window: int, overlap: int) -> tuple[int, int]:
-    """Return the pixels of all windows that touch some pixels.
-
-    Windows begin at whole multiples of `window - overlap`, so two parts of an area that share a
-    window see the same one.
-
-    Parameters
-    ----------
-    first, last : int
-        First pixel, and the one after the last.
-    window, overlap : int
-
-    Returns
-    -------
-    (int, int)
-        First pixel of the first window, and the one after the last window.
-
-    Examples
-    --------
-    >>> windows_over(100, 200, 64, 16)  # windows at 48, 96, 144, 192
-    (48, 256)
-    """
-    step = window - overlap
-    start = (first - window) // step + 1
-    stop = -(-last // step) - 1
-    return start * step, stop * step + window
 
 
 def around(
@@ -121,27 +94,79 @@ class Place:
         self._own = (-top, -left, rows - top, columns - left)
         self.shape = (bottom - top, right - left)
 
-    def read(self, bands: Sequence[str], first: int, last: int) -> NDArray[np.float32]:
-        """Return rows of bands, NaN where there is nothing.
+    @classmethod
+    def block(
+        cls, stack: Path, block: tuple[int, int, int, int], window: int, overlap: int
+    ) -> Place:
+        """Return a block of a raster, with the windows that the whole raster would have.
+
+        Parameters
+        ----------
+        stack : Path
+        block : (top, left, bottom, right)
+            Pixels that belong to the map.
+        window, overlap : int
+        """
+        from affine import Affine
+        from odc.geo.geobox import GeoBox
+
+        place = cls(stack)
+        top, left, bottom, right = block
+        sides = []
+        for first, last, size in zip(block[:2], block[2:], place._whole, strict=True):
+            begins = starts(size, window, overlap)
+            over = [at for at in begins if at < last and at + window > first]
+            sides.append((over[0], over[-1] + window))
+        (above, below), (west, east) = sides
+        t = place.grid.transform
+        moved = Affine(
+            t.a, t.b, t.c + t.a * left + t.b * top, t.d, t.e, t.f + t.d * left + t.e * top
+        )
+        place.grid = GeoBox((bottom - top, right - left), moved, place.grid.crs)
+        place._corner = (above, west)
+        place._own = (top - above, left - west, bottom - above, right - west)
+        place.shape = (below - above, east - west)
+        return place
+
+    def read(
+        self, bands: Sequence[str], first: int, last: int, west: int = 0, east: int | None = None
+    ) -> NDArray[np.float32]:
+        """Return pixels of bands, NaN where there is nothing.
+
+        Parameters
+        ----------
+        bands : sequence of str
+        first, last : int
+            Rows of `shape`: the first, and the one after the last.
+        west, east : int, optional
+            Columns of `shape`; all of them where not given.
 
         Returns
         -------
-        ndarray of float32, shape (band, last - first, columns of `shape`)
+        ndarray of float32, shape (band, last - first, east - west)
         """
         from rasterio.windows import Window
 
         from trainer.chips import read_bands
 
-        row, column = self._corner[0] + first, self._corner[1]
+        columns = (self.shape[1] if east is None else east) - west
+        row, column = self._corner[0] + first, self._corner[1] + west
         top, bottom = max(0, row), min(self._whole[0], row + last - first)
-        left, right = max(0, column), min(self._whole[1], column + self.shape[1])
-        out = np.full((len(bands), last - first, self.shape[1]), np.nan, dtype="float32")
+        left, right = max(0, column), min(self._whole[1], column + columns)
+        out = np.full((len(bands), last - first, columns), np.nan, dtype="float32")
         if top < bottom and left < right:
             window: Any = Window(left, top, right - left, bottom - top)
             out[:, top - row : bottom - row, left - column : right - column] = read_bands(
                 self._path, bands, window
             )
         return out
+
+    def rows_done(self, own: int) -> int:
+        """Return how many rows of `shape` are done where so many of the map are."""
+        if own == 0:
+            return 0
+        top, _, bottom, _ = self._own
+        return self.shape[0] if top + own == bottom else top + own
 
     def own(self, strips: Iterator[Strip]) -> Iterator[Strip]:
         """Yield what belongs to the map of strips of what is predicted."""
@@ -158,4 +183,5 @@ class Place:
                 probability=strip.probability[cut],
                 disagreement=strip.disagreement[cut],
                 filled=strip.filled[cut],
+                information=strip.information[cut],
             )

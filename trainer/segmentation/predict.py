@@ -1,9 +1,11 @@
-"""Probability maps over rasters of any height: overlapping windows, blended, strip by strip."""
+"""Probability maps over rasters of any size: overlapping windows, blended, strip by strip."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -15,21 +17,40 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from thawslump.errors import DataError
-from trainer.chips import Classes, expand, scale, unseen
+from trainer.chips import Classes, expand, unseen
+from trainer.segmentation.blend import fitting, ramp, starts
+from trainer.segmentation.device import Device, chosen
+from trainer.segmentation.maps import Rows, Strip, join, quantised, write_strips
+from trainer.segmentation.opinions import Opinions
+from trainer.segmentation.turns import TURNS, turn, turn_back
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
     from thawslump.pipeline import Item
     from thawslump.workspace import Workspace
+    from trainer.segmentation.places import Place
 
-__all__ = ["Member", "Strip", "predict_array", "predict_strips", "predict_window", "ramp", "run"]
+__all__ = [
+    "Member",
+    "Strip",
+    "predict_array",
+    "predict_strips",
+    "predict_window",
+    "quantised",
+    "ramp",
+    "run",
+    "run_block",
+    "run_join",
+    "write_strips",
+]
 
 Floats = NDArray[np.float32]
 
-NODATA = 65535
-SCALE = 1e-4
-_LEAST = 1e-3  # a window's weight at its very edge, relative to its middle: never zero
+VERSION = 2
+"""Raised when equal settings and inputs give another map (`trainer.steps.PREDICTION` follows)."""
+
+_TOGETHER = 8  # windows that are read in one piece
 
 
 @dataclass(frozen=True)
@@ -40,13 +61,15 @@ class Member:
     ----------
     name : str
     model : callable
-        (1, channel, y, x) float32 -> logits (1, 1, y, x); in evaluation mode.
+        (n, channel, y, x) float32 -> logits (n, 1, y, x); in evaluation mode.
     bands : tuple of int
         Which bands of the stack, in the order of the model's input.
     mean, std : tuple of float
         Scaling, one per band.
     classes : tuple of Classes or None
         One per band, None for numbers and masks; empty where no band has classes.
+    weight : float
+        In the mean over the members, above 0; only its ratio to the others' counts.
     """
 
     name: str
@@ -55,113 +78,150 @@ class Member:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     classes: tuple[Classes | None, ...] = ()
+    weight: float = 1.0
 
 
-@dataclass(frozen=True)
-class Strip:
-    """Finished rows of a map.
-
-    Attributes
-    ----------
-    row : int
-        First row.
-    probability, disagreement, filled : ndarray of float32, shape (rows, x)
-        Mean and standard deviation over the members; share of bands that were missing. NaN
-        where all bands of all members are missing.
-    """
-
-    row: int
-    probability: Floats
-    disagreement: Floats
-    filled: Floats
+def _scaled(images: Tensor, member: Member) -> tuple[Tensor, Tensor]:
+    """Return what a member is fed, and where it has any band; as `trainer.chips.scale` does."""
+    part = images[:, list(member.bands)]
+    known = torch.isfinite(part)
+    centre = torch.tensor(member.mean, dtype=part.dtype, device=part.device)[:, None, None]
+    width = torch.tensor(member.std, dtype=part.dtype, device=part.device)[:, None, None]
+    values = torch.where(known, (part - centre) / width, 0.0)
+    for band, each in enumerate(member.classes):
+        if each is not None:
+            # The first class becomes 1, the second 2 and so on; one never seen becomes 0.
+            values[:, band] = 0.0
+            for position, value in enumerate(each.values, start=1):
+                values[:, band][part[:, band] == value] = position
+    values = expand(values, member.classes, dim=1)
+    return values.contiguous(memory_format=torch.channels_last), known.any(dim=1)
 
 
-def ramp(size: int, overlap: int) -> Floats:
-    """Return the weight along one side of a window.
-
-    Returns
-    -------
-    ndarray of float32, shape (size,)
-        1 in the middle, falling smoothly over `overlap` pixels to either side, nowhere zero:
-        the edge of a raster is seen by one window only, and must not get lost.
-
-    Examples
-    --------
-    >>> ramp(4, 1).round(2).tolist()
-    [0.5, 1.0, 1.0, 0.5]
-    """
-    weight = np.ones(size)
-    if overlap:
-        rise = np.sin((np.arange(overlap) + 0.5) / overlap * np.pi / 2) ** 2
-        weight[:overlap] = rise
-        weight[-overlap:] = rise[::-1]
-    return np.maximum(weight, _LEAST).astype("float32")
+def _probability(member: Member, values: Tensor, device: Device, turned: bool) -> Tensor:
+    """Return a member's probability, the mean over the turns of the window where asked for."""
+    if not turned:
+        return torch.sigmoid(device.logits(member.model, values))
+    mean = torch.zeros_like(values[:, 0])
+    for number in range(TURNS):
+        view = turn(values, number).contiguous(memory_format=torch.channels_last)
+        said = turn_back(torch.sigmoid(device.logits(member.model, view)), number)
+        # A running mean of equal values is that value, to the bit; a sum of eight is not.
+        mean += (said - mean) / (number + 1)
+    return mean
 
 
 @torch.inference_mode()
-def predict_window(members: Sequence[Member], array: Floats) -> tuple[Floats, Floats]:
-    """Return mean and standard deviation of the members' probabilities in one window.
+def _heard(
+    members: Sequence[Member],
+    images: Tensor,
+    device: Device,
+    turned: bool,
+    broken: Tensor,
+) -> Opinions:
+    """Return what all members say of some windows, and mark those that gave no numbers."""
+    said = Opinions(torch.zeros_like(images[:, 0]))
+    scaled: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}
+    for number, member in enumerate(members):
+        key = (member.bands, member.mean, member.std, member.classes)
+        if key not in scaled:
+            scaled[key] = _scaled(images, member)
+        values, there = scaled[key]
+        probability = _probability(member, values, device, turned)
+        broken[number] |= ~torch.isfinite(probability).all()
+        said.add(probability, there, member.weight)
+    return said
+
+
+def predict_window(
+    members: Sequence[Member], array: Floats, *, turned: bool = False
+) -> tuple[Floats, Floats, Floats]:
+    """Return mean, standard deviation and mutual information of the members in one window.
 
     Parameters
     ----------
     members : sequence of Member
     array : ndarray of float32, shape (band, y, x)
         NaN where a band is missing; sides are multiples of 32.
+    turned : bool
+        Each member's probability is its mean over the eight symmetries of the square.
 
     Returns
     -------
-    mean, deviation : ndarray of float32, shape (y, x)
+    mean, deviation, information : ndarray of float32, shape (y, x)
         Over the members that have a band at the pixel; NaN where none has. Accumulated member
-        by member, so memory does not grow with their number.
+        by member, so memory does not grow with their number. Information in nats.
     """
-    count = np.zeros(array.shape[1:], dtype="float32")
-    mean = np.zeros(array.shape[1:], dtype="float32")
-    squares = np.zeros(array.shape[1:], dtype="float32")
-    scaled: dict[tuple[Any, ...], tuple[Tensor, NDArray[np.bool_]]] = {}
-    for member in members:
-        key = (member.bands, member.mean, member.std, member.classes)
-        if key not in scaled:
-            part = array[list(member.bands)]
-            values, filled = scale(part, member.mean, member.std, member.classes)
-            image = expand(torch.from_numpy(values), member.classes, dim=0)[None]
-            scaled[key] = image.contiguous(memory_format=torch.channels_last), filled < 1
-        image, there = scaled[key]
-        if not there.any():
-            continue
-        probability = torch.sigmoid(member.model(image)[0, 0]).float().numpy()
-        # Welford's update: equal members give a deviation of exactly zero.
-        count += there
-        step = np.where(there, probability - mean, np.float32(0))
-        mean += step / np.maximum(count, 1)
-        squares += step * np.where(there, probability - mean, np.float32(0))
-    nowhere = count == 0
-    mean[nowhere] = np.nan
-    with np.errstate(invalid="ignore"):
-        deviation = np.sqrt(squares / np.maximum(count, 1))
-    deviation[nowhere] = np.nan
-    return mean, deviation
+    images = torch.from_numpy(np.ascontiguousarray(array, dtype="float32"))[None]
+    broken = torch.zeros(len(members), dtype=torch.bool)
+    said = _heard(members, images, Device(torch.device("cpu")), turned, broken)
+    nowhere = ~said.heard[0].numpy()
+    found = []
+    for values in (said.mean, said.deviation, said.information):
+        plain = values[0].numpy().copy()
+        plain[nowhere] = np.nan
+        found.append(plain)
+    return found[0], found[1], found[2]
 
 
+Read = Callable[[int, int, int, int], Floats]
+
+
+def _ahead(read: Read, jobs: Sequence[tuple[int, int, int, int]]) -> Iterator[Floats]:
+    """Yield what is read, one piece ahead: models need not wait for the disk."""
+    with ThreadPoolExecutor(1) as pool:
+        coming: Future[Floats] | None = None
+        for job in jobs:
+            now, coming = coming, pool.submit(read, *job)
+            if now is not None:
+                yield now.result()
+        if coming is not None:
+            yield coming.result()
+
+
+@torch.inference_mode()
 def predict_strips(
     members: Sequence[Member],
-    read: Callable[[int, int], Floats],
+    read: Read,
     shape: tuple[int, int],
     *,
     window: int = 512,
     overlap: int = 64,
+    turned: bool = False,
+    batch: int = 1,
+    device: Device | None = None,
+    temperature: float = 1.0,
+    done: int = 0,
+    look: Callable[[Floats], None] | None = None,
 ) -> Iterator[Strip]:
     """Predict a raster from top to bottom, holding one row of windows at a time.
 
     Parameters
     ----------
     members : sequence of Member
+        Modules lie on `device`.
     read : callable
-        (first row, row after the last) -> ndarray of float32, shape (band, rows, x), NaN where a
-        band is missing.
+        (top, bottom, left, right) -> ndarray of float32, shape (band, bottom - top,
+        right - left), NaN where a band is missing. Called in a thread of its own, one piece
+        ahead.
     shape : (rows, columns)
         Of the whole raster.
     window, overlap : int
         In pixels, multiples of 32; a raster smaller than a window is one window.
+    turned : bool
+        Average each member over the eight symmetries of the square.
+    batch : int
+        Windows that a model is given at once; always so many, so that no window's result depends
+        on whether its neighbours are empty.
+    device : Device, optional
+        The processor where not given.
+    temperature : float
+        The log odds of the mean are divided by it.
+    done : int
+        Rows that an earlier call yielded, as many as end a strip: they are not yielded again, and
+        the others come out to the bit as if they were.
+    look : callable, optional
+        Given each pixel's bands once, in pieces of shape (band, rows, columns).
 
     Yields
     ------
@@ -177,66 +237,122 @@ def predict_strips(
     -----
     Windows begin at multiples of `window - overlap`, whatever the size of the raster; those that
     reach over its edge are padded with missing values. A pixel's result is the weighted mean of
-    the windows that hold it.
+    the windows that hold it. Memory grows with the columns of `shape`, not with its rows: wide
+    rasters are mapped in blocks (`trainer.segmentation.blend.blocks`).
     """
+    device = device or Device(torch.device("cpu"))
     height, width = shape
-    tall, wide = _fitting(height, window), _fitting(width, window)
-    tops = _starts(height, tall, overlap)
-    lefts = _starts(width, wide, overlap)
-    vertical = ramp(tall, overlap if len(tops) > 1 else 0)
-    horizontal = ramp(wide, overlap if len(lefts) > 1 else 0)
-    weight = vertical[:, None] * horizontal[None, :]
+    tall, wide = fitting(height, window), fitting(width, window)
+    tops, lefts = starts(height, tall, overlap), starts(width, wide, overlap)
+    if done == height:
+        return
+    if done not in tops:
+        raise ValueError(f"{done} rows do not end a strip; strips begin at {tops}")
+    weight = torch.from_numpy(
+        ramp(tall, overlap if len(tops) > 1 else 0)[:, None]
+        * ramp(wide, overlap if len(lefts) > 1 else 0)
+    ).to(device.where)
     used = sorted({band for member in members for band in member.bands})
-    sums = np.zeros((3, tall, lefts[-1] + wide), dtype="float32")
-    fills = np.ones((tall, width), dtype="float32")
-    for top, after in pairwise([*tops, height]):
-        bottom = min(top + tall, height)
-        array = read(top, bottom)
-        fills[: bottom - top] = 1 - np.isfinite(array[used]).mean(axis=0, dtype="float32")
-        padded = np.full((len(array), *sums.shape[1:]), np.nan, dtype="float32")
-        padded[:, : bottom - top, :width] = array
-        for left in lefts:
-            part = padded[:, :, left : left + wide]
-            if not np.isfinite(part[used]).any():
-                continue
-            mean, deviation = predict_window(members, part)
-            there = np.isfinite(part[used]).any(axis=0)
-            if not np.isfinite(mean[there]).all():
-                raise DataError(
-                    f"A model gave values that are no numbers (rows {top} to {bottom}, "
-                    f"columns {left} to {left + wide}).",
-                    hint="Its weights are damaged or training diverged: train the runs again.",
-                )
-            share = np.where(there, weight, np.float32(0))
-            area = sums[:, :, left : left + wide]
-            area[0] += share
-            area[1] += share * np.nan_to_num(mean)
-            area[2] += share * np.nan_to_num(deviation)
+    sums = torch.zeros((4, tall, lefts[-1] + wide), device=device.where)
+    fills = torch.zeros((tall, width), device=device.where)
+    broken = torch.zeros(len(members), dtype=torch.bool, device=device.where)
+    size = max(1, _TOGETHER // batch) * batch
+    groups = [lefts[i : i + size] for i in range(0, len(lefts), size)]
+    # What the rows of windows above left in the first strip has to be there again; no row of
+    # windows reaches beyond the next, for they overlap by half at most.
+    strips = list(pairwise([*tops, height]))[max(0, tops.index(done) - 1) :]
+    jobs = [
+        (top, min(top + tall, height), group[0], min(group[-1] + wide, width))
+        for top, _ in strips
+        for group in groups
+    ]
+    pieces = _ahead(read, jobs)
+    for top, after in strips:
         rows = after - top
-        total = sums[0, :rows, :width]
-        with np.errstate(invalid="ignore"):
-            probability = np.where(total > 0, sums[1, :rows, :width] / total, np.float32(np.nan))
-            deviation = np.where(total > 0, sums[2, :rows, :width] / total, np.float32(np.nan))
-        filled = np.where(total > 0, fills[:rows], np.float32(np.nan))
-        yield Strip(top, probability.clip(0, 1), deviation, filled)
+        for number, group in enumerate(groups):
+            piece = next(pieces)
+            begin = group[0]
+            end = groups[number + 1][0] if number + 1 < len(groups) else width
+            own = piece[:, :rows, : end - begin]
+            if look is not None and top >= done:
+                look(own)
+            given = torch.from_numpy(np.ascontiguousarray(piece, dtype="float32")).to(device.where)
+            known = torch.isfinite(given[used])
+            fills[:rows, begin:end] = 1 - known[:, :rows, : end - begin].float().mean(dim=0)
+            span = group[-1] + wide - begin
+            padded = torch.full((len(given), tall, span), torch.nan, device=device.where)
+            padded[:, : given.shape[1], : given.shape[2]] = given
+            some = torch.zeros((tall, span), dtype=torch.bool, device=device.where)
+            some[: given.shape[1], : given.shape[2]] = known.any(dim=0)
+            offsets = [left - begin for left in group]
+            full = torch.stack([some[:, left : left + wide].any() for left in offsets]).tolist()
+            offsets = [left for left, any_there in zip(offsets, full, strict=True) if any_there]
+            for i in range(0, len(offsets), batch):
+                held = offsets[i : i + batch]
+                images = torch.stack([padded[:, :, left : left + wide] for left in held])
+                if len(held) < batch:
+                    empty = torch.full_like(images[:1], torch.nan)
+                    images = torch.cat([images, empty.expand(batch - len(held), -1, -1, -1)])
+                said = _heard(members, images, device, turned, broken)
+                for place, left in enumerate(held):
+                    share = weight * some[:, left : left + wide]
+                    area = sums[:, :, begin + left : begin + left + wide]
+                    area[0] += share
+                    area[1] += share * said.mean[place]
+                    area[2] += share * said.deviation[place]
+                    area[3] += share * said.information[place]
+        _refuse_broken(members, broken, (top, min(top + tall, height)))
+        if top >= done:
+            yield _strip(top, sums[:, :rows, :width], fills[:rows], temperature)
         # What the next row of windows overlaps moves to the top.
-        kept = sums[:, rows:].copy()
-        sums[:] = 0
+        kept = sums[:, rows:].clone()
+        sums.zero_()
         sums[:, : kept.shape[1]] = kept
 
 
-def _fitting(size: int, window: int) -> int:
-    """Return the window's side: no larger than the raster needs, but with room for any decoder."""
-    return min(window, max(128, -(-size // 32) * 32))
+def _refuse_broken(members: Sequence[Member], broken: Tensor, rows: tuple[int, int]) -> None:
+    names = [m.name for m, bad in zip(members, broken.tolist(), strict=True) if bad]
+    if names:
+        raise DataError(
+            f"A model gave values that are no numbers: {', '.join(names)} (rows {rows[0]} to "
+            f"{rows[1]}).",
+            hint="Its weights are damaged or training diverged: train the runs again.",
+        )
 
 
-def _starts(size: int, window: int, overlap: int) -> list[int]:
-    step = window - overlap
-    return [0, *range(step, max(1, size - overlap), step)] if size > window else [0]
+def _strip(row: int, sums: Tensor, fills: Tensor, temperature: float) -> Strip:
+    there = sums[0] > 0
+    total = torch.where(there, sums[0], 1.0)
+    probability = (sums[1] / total).clamp(0, 1)
+    if temperature != 1:
+        probability = tempered(probability, temperature)
+    found = (probability, sums[2] / total, fills, sums[3] / total)
+    plain = [torch.where(there, values, torch.nan).cpu().numpy() for values in found]
+    return Strip(row, *plain)
+
+
+def tempered(probability: Tensor, temperature: float) -> Tensor:
+    """Divide the log odds of a probability by a temperature.
+
+    Examples
+    --------
+    >>> tempered(torch.tensor([0.5, 0.9, 1.0]), 2.0).round(decimals=3).tolist()
+    [0.5, 0.75, 0.9990000128746033]
+    """
+    odds = torch.special.logit(probability, eps=1e-6)
+    return torch.sigmoid(odds / temperature)
 
 
 def predict_array(
-    members: Sequence[Member], array: Floats, *, window: int = 1024, overlap: int = 128
+    members: Sequence[Member],
+    array: Floats,
+    *,
+    window: int = 1024,
+    overlap: int = 128,
+    turned: bool = False,
+    batch: int = 1,
+    device: Device | None = None,
+    temperature: float = 1.0,
 ) -> Strip:
     """Predict an array that fits into memory; see `predict_strips`.
 
@@ -254,10 +370,14 @@ def predict_array(
     strips = list(
         predict_strips(
             members,
-            lambda first, last: array[:, first:last],
+            lambda top, bottom, left, right: array[:, top:bottom, left:right],
             (height, width),
             window=window,
             overlap=overlap,
+            turned=turned,
+            batch=batch,
+            device=device,
+            temperature=temperature,
         )
     )
     return Strip(
@@ -265,116 +385,12 @@ def predict_array(
         np.concatenate([strip.probability for strip in strips]),
         np.concatenate([strip.disagreement for strip in strips]),
         np.concatenate([strip.filled for strip in strips]),
+        np.concatenate([strip.information for strip in strips]),
     )
 
 
-def quantised(strip: Strip) -> NDArray[np.uint16]:
-    """Return a strip as stored: ten-thousandths, 65535 for nodata, shape (3, rows, x)."""
-    values = np.stack([strip.probability, strip.disagreement, strip.filled])
-    with np.errstate(invalid="ignore"):
-        whole = np.rint(values / np.float32(SCALE))
-    return np.where(np.isfinite(values), whole, NODATA).astype("uint16")
-
-
-def write_strips(
-    path: Path,
-    strips: Iterator[Strip],
-    grid: GeoBox,
-    tags: dict[str, str],
-    *,
-    may_be_empty: bool = False,
-) -> dict[str, float]:
-    """Write a map as a Cloud Optimized GeoTIFF, strip by strip, atomically.
-
-    The tags are written last: what making the strips finds out may be among them.
-
-    Returns
-    -------
-    dict
-        pixels, nodata_pixels, mean_probability, filled_share.
-
-    Raises
-    ------
-    DataError
-        No pixel has a value, and the map may not be empty.
-    StorageError
-        The disk is full or not writable; an older map stays as it was.
-    """
-    import rasterio
-    from rasterio.errors import RasterioError
-    from rasterio.shutil import copy
-    from rasterio.windows import Window
-
-    from thawslump.errors import StorageError
-    from thawslump.files import atomic
-
-    height, width = grid.shape
-    profile = {
-        "driver": "GTiff",
-        "dtype": "uint16",
-        "count": 3,
-        "height": height,
-        "width": width,
-        "crs": grid.crs.to_wkt(),
-        "transform": grid.transform,
-        "nodata": NODATA,
-        "bigtiff": "IF_SAFER",
-    }
-    sums = np.zeros(4)
-    # Cached blocks of GDAL would otherwise grow with the raster, up to a share of all memory.
-    with atomic(path) as temporary, rasterio.Env(GDAL_CACHEMAX=64):
-        plain = temporary.with_suffix(".plain.tif")
-        try:
-            with rasterio.open(plain, "w", **profile) as target:
-                target.descriptions = ("probability", "disagreement", "filled")
-                target.units = ("1", "1", "1")
-                target.scales = (SCALE,) * 3
-                target.offsets = (0.0,) * 3
-                for strip in strips:
-                    whole = quantised(strip)
-                    target.write(whole, window=Window(0, strip.row, width, whole.shape[1]))
-                    there = np.isfinite(strip.probability)
-                    sums += (
-                        there.size,
-                        there.sum(),
-                        np.nansum(strip.probability, dtype="float64"),
-                        np.nansum(strip.filled, dtype="float64"),
-                    )
-                target.update_tags(**tags)
-            if not sums[1] and not may_be_empty:
-                raise DataError(
-                    f"{path} would be empty: the stack has no valid pixel in the models' bands.",
-                    hint="Look at the tile: its windows may hold no clear image. Export it again.",
-                )
-            copy(
-                plain,
-                temporary,
-                driver="COG",
-                compress="ZSTD",
-                predictor=2,
-                blocksize=512,
-                overviews="AUTO",
-                resampling="average",
-                bigtiff="IF_SAFER",
-            )
-        except RasterioError as error:
-            raise StorageError(
-                f"{path} could not be written: {error}. What was there before is unchanged.",
-                hint="The disk is probably full or not writable; free space and start again.",
-            ) from error
-        finally:
-            plain.unlink(missing_ok=True)
-    pixels, valid, probability, filled = sums
-    return {
-        "pixels": int(pixels),
-        "nodata_pixels": int(pixels - valid),
-        "mean_probability": round(float(probability / max(valid, 1)), 6),
-        "filled_share": round(float(filled / max(valid, 1)), 6),
-    }
-
-
 class Unseen:
-    """Counts the pixels whose class no training site had, row of windows by row of windows.
+    """Counts the pixels whose class no training site had, piece by piece.
 
     Parameters
     ----------
@@ -394,79 +410,192 @@ class Unseen:
         self._classes = [
             Classes(tuple(sorted(known[i])), ()) if i in known else None for i in range(len(bands))
         ]
-        self._count = np.zeros(len(bands), dtype="int64")
-        self._pixels = 0
-        self._next = 0
+        self.pixels = 0
+        self.count = np.zeros(len(bands), dtype="int64")
 
-    def look(self, array: Floats, first: int) -> None:
-        """Count the rows of an array that begins at row `first`; rows seen before do not count."""
-        fresh = array[:, max(0, self._next - first) :]
-        self._count += unseen(fresh, self._classes)
-        self._pixels += fresh[0].size
-        self._next = max(self._next, first + array.shape[1])
+    def look(self, array: Floats) -> None:
+        """Count the pixels of an array, shape (band, y, x)."""
+        self.count += unseen(array, self._classes)
+        self.pixels += array[0].size
+
+    def take(self, pixels: int, count: Sequence[int]) -> None:
+        """Add what was counted elsewhere: `pixels` and `count` of another one."""
+        self.pixels += pixels
+        self.count += np.asarray(count, dtype="int64")
 
     @property
     def shares(self) -> dict[str, float]:
         """Share of all pixels seen so far, for the bands that have such classes."""
         return {
-            band: round(int(count) / self._pixels, 6)
-            for band, count in zip(self.bands, self._count, strict=True)
+            band: round(int(count) / self.pixels, 6)
+            for band, count in zip(self.bands, self.count, strict=True)
             if count
         }
 
 
-def run(
-    item: Item, workspace: Workspace, progress: Callable[[float, str], None]
-) -> dict[str, float | int | str]:
+Progress = Callable[[float, str], None]
+Facts = dict[str, float | int | str]
+
+
+def run(item: Item, workspace: Workspace, progress: Progress) -> Facts:
     """Map one site with the ensemble (target of the step ``predict``).
 
     Inputs: the stack, the ensemble's item.json, then model.safetensors and item.json of each
-    member; of a part of a large area also the stacks of its neighbours. Output: the map.
+    member; of a part of a large area also the stacks of its neighbours. Output: the map. Rows
+    that a process finished before it was killed are not computed again.
     """
-    from trainer.segmentation.ensemble import load_members
     from trainer.segmentation.places import Place
+
+    part = item.settings.get("part")
+    place = (
+        Place(item.inputs[0])
+        if part is None
+        else Place(item.inputs[0], workspace.stack(part["mosaic"]), part["around"])
+    )
+    return _draw(item, place, progress, may_be_empty=part is not None)
+
+
+def run_block(item: Item, workspace: Workspace, progress: Progress) -> Facts:
+    """Map one block of a large raster (target of the step ``predict-blocks``); as `run`."""
+    from trainer.segmentation.places import Place
+
+    settings = item.settings
+    top, left, bottom, right = settings["block"]
+    place = Place.block(
+        item.inputs[0], (top, left, bottom, right), settings["window"], settings["overlap"]
+    )
+    return _draw(item, place, progress, may_be_empty=True, block=True)
+
+
+def run_join(item: Item, workspace: Workspace, progress: Progress) -> Facts:
+    """Make one map of the blocks of a large raster (target of the step ``predict``).
+
+    Inputs: the stack, the ensemble's item.json, then the blocks. Output: the map.
+    """
+    from thawslump.raster import grid_of, open_raster
+    from trainer.segmentation.cards import read_item
+
+    stack, ensemble, *blocks = item.inputs
+    grid = grid_of(stack)
+    bands: dict[str, int] = {}
+    pixels = 0
+    for path in blocks:
+        with open_raster(path) as source:
+            found = json.loads(source.tags()["unseen_counts"])
+        pixels += found["pixels"]
+        for band, count in found["count"].items():
+            bands[band] = bands.get(band, 0) + count
+    shares = {band: round(count / pixels, 6) for band, count in bands.items() if count}
+    tags = {
+        **_tags(item.settings, read_item(ensemble)["properties"]),
+        "unseen_classes": json.dumps(shares),
+    }
+    progress(0.0, f"{len(blocks)} blocks")
+    facts: Facts = {**join(item.outputs[0], blocks, grid, tags)}
+    facts.update({f"unseen_{band}": share for band, share in shares.items()})
+    return facts
+
+
+def _tags(settings: Any, ensemble: dict[str, Any]) -> dict[str, str]:
+    temperature = ensemble.get("thawslump:temperature", 1.0)
+    weights = ensemble.get("thawslump:weights", {})
+    return {
+        "made_up": "yes" if settings["made_up"] else "no",
+        "members": ", ".join(settings["members"]),
+        "weights": ", ".join(f"{weights[name]:.4g}" for name in settings["members"])
+        if weights
+        else "equal",
+        "threshold": repr(settings["threshold"]),
+        "calibration": "none"
+        if temperature == 1
+        else f"log odds of the mean divided by {temperature:.4g}; disagreement and "
+        "mutual_information are of the members as they are",
+        "tta": settings.get("tta", "none"),
+        "software": "thawslump trainer.segmentation.predict",
+    }
+
+
+def _draw(
+    item: Item, place: Place, progress: Progress, *, may_be_empty: bool, block: bool = False
+) -> Facts:
+    """Map a place, row of windows by row of windows, from where an earlier process stopped."""
+    from trainer.segmentation.cards import read_item
+    from trainer.segmentation.checks import refuse_stack
+    from trainer.segmentation.ensemble import load_members
     from trainer.segmentation.train import reproducible
 
     settings = item.settings
     stack, ensemble = item.inputs[0], item.inputs[1]
-    bands, members = load_members(ensemble, settings["members"])
-    part = settings.get("part")
-    place = (
-        Place(stack)
-        if part is None
-        else Place(stack, workspace.stack(part["mosaic"]), part["around"])
+    properties = read_item(ensemble)["properties"]
+    device = chosen(settings["device"])
+    batch = settings["batch"] or (1 if device.where.type == "cpu" else 16)
+    bands, members = load_members(
+        ensemble, settings["members"], device=device.where, made=read_item(ensemble)
     )
-    height = place.shape[0]
-
+    refuse_stack(stack, ensemble)
     strange = Unseen(bands, members)
-
-    def read(first: int, last: int) -> Floats:
-        progress(first / height, f"row {first} of {height}")
-        array = place.read(bands, first, last)
-        strange.look(array, first)
-        tags["unseen_classes"] = json.dumps(strange.shares)
-        return array
-
-    tags = {
-        "made_up": "yes" if settings["made_up"] else "no",
-        "members": ", ".join(settings["members"]),
-        "threshold": repr(settings["threshold"]),
-        "software": "thawslump trainer.segmentation.predict",
-    }
-    with reproducible(0, settings["threads"]):
+    grid: GeoBox = place.grid
+    height = int(grid.shape[0])
+    with (
+        reproducible(0, settings["threads"]),
+        Rows(item.outputs[0], grid, fingerprint_of(item, device)) as rows,
+    ):
+        if rows.done:
+            strange.take(rows.facts["pixels"], rows.facts["count"])
+        progress(rows.done / height, f"row {rows.done} of {height}")
         strips = predict_strips(
-            members, read, place.shape, window=settings["window"], overlap=settings["overlap"]
+            members,
+            lambda top, bottom, left, right: place.read(bands, top, bottom, left, right),
+            place.shape,
+            window=settings["window"],
+            overlap=settings["overlap"],
+            turned=settings["tta"] == "d4",
+            batch=batch,
+            device=device,
+            temperature=properties.get("thawslump:temperature", 1.0),
+            done=place.rows_done(rows.done),
+            look=strange.look,
         )
-        # Parts of an area may be sea, or lie where no image was taken.
-        facts: dict[str, float | int | str] = {
-            **write_strips(
-                item.outputs[0],
-                place.own(strips),
-                place.grid,
-                tags,
-                may_be_empty=part is not None,
-            )
+        for strip in place.own(strips):
+            rows.facts = {"pixels": strange.pixels, "count": strange.count.tolist()}
+            rows.add(strip)
+            progress(rows.done / height, f"row {rows.done} of {height}")
+        counted = {band: int(n) for band, n in zip(strange.bands, strange.count, strict=True) if n}
+        tags = {
+            **_tags(settings, properties),
+            "unseen_classes": json.dumps(strange.shares),
+            **(
+                {"unseen_counts": json.dumps({"pixels": strange.pixels, "count": counted})}
+                if block
+                else {}
+            ),
         }
+        facts: Facts = {**rows.finish(tags, may_be_empty=may_be_empty, block=block)}
     # A name of its own for each band: facts are numbers and words.
     facts.update({f"unseen_{band}": share for band, share in strange.shares.items()})
+    if device.most is not None:
+        facts["windows_at_once"] = device.most
     return facts
+
+
+def fingerprint_of(item: Item, device: Device) -> str:
+    """Return a name of the map that changes with all that it depends on.
+
+    Stacks count by size and time of change, for they may be large; the models by their content.
+    """
+    from thawslump.files import sha256
+
+    def state(path: Path) -> Any:
+        if path.suffix in (".tif", ".vrt"):
+            found = path.stat()
+            return [path.name, found.st_size, found.st_mtime_ns]
+        return sha256(path)
+
+    content = [
+        VERSION,
+        dict(item.settings),
+        [state(path) for path in item.inputs],
+        torch.__version__,
+        str(device.where.type),
+    ]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -405,6 +405,10 @@ def run(
     """
     from safetensors.torch import save_file
 
+    from thawslump.grid import metres_per_pixel
+    from thawslump.raster import grid_of
+    from trainer.segmentation.checks import refuse_resolutions
+
     settings = item.settings
     recipe = Recipe(
         **{key: settings["run"][key] for key in settings["run"] if key not in ("bands",)},
@@ -414,6 +418,11 @@ def run(
     pairs = list(zip(item.inputs[0::2], item.inputs[1::2], strict=True))
     progress(0.0, "read tiles")
     trained = [p[0] for p, site in zip(pairs, sites, strict=True) if site["role"] == "train"]
+    sides = {
+        site["name"]: metres_per_pixel(grid_of(stack))
+        for (stack, _), site in zip(pairs, sites, strict=True)
+    }
+    refuse_resolutions(sides)
     bands = _bands_of(settings["run"]["bands"], trained)
     tiles: list[Tile] = []
     for (stack, labels), site in zip(pairs, sites, strict=True):
@@ -486,6 +495,7 @@ def run(
             max((site["end"] for site in sites if site["end"]), default=None),
         ),
         made_up=made_up,
+        resolution=round(next(iter(sides.values())), 4),
     )
     write_json(outputs["item.json"], stac)
     write_text(
