@@ -179,16 +179,17 @@ def test_all_kinds_of_folds(workspace: Workspace) -> None:
     assert found.facts["kinds"]["nearest.0"]["kind"] == "nearest"
 
 
-@pytest.mark.parametrize("name", [n for n in registry.NAMES if n not in ("cnn", "blending")])
+@pytest.mark.parametrize("name", registry.NAMES)
 def test_every_model_goes_through_the_chain(
     name: str, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     "All samples are held out once in each kind of folds (networks with two epochs)"
     from trainer.susceptibility import networks
 
-    monkeypatch.setattr(networks.Network, "_schedule", lambda self: (2, 128, None))
+    for kind in (networks.Network, networks.FactorCnn):
+        monkeypatch.setattr(kind, "_schedule", lambda self: (2, 128, None))
     facts = fit.run(
-        item(workspace, name, device="cpu", bases=("mlp", "logistic")), workspace, quiet
+        item(workspace, name, device="cpu", bases=("cnn_small", "logistic")), workspace, quiet
     )
     assert facts["fits"] == 11
     found = held.read(Files(workspace, 1).held(name))

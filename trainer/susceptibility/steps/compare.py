@@ -325,12 +325,13 @@ def _score_elsewhere(
 
 
 def _fitting(about: dict[str, Any], each: held.Held) -> None:
-    """Add how many fits there were, and which features were dropped inside how many of them."""
+    """Add how many fits there were, and which factors were dropped inside how many of them."""
     folds = each.facts["folds"]
     dropped: dict[str, int] = {}
     for fold in folds:
-        for feature in fold.get("dropped", ()):
-            dropped[feature] = dropped.get(feature, 0) + 1
+        # A model with several below it counts a factor where any of them dropped it.
+        for factor in {each["factor"] for each in fold["dropped"]}:
+            dropped[factor] = dropped.get(factor, 0) + 1
     about["folds_fitted"] = len(folds)
     about["dropped_in_folds"] = dict(sorted(dropped.items()))
     about |= {key: each.facts[key] for key in ("coefficients", "dropped") if key in each.facts}

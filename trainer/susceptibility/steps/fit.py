@@ -9,7 +9,7 @@ import hashlib
 import json
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
 
 from thawslump.errors import DataError, ThawslumpError
 from thawslump.files import sha256
@@ -27,6 +28,7 @@ from trainer.susceptibility.ensembles import fit_on_ground
 from trainer.susceptibility.files import Files
 from trainer.susceptibility.folds import Plan, plan
 from trainer.susceptibility.persistence import save_model
+from trainer.susceptibility.preparation import dropped_by
 from trainer.susceptibility.table import Samples
 
 if TYPE_CHECKING:
@@ -214,6 +216,21 @@ def _said(name: str, words: str, fitted: Any, features: NDArray[np.float32]) -> 
     return said
 
 
+def _coefficients(fitted: Any, names: Sequence[str]) -> dict[str, Any]:
+    """Return what a linear model adds to the log odds, for people who read it; {} of others."""
+    last = getattr(fitted, "named_steps", {}).get("model")
+    if not isinstance(last, LogisticRegression):
+        return {}
+    select = fitted.named_steps.get("select")
+    kept = list(names) if select is None else [names[column] for column in select.kept_]
+    return {
+        "coefficients": {
+            "per_standard_deviation": dict(zip(kept, last.coef_[0].tolist(), strict=True)),
+            "intercept": float(last.intercept_[0]),
+        }
+    }
+
+
 def run(
     item: Item, workspace: Workspace, progress: Callable[[float, str], None]
 ) -> dict[str, float | int | str]:
@@ -257,6 +274,7 @@ def run(
                     "fold": index,
                     "train": [int((labels[train] == 1).sum()), int((labels[train] == 0).sum())],
                     "test": [int((labels[test] == 1).sum()), int((labels[test] == 0).sum())],
+                    "dropped": dropped_by(fitted),
                     "seconds": time.monotonic() - begun,
                 }
                 moved = {}
@@ -287,6 +305,8 @@ def run(
         "seed": settings["seed"],
         "kinds": {f"{kind}.{number}": made.facts for kind, number, made in work},
         "folds": told,
+        "dropped": dropped_by(fitted),
+        **_coefficients(fitted, samples.feature_names),
     }
     held.write(files.held(name), held.Held(probability, fold, said, facts, shuffled))
     finished.clear()
