@@ -114,7 +114,8 @@ def plan_samples(workspace: Workspace, round: int) -> list[Item]:
                     for name in own
                     for path in (workspace.factors(name), workspace.labels(round, name))
                 ),
-                *map(workspace.factors, more),
+                # Not map(): once imported, the module steps.map goes by that name here.
+                *(workspace.factors(name) for name in more),
             ),
             outputs=(files.samples, *([files.test_samples] if sites.test else [])),
             version=2,
@@ -170,7 +171,7 @@ def plan_fit(workspace: Workspace, round: int) -> list[Item]:
             inputs=(
                 files.samples,
                 *([files.test_samples] if sites.test else []),
-                *map(workspace.factors, _places(sites, config)),
+                *(workspace.factors(name) for name in _places(sites, config)),
             ),
             outputs=(files.model(name), files.held(name)),
             version=2,
@@ -202,7 +203,7 @@ def plan_compare(workspace: Workspace, round: int) -> list[Item]:
             },
             inputs=(
                 files.samples,
-                *map(workspace.factors, _places(sites, config)),
+                *(workspace.factors(name) for name in _places(sites, config)),
                 *([files.test_samples] if sites.test else []),
                 *(path for name in config.models for path in (files.model(name), files.held(name))),
             ),
