@@ -9,6 +9,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -169,7 +170,7 @@ def pieces(
         long, side = max(height, width), "west" if width >= height else "north"
         count = max(1, min(each, round(long / max(1, min(height, width)) * 3), long))
         cuts = np.linspace(0, long, count + 1).round().astype(int).tolist()
-        for number, (first, last) in enumerate(zip(cuts[:-1], cuts[1:], strict=True), start=1):
+        for number, (first, last) in enumerate(pairwise(cuts), start=1):
             window = (
                 (first, 0, last - first, height) if side == "west" else
                 (0, first, width, last - first)
@@ -256,7 +257,7 @@ def _map(axis: Axes, panel: Panel, classes: int) -> None:
     axis.set_yticks([])
     for spine in axis.spines.values():
         spine.set_color(INK["grey"])
-    height, width = panel.classes.shape
+    width = panel.classes.shape[1]
     words, length = scale_bar(panel.metres, width)
     left, right, bottom, top = panel.extent
     unit = (right - left) / width

@@ -159,8 +159,8 @@ def stored(
 def draw(
     target: Path,
     profile: Mapping[str, Any],
-    read: Callable[[Window], NDArray[np.float32]],
-    work: Callable[[NDArray[np.float32], Window], tuple[NDArray[np.uint16], Tally]],
+    read: Callable[[Window], Any],
+    work: Callable[[Any, Window], tuple[NDArray[np.uint16], Tally]],
     step: Callable[[float], None],
     tags: Mapping[str, str],
     *,
@@ -182,9 +182,10 @@ def draw(
     profile : mapping
         crs, transform, width and height of the whole raster.
     read : callable
-        Window of the whole raster to factors, float32 (band, y, x), NaN where missing.
+        Window of the whole raster to what `work` takes, such as its factors; called from a
+        thread of its own.
     work : callable
-        Factors of a window, and the window, to bands (`stored`) and their tally; called from
+        What was read of a window, and the window, to bands (`stored`) and their tally; called from
         `threads` threads.
     step : callable
         Told the share that is done.
@@ -206,7 +207,7 @@ def draw(
     """
     import rasterio
     from rasterio.windows import Window
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     whole = part or Window(0, 0, int(profile["width"]), int(profile["height"]))
     left, top = int(whole.col_off), int(whole.row_off)

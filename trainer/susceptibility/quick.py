@@ -98,14 +98,6 @@ def has_members(model: Any) -> bool:
     return isinstance(model, known) or hasattr(model, "estimators_features_")
 
 
-def has_members(model: Any) -> bool:
-    """Return whether a model has members whose spread `quick` gives."""
-    if isinstance(model, Pipeline):
-        return has_members(model.steps[-1][1])
-    known = Stacking | Blending | RandomForestClassifier | SpatialAverage
-    return isinstance(model, known) or hasattr(model, "estimators_features_")
-
-
 def _after(model: Pipeline, device: str) -> Quick:
     last = quick(model.steps[-1][1], device)
     steps = [step for _, step in model.steps[:-1] if hasattr(step, "transform")]
@@ -264,7 +256,7 @@ def network(fitted: Any) -> Callable[[Any], Any]:
         elif isinstance(layer, nn.Conv1d) and _plain(layer) and relu:
             pool = 1
             if len(rest) > 1 and isinstance(rest[1], nn.MaxPool1d):
-                pool = int(rest[1].kernel_size)
+                pool = _one(rest[1].kernel_size)
             made.append(_convolution(layer, pool))
             at += 2 + (len(rest) > 1 and isinstance(rest[1], nn.MaxPool1d))
         elif isinstance(layer, nn.Flatten):
@@ -275,7 +267,7 @@ def network(fitted: Any) -> Callable[[Any], Any]:
             made.append(_linear(layer, relu))
             at += 1 + relu
         else:
-            return fitted  # type: ignore[no-any-return]
+            return lambda x: fitted(x)
 
     def forward(x: Any) -> Any:
         for step in made:
@@ -283,6 +275,10 @@ def network(fitted: Any) -> Callable[[Any], Any]:
         return x
 
     return forward
+
+
+def _one(size: Any) -> int:
+    return int(size[0] if isinstance(size, tuple) else size)
 
 
 def _plain(layer: Any) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -71,7 +72,7 @@ class Cut:
         if not self.limits:
             return ("all", "missing")
         told = [f"{limit:.4g}" for limit in self.limits]
-        middle = [f"{low} to {high}" for low, high in zip(told[:-1], told[1:], strict=True)]
+        middle = [f"{low} to {high}" for low, high in pairwise(told)]
         return (f"up to {told[0]}", *middle, f"above {told[-1]}", "missing")
 
     def codes(self, values: NDArray[np.floating[Any]]) -> Counts:
@@ -208,4 +209,7 @@ class Tally:
                     kinds[kind][factor] = held.get_tensor(name)
             whole = {name: held.get_tensor(name) for name in ("area", "looked", "slumps")}
             counts = json.loads(held.metadata()["counts"])
-        return cls(**whole, **kinds, counts=counts)
+        return cls(
+            whole["area"], whole["looked"], whole["slumps"],
+            kinds["of_factor"], kinds["looked_factor"], kinds["slumps_factor"], counts,
+        )  # fmt: skip
