@@ -1,10 +1,6 @@
-"""Models: features, pipelines, and files that give back what was fitted."""
+"""Models: features and pipelines."""
 
 from __future__ import annotations
-
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,16 +9,12 @@ from hypothesis import strategies as st
 
 from thawslump.errors import DataError
 from trainer.susceptibility.models import (
-    build,
     classes_of,
     design,
     feature_names,
-    load_forest,
-    read_logistic,
-    save_forest,
     unseen,
-    write_logistic,
 )
+from trainer.susceptibility.registry import build
 
 
 def samples(count: int = 400) -> tuple[np.ndarray, np.ndarray]:
@@ -73,54 +65,6 @@ def test_scaling_belongs_to_the_model() -> None:
     one = build("logistic").fit(features, labels).predict_proba(features)
     other = build("logistic").fit(features * scale, labels).predict_proba(features * scale)
     assert one == pytest.approx(other, abs=1e-4)
-
-
-def test_logistic_file_gives_the_same_probabilities(tmp_path: Path) -> None:
-    "As JSON and back, with missing factors as well"
-    features, labels = samples()
-    features[::7, 2] = np.nan
-    model = build("logistic").fit(features, labels)
-    write_logistic(tmp_path / "a.json", model, ("a", "b", "c", "d"))
-    held = read_logistic(tmp_path / "a.json")
-    assert held.features == ("a", "b", "c", "d")
-    assert held.predict_proba(features) == pytest.approx(model.predict_proba(features), abs=1e-6)
-
-
-def test_forest_file_gives_the_same_probabilities(tmp_path: Path) -> None:
-    features, labels = samples()
-    features[::7, 2] = np.nan
-    model = build("forest", trees=10, seed=3).fit(features, labels)
-    save_forest(tmp_path / "a.skops", model)
-    again = load_forest(tmp_path / "a.skops").predict_proba(features)
-    assert np.array_equal(again, model.predict_proba(features))
-
-
-def test_equal_forests_are_equal_files(tmp_path: Path) -> None:
-    "Fitted again in another process, the file is the same to the byte"
-    words = (
-        "import sys; from pathlib import Path; import numpy as np;"
-        "from trainer.susceptibility.models import build, save_forest;"
-        "x = np.random.default_rng(0).normal(size=(50, 2)).astype('float32');"
-        "save_forest(Path(sys.argv[1]), build('forest', trees=3).fit(x, x[:, 0] > 0))"
-    )
-    for name in ("a.skops", "b.skops"):
-        subprocess.run([sys.executable, "-c", words, str(tmp_path / name)], check=True)
-    assert (tmp_path / "a.skops").read_bytes() == (tmp_path / "b.skops").read_bytes()
-
-
-def test_a_file_with_foreign_types_is_not_read(tmp_path: Path) -> None:
-    "A pipeline around a class of ours must not be built from a file"
-    import skops.io
-
-    skops.io.dump(Path("x"), tmp_path / "a.skops")
-    with pytest.raises(DataError, match="not read from files"):
-        load_forest(tmp_path / "a.skops")
-
-
-def test_a_broken_logistic_file_is_named(tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_text('{"fill": [1]}')
-    with pytest.raises(DataError, match=r"a\.json does not hold"):
-        read_logistic(tmp_path / "a.json")
 
 
 def test_unknown_model_is_named() -> None:

@@ -18,7 +18,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import KBinsDiscretizer, StandardScaler
 
 from thawslump.errors import DataError
-from trainer.susceptibility.models import build
+from trainer.susceptibility.registry import build
 from trainer.susceptibility.samples import block_ids
 from trainer.susceptibility.validation import (
     auc,

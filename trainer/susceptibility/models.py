@@ -1,44 +1,27 @@
-"""Factors as features, and files of the logistic regression and the forest by themselves."""
+"""Factors as features."""
 
 from __future__ import annotations
 
-import json
-import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.pipeline import Pipeline
 
 from thawslump.bands import BANDS
 from thawslump.errors import DataError
-from thawslump.files import atomic, write_json
-from trainer.susceptibility.persistence import same_bytes
-from trainer.susceptibility.registry import build
 
 __all__ = [
-    "Logistic",
-    "build",
     "classes_of",
     "design",
     "feature_factors",
     "feature_names",
-    "load_forest",
-    "read_logistic",
-    "save_forest",
     "unseen",
-    "write_logistic",
 ]
 
 
 # Directions, and the slope of the same convention.
 _ASPECTS = {"aspect": "slope", "aspect_horn": "slope_horn"}
-
-# Beyond what skops trusts by itself; both only hold numbers.
-TRUSTED = ("numpy.dtype", "sklearn.tree._tree.Tree")
 
 
 def feature_names(
@@ -180,113 +163,3 @@ def design(
             sine, cosine = np.where(flat_ground, 0.0, sine), np.where(flat_ground, 0.0, cosine)
         columns += [sine, cosine]
     return np.stack([column.astype(np.float32) for column in columns], axis=1)
-
-
-@dataclass(frozen=True)
-class Logistic:
-    """A fitted logistic regression as plain numbers.
-
-    Attributes
-    ----------
-    features : tuple of str
-    fill, mean, scale, coefficients : tuple of float
-        Per feature: value for a missing one, mean and spread of the scaler, coefficient.
-    intercept : float
-    """
-
-    features: tuple[str, ...]
-    fill: tuple[float, ...]
-    mean: tuple[float, ...]
-    scale: tuple[float, ...]
-    coefficients: tuple[float, ...]
-    intercept: float
-
-    def predict_proba(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the probabilities of no slump and slump, shape (n, 2), as scikit-learn does.
-
-        Examples
-        --------
-        >>> one = Logistic(("slope",), (5.0,), (5.0,), (2.0,), (1.0,), 0.0)
-        >>> one.predict_proba(np.array([[5.0], [np.nan]], np.float32)).tolist()
-        [[0.5, 0.5], [0.5, 0.5]]
-        """
-        filled = np.where(np.isnan(features), np.asarray(self.fill), features)
-        scaled = (filled - np.asarray(self.mean)) / np.asarray(self.scale)
-        odds = scaled @ np.asarray(self.coefficients) + self.intercept
-        # tanh form: no overflow at either end.
-        positive = 0.5 * (1.0 + np.tanh(0.5 * odds))
-        return np.stack([1.0 - positive, positive], axis=1)
-
-
-def write_logistic(path: Path, model: Pipeline, features: Sequence[str]) -> None:
-    """Write a fitted logistic pipeline of `build` as JSON."""
-    steps = model.named_steps
-    write_json(
-        path,
-        {
-            "kind": "logistic regression",
-            "features": list(features),
-            "fill": steps["fill"].statistics_.tolist(),
-            "mean": steps["scale"].mean_.tolist(),
-            "scale": steps["scale"].scale_.tolist(),
-            "coefficients": steps["model"].coef_[0].tolist(),
-            "intercept": float(steps["model"].intercept_[0]),
-        },
-    )
-
-
-def read_logistic(path: Path) -> Logistic:
-    """Read what `write_logistic` wrote.
-
-    Raises
-    ------
-    DataError
-        The file does not hold such a model.
-    """
-    try:
-        held = json.loads(Path(path).read_text(encoding="utf-8"))
-        columns = {
-            name: tuple(float(value) for value in held[name])
-            for name in ("fill", "mean", "scale", "coefficients")
-        }
-        return Logistic(
-            features=tuple(held["features"]), intercept=float(held["intercept"]), **columns
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(
-            f"{path} does not hold a logistic regression written by thawslump ({error!r}).",
-            hint="Fit the susceptibility models again.",
-        ) from error
-
-
-def save_forest(path: Path, model: Pipeline) -> None:
-    """Write a fitted forest pipeline with skops, atomically (no pickle).
-
-    Equal models give equal bytes: the addresses by which skops names its parts are renumbered, and
-    no time is kept.
-    """
-    with atomic(path) as temporary, zipfile.ZipFile(temporary, "w") as target:
-        for name, content in same_bytes(model).items():
-            target.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
-
-
-def load_forest(path: Path) -> Pipeline:
-    """Read what `save_forest` wrote; only types that a forest consists of are built.
-
-    Raises
-    ------
-    DataError
-        The file holds types beyond those of scikit-learn and numpy.
-    """
-    import skops.io
-
-    untrusted = sorted(set(skops.io.get_untrusted_types(file=path)) - set(TRUSTED))
-    if untrusted:
-        raise DataError(
-            f"{path} holds types that are not read from files: {', '.join(untrusted)}.",
-            hint="Fit the susceptibility models again.",
-        )
-    model = skops.io.load(path, trusted=list(TRUSTED))
-    if not isinstance(model, Pipeline):
-        raise DataError(f"{path} holds a {type(model).__name__}, a pipeline was expected.")
-    return model
