@@ -42,8 +42,9 @@ class Importance:
     Attributes
     ----------
     fall : Interval
-        Pooled over the folds, mean over the shuffles; the interval is over whole blocks, paired.
-        One that holds 0: nothing says that the model owes anything to the factor.
+        Pooled over the folds, mean over the shuffles; the interval is over whole blocks (paired)
+        and over the shuffles. Unless all of it is above 0, nothing says that the model owes
+        anything to the factor; below 0, the model would do better without what it fitted there.
     each : ndarray of float64, shape (permutations,)
         Pooled fall of each shuffle.
     spread : float
@@ -181,6 +182,7 @@ def assembled(
     true, fold = np.asarray(labels)[tested], folds[tested]
     draws = BlockDraws(blocks[tested], resamples, seed)
     parts = [np.flatnonzero(fold == each) for each in np.unique(fold)]
+    rng = np.random.default_rng([seed, len(WAYS)])
     whole = draws.auc(true, [probability[tested]])
     whole_of = _by_part(true, probability[tested], parts)
     found: dict[str, Importance] = {}
@@ -188,11 +190,14 @@ def assembled(
         if not len(rows):
             continue
         kept = [np.ascontiguousarray(row[tested]) for row in rows]
-        fall = whole - draws.auc(true, kept)
-        each = np.array([whole[0] - _area(true, row) for row in kept])
+        falls = whole - np.stack([draws.auc(true, [row]) for row in kept])
+        each = falls[:, 0]
+        # A draw takes some of the shuffles, too: five are not all there are.
+        taken = rng.integers(0, len(kept), (falls.shape[1] - 1, len(kept)))
+        drawn = falls[taken, np.arange(1, falls.shape[1])[:, None]].mean(axis=1)
         by_part = np.array([_by_part(true, row, parts) for row in kept])
         found[name] = Importance(
-            fall=interval(float(fall[0]), fall[1:]),
+            fall=interval(float(each.mean()), drawn),
             each=each,
             spread=float(each.std(ddof=1)) if each.size > 1 else float("nan"),
             folds=whole_of - by_part.mean(axis=0),
