@@ -252,6 +252,13 @@ def _check_labels(site: Site, grid: GeoBox) -> None:
             "one coordinate system was expected.",
             hint=again,
         )
+    affine = grid.affine
+    if affine.b or affine.d or affine.a <= 0 or affine.e >= 0:
+        raise DataError(
+            f"The labels of {site.name} are turned or upside down: their transform is "
+            f"{tuple(affine)[:6]}.",
+            hint=again,
+        )
     box, other = grid.boundingbox, site.grid.boundingbox
     wide = min(box.right, other.right) - max(box.left, other.left)
     high = min(box.top, other.top) - max(box.bottom, other.bottom)

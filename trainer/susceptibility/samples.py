@@ -117,9 +117,10 @@ def count_labels(
     Parameters
     ----------
     labels : ndarray of uint8, shape (y, x)
-        1 slump, 0 not, 255 not looked at: all, or the part that begins at `pixel`.
+        1 slump, 255 not looked at, 0 not a slump: all, or the part that begins at `pixel`.
     label_affine, cell_affine : Affine
-        Pixel to CRS coordinates, of the whole labels and the whole cells; both in one CRS.
+        Pixel to CRS coordinates, of the whole labels and the whole cells; both in one CRS and
+        north up.
     cell_shape : (rows, columns)
         Of the cells to count in.
     pixel, cell : (row, column)
@@ -141,22 +142,33 @@ def count_labels(
     >>> count_labels(labels[2:], fine, (1, 2), coarse, pixel=(2, 0), cell=(1, 0)).unseen.tolist()
     [[2, 2]]
     """
-    size = cell_shape[0] * cell_shape[1]
-    kinds = (1, 0, NOT_LOOKED_AT)
-    totals = [np.zeros(size, np.int64) for _ in kinds]
-    step = max(1, _PIXELS // max(1, labels.shape[1]))
-    for first in range(0, labels.shape[0], step):
-        strip = labels[first : first + step]
-        places = np.indices(strip.shape, dtype=np.int64)
-        row, column = _cells_of(
-            places[0] + first + pixel[0], places[1] + pixel[1], label_affine, cell_affine
-        )
-        row, column = row - cell[0], column - cell[1]
-        inside = (row >= 0) & (row < cell_shape[0]) & (column >= 0) & (column < cell_shape[1])
-        cells = row * cell_shape[1] + column
-        for total, kind in zip(totals, kinds, strict=True):
-            total += np.bincount(cells[inside & (strip == kind)], minlength=size)
-    slump, clear, unseen = (total.reshape(cell_shape).astype(np.int32) for total in totals)
+    height, width = labels.shape
+    # North up, so rows of pixels lie in rows of cells.
+    row, _ = _cells_of(np.arange(height) + pixel[0], np.zeros(height), label_affine, cell_affine)
+    _, column = _cells_of(np.zeros(width), np.arange(width) + pixel[1], label_affine, cell_affine)
+    row, column = row - cell[0], column - cell[1]
+    rows, columns = (
+        np.flatnonzero((each >= 0) & (each < limit))
+        for each, limit in ((row, cell_shape[0]), (column, cell_shape[1]))
+    )
+    slump, clear, unseen = (np.zeros(cell_shape, np.int32) for _ in range(3))
+    if rows.size == 0 or columns.size == 0:
+        return CellCounts(slump, clear, unseen)
+    part = labels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    down, first_row = np.unique(row[rows], return_index=True)
+    right, first_column = np.unique(column[columns], return_index=True)
+    for kind, total in ((1, slump), (NOT_LOOKED_AT, unseen)):
+        marked = part == kind
+        if marked.any():
+            along = np.add.reduceat(marked, first_column, axis=1, dtype=np.int32)
+            total[np.ix_(down, right)] = np.add.reduceat(along, first_row, axis=0)
+    # The rest of the pixels of a cell, which are as many as its rows times its columns.
+    size = [
+        np.diff(np.r_[first, each.size])
+        for first, each in ((first_row, rows), (first_column, columns))
+    ]
+    clear[np.ix_(down, right)] = np.outer(*size)
+    clear -= slump + unseen
     return CellCounts(slump, clear, unseen)
 
 

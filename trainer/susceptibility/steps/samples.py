@@ -37,7 +37,6 @@ __all__ = ["draw", "run"]
 NOT_SETTINGS = ("learn", "test", "map", "made_up")
 WINDOW = 512  # cells a side, as the blocks of the files
 _PIXELS = 2048  # label pixels a side where no factor is needed
-_LABELS = (0, 1, samples.NOT_LOOKED_AT)
 
 Progress = Callable[[float, str], None]
 
@@ -204,7 +203,7 @@ def _windows(shape: tuple[int, int], side: int) -> Iterator[tuple[int, int, int,
 
 def _marks(path: Path, window: Window) -> NDArray[np.uint8]:
     array = raster.read(path, window=window).array[0]
-    strange = array[~np.isin(array, _LABELS)]
+    strange = array[(array != 0) & (array != 1) & (array != samples.NOT_LOOKED_AT)]
     if strange.size:
         raise DataError(
             f"{path} holds {strange[0]:g}; 1 (slump), 0 (none) and 255 (not looked at) were "
