@@ -108,8 +108,8 @@ def _overlaps(mapped: Ids, true: Ids) -> _Overlaps:
     both = (mapped > 0) & (true > 0)
     pairs, shared = np.unique(mapped[both].astype("int64") * count + true[both], return_counts=True)
     return _Overlaps(
-        pairs // count,
-        pairs % count,
+        np.asarray(pairs // count, dtype="int64"),
+        np.asarray(pairs % count, dtype="int64"),
         shared,
         np.bincount(mapped.ravel(), minlength=int(mapped.max(initial=0)) + 1),
         np.bincount(true.ravel(), minlength=count),

@@ -191,6 +191,9 @@ class Workspace:
     def labels(self, round: int, site: str) -> Path:
         return self.round(round) / site / "labels.tif"
 
+    def labels_soft(self, round: int, site: str) -> Path:
+        return self.round(round) / site / "labels_soft.tif"
+
     def models(self, round: int) -> Path:
         return self.round(round) / "models"
 

@@ -156,6 +156,30 @@ class SegmentationConfig(BaseModel):
         le=0.9,
         description="Share of crops around places that reviewers rejected, once there are any.",
     )
+    split: Literal["sites", "blocks"] = Field(
+        "sites",
+        description="What is learned from, chosen on and judged on: whole sites by their role, or "
+        "blocks inside each site of role train (one site is then enough). No slump is cut, and "
+        "the ensemble is judged on blocks that nothing was fitted or chosen on.",
+    )
+    split_block: int = Field(
+        512,
+        ge=32,
+        le=65536,
+        description="Side of a block in pixels; several crops, or the buffer leaves little.",
+    )
+    split_buffer: int | None = Field(
+        None,
+        ge=0,
+        le=4096,
+        description="Pixels that lie between the parts of a site at least; none: half a crop.",
+    )
+    split_seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of the split by blocks.")
+    labels: Literal["hard", "soft"] = Field(
+        "hard",
+        description="What is learned: labels.tif (slump or not), or labels_soft.tif (share of the "
+        "experts who drew a pixel; with the losses bce, dice and jaccard). Scores use labels.tif.",
+    )
     ensemble_size: int = Field(
         5,
         ge=1,
@@ -223,6 +247,30 @@ class SegmentationConfig(BaseModel):
                 f"the run {twice[0]} stands there twice; change its seed or leave it out"
             )
         return runs
+
+    @property
+    def blocks(self) -> dict[str, int] | None:
+        """How sites are split by blocks; None where the parts are whole sites.
+
+        Examples
+        --------
+        >>> SegmentationConfig(split="blocks", crop=128).blocks
+        {'block': 512, 'buffer': 64, 'seed': 0}
+        """
+        if self.split == "sites":
+            return None
+        buffer = self.crop // 2 if self.split_buffer is None else self.split_buffer
+        return {"block": self.split_block, "buffer": buffer, "seed": self.split_seed}
+
+    @model_validator(mode="after")
+    def _soft(self) -> SegmentationConfig:
+        cannot = [run.name for run in self.runs if run.loss in ("focal", "lovasz")]
+        if self.labels == "soft" and cannot:
+            raise ValueError(
+                f"the run {cannot[0]} cannot learn soft labels; with labels: soft the loss is "
+                "bce, dice or jaccard"
+            )
+        return self
 
     @model_validator(mode="after")
     def _sizes(self) -> SegmentationConfig:

@@ -20,6 +20,7 @@ __all__ = [
     "counts_at",
     "curve",
     "histogram",
+    "mapped_at",
     "scores",
 ]
 
@@ -132,6 +133,28 @@ def counts_at(found: Counts, threshold: float) -> Counts:
     fp, tp = found[:, level:].sum(axis=1)
     tn, fn = found[:, :level].sum(axis=1)
     return np.array([tp, fp, fn, tn], dtype="int64")
+
+
+def mapped_at(probability: NDArray[np.floating[Any]], threshold: float) -> NDArray[np.bool_]:
+    """Return where probability >= threshold, in the steps in which maps store it.
+
+    Parameters
+    ----------
+    probability : ndarray
+        0..1; NaN (nodata) is never mapped.
+    threshold : float
+
+    Returns
+    -------
+    ndarray of bool, same shape
+
+    Examples
+    --------
+    >>> mapped_at(np.array([0.30001, 0.2999, np.nan]), 0.3).tolist()
+    [True, False, False]
+    """
+    level = int(np.ceil(round(threshold * LEVELS, 6)))
+    return np.asarray(quantise(np.nan_to_num(probability, nan=0.0)) >= max(1, level))
 
 
 def curve(found: Counts) -> NDArray[np.float64]:

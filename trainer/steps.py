@@ -34,6 +34,8 @@ AFTER_TRAINING = (
     "device",
 )
 """Settings that retrain nothing."""
+SPLIT = ("split", "split_block", "split_buffer", "split_seed", "labels")
+"""Settings that stand in an item of work only where they are not the default."""
 
 
 def _with_role(workspace: Workspace, *roles: str) -> list[Site]:
@@ -42,13 +44,34 @@ def _with_role(workspace: Workspace, *roles: str) -> list[Site]:
 
 def _validation_sites(workspace: Workspace) -> list[Site]:
     found = _with_role(workspace, "validation")
-    if not found:
+    if not found and workspace.config.segmentation.split == "sites":
         raise ConfigError(
             "No site has the role validation; the epoch, the members and the threshold are "
             "chosen on validation sites.",
-            hint="Give one site with known slumps `role: validation` in its file below sites/.",
+            hint="Give one site with known slumps `role: validation` in its file below sites/, "
+            "or split the training sites: `segmentation: {split: blocks}`.",
         )
     return found
+
+
+def _mapped(workspace: Workspace) -> list[Site]:
+    """Return what is mapped; sites that were split by blocks are judged and looked at, too."""
+    split = workspace.config.segmentation.split == "blocks"
+    return _with_role(workspace, "area", "test", "validation", *(["train"] if split else []))
+
+
+def _soft_labels(workspace: Workspace, round: int, site: Site) -> Path:
+    """Return the newest soft labels of a site up to a round."""
+    for number in range(round, 0, -1):
+        path = workspace.labels_soft(number, site.name)
+        if path.exists():
+            return path
+    raise ConfigError(
+        f"Site {site.name} has no soft labels, but `labels: soft` asks for them "
+        f"({workspace.labels_soft(round, site.name)} does not exist).",
+        hint="Write the share of the experts there (float, NaN not looked at), or use "
+        "`labels: hard`.",
+    )
 
 
 def _site_facts(site: Site) -> dict[str, Any]:
@@ -97,7 +120,12 @@ def plan_train(workspace: Workspace, round: int) -> list[Item]:
         for site in sites
         for path in (workspace.stack(site.name), workspace.labels(round, site.name))
     )
-    shared = config.model_dump(mode="json", exclude={"runs", *AFTER_TRAINING})
+    shared = config.model_dump(mode="json", exclude={"runs", *AFTER_TRAINING, *SPLIT})
+    if config.blocks is not None:
+        shared["split"] = config.blocks
+    if config.labels == "soft":
+        shared["labels"] = "soft"
+        inputs += tuple(_soft_labels(workspace, round, site) for site in training)
     items = []
     for run in config.runs:
         settings = {
@@ -127,7 +155,9 @@ def plan_ensemble(workspace: Workspace, round: int) -> list[Item]:
     from thawslump.pipeline import Item
 
     config = workspace.config.segmentation
-    sites = [site.name for site in _validation_sites(workspace)]
+    split = config.blocks
+    chosen = [*(_with_role(workspace, "train") if split else []), *_validation_sites(workspace)]
+    sites = [site.name for site in chosen]
     names = [run.name for run in config.runs]
     models = workspace.models(round)
     inputs = [
@@ -152,6 +182,11 @@ def plan_ensemble(workspace: Workspace, round: int) -> list[Item]:
                 "device": config.device,
                 "sites": sites,
                 "threads": config.threads,
+                **(
+                    {}
+                    if split is None
+                    else {"split": split, "roles": {site.name: site.role for site in chosen}}
+                ),
             },
             inputs=tuple(inputs),
             outputs=tuple(models / ENSEMBLE / name for name in ENSEMBLE_FILES),
@@ -175,7 +210,7 @@ def plan_blocks(workspace: Workspace, round: int) -> list[Item]:
     config = workspace.config.segmentation
     chosen = _Chosen(workspace, round)
     items = []
-    for site in _with_role(workspace, "area", "test", "validation"):
+    for site in _mapped(workspace):
         found = _blocks(workspace, round, site)
         for path, (top, left, bottom, right) in found.items():
             items.append(
@@ -206,7 +241,7 @@ def plan_predict(workspace: Workspace, round: int) -> list[Item]:
 
     chosen = _Chosen(workspace, round)
     items = []
-    for site in _with_role(workspace, "area", "test", "validation"):
+    for site in _mapped(workspace):
         inputs = [workspace.stack(site.name), chosen.item]
         blocks = _blocks(workspace, round, site)
         settings = chosen.settings(site)

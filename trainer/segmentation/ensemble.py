@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 
 from thawslump.errors import DataError
 from thawslump.files import atomic, sha256, write_json, write_text
+from thawslump.objects import outline_record
 from trainer import metrics
 from trainer.chips import Tile, channels_of, read_tile
 from trainer.segmentation import calibration, cards, selection
 from trainer.segmentation.checks import refuse_member, refuse_resolutions, refuse_stack
 from trainer.segmentation.device import chosen
 from trainer.segmentation.models import build
+from trainer.segmentation.parts import by_part, counts
 from trainer.segmentation.predict import Member, predict_array
 
 if TYPE_CHECKING:
@@ -240,12 +242,12 @@ def run(
     pairs = list(
         zip(item.inputs[0 : 2 * len(sites) : 2], item.inputs[1 : 2 * len(sites) : 2], strict=True)
     )
-    refuse_resolutions(
-        {
-            name: metres_per_pixel(grid_of(stack))
-            for (stack, _), name in zip(pairs, sites, strict=True)
-        }
-    )
+    sides = {
+        name: metres_per_pixel(grid_of(stack))
+        for (stack, _), name in zip(pairs, sites, strict=True)
+    }
+    refuse_resolutions(sides)
+    resolution = sides[sites[0]]
     for stack, _ in pairs:
         for member in loaded:
             refuse_stack(stack, outputs["item.json"].parent.parent / member.name / "item.json")
@@ -253,6 +255,10 @@ def run(
         read_tile(stack, labels, bands, name=name)
         for (stack, labels), name in zip(pairs, sites, strict=True)
     ]
+    # Without a split by blocks, every site here is a validation site as a whole.
+    roles = settings.get("roles") or dict.fromkeys(sites, "validation")
+    parts = by_part(tiles, roles, settings.get("split"))
+    tiles = parts["validation"]
     ground = _Ground(tiles, outputs["item.json"].parent / "checkpoint", _fingerprint(item))
     said = {}
     how = {"turned": settings["tta"] == "d4", "device": device}
@@ -320,9 +326,33 @@ def run(
             "f1_mean_of_members": float(np.mean([recorded[name] for name in members])),
             "f1_choosing": f1_choosing,
             "f1_calibration": f1_other,
+            **_outlines(ground.maps(meant), tiles, threshold, resolution),
         },
         "sizes": sizes,
     }
+    if "split" in settings:
+        content["split"] = {**settings["split"], "parts": counts(parts)}
+        if parts["test"]:
+            progress(len(loaded) / (len(loaded) + 1), "judge on the test blocks")
+            by_name = {member.name: member for member in loaded}
+            with reproducible(0, settings["threads"]):
+                test = [
+                    _said_together(
+                        [by_name[name] for name in members], [drawn[name] for name in members],
+                        tile, temperature, **how,
+                    )
+                    for tile in parts["test"]
+                ]  # fmt: skip
+            judged = sum(
+                (metrics.histogram(p, t.labels) for p, t in zip(test, parts["test"], strict=True)),
+                np.zeros((2, metrics.LEVELS + 1), dtype="int64"),
+            )
+            content["test"] = {
+                **_defined(metrics.scores(metrics.counts_at(judged, threshold)).as_dict()),
+                "average_precision": metrics.average_precision(judged),
+                "f1_interval": interval(test, parts["test"], threshold),
+                **_outlines(test, parts["test"], threshold, resolution),
+            }
     if trace:
         content["draws"] = [
             {"draw": n, "f1": f1, "kept": n <= len(picks)} for n, f1 in enumerate(trace, start=1)
@@ -357,7 +387,12 @@ def run(
                 "expected calibration error": report["after"]["ece"],
                 "brier": report["after"]["brier"],
             },
-            sites={"members and threshold chosen on": sites},
+            sites={
+                "members and threshold chosen on": [
+                    f"{name} (validation blocks)" if roles[name] == "train" else name
+                    for name in sites
+                ]
+            },
             notes=[
                 ground.words,
                 "",
@@ -378,9 +413,37 @@ def run(
     }
 
 
+def _outlines(
+    maps: Sequence[Floats], tiles: Sequence[Tile], threshold: float, resolution: float
+) -> dict[str, Any]:
+    """Return object and boundary scores of maps at a threshold."""
+    called = [metrics.mapped_at(p, threshold) for p in maps]
+    return outline_record(
+        called, [tile.labels for tile in tiles], resolution=resolution, interval=metrics.bootstrap
+    )
+
+
+def _said_together(
+    members: Sequence[Member], draws: Sequence[int], tile: Tile, temperature: float, **how: Any
+) -> NDArray[np.float64]:
+    """Return the calibrated mean of members on a tile, NaN where none has data."""
+    maps = [predict_array([member], tile.array, **how).probability.ravel() for member in members]
+    meant = calibration.calibrated(_mean(maps, draws), temperature)
+    return np.asarray(meant, dtype="float64").reshape(tile.labels.shape)
+
+
+def _defined(scores: Mapping[str, float | int]) -> dict[str, float | int | None]:
+    """JSON has no NaN: a score that is not defined is null."""
+    return {name: value if np.isfinite(value) else None for name, value in scores.items()}
+
+
 def _fingerprint(item: Item) -> str:
     content = [
-        {key: item.settings[key] for key in ("sites", "tta", "threads", "device")},
+        {
+            key: item.settings[key]
+            for key in ("sites", "tta", "threads", "device", "split", "roles")
+            if key in item.settings
+        },
         sorted(sha256(path) for path in item.inputs if path.name != "metrics.json"),
         torch.__version__,
     ]

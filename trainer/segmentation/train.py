@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +39,7 @@ from trainer.segmentation.checkpoint import (
 )
 from trainer.segmentation.losses import loss_function
 from trainer.segmentation.models import build, parameters
+from trainer.segmentation.parts import by_part, counts, with_soft
 from trainer.segmentation.predict import Floats, Member, predict_array
 
 if TYPE_CHECKING:
@@ -415,7 +416,10 @@ def run(
         **{key: settings[key] for key in Recipe.__annotations__ if key in settings},
     )
     sites = settings["sites"]
-    pairs = list(zip(item.inputs[0::2], item.inputs[1::2], strict=True))
+    last = 2 * len(sites)
+    pairs = list(zip(item.inputs[0:last:2], item.inputs[1:last:2], strict=True))
+    learned = [site["name"] for site in sites if site["role"] == "train"]
+    soft = dict(zip(learned, item.inputs[last:], strict=False))
     progress(0.0, "read tiles")
     trained = [p[0] for p, site in zip(pairs, sites, strict=True) if site["role"] == "train"]
     sides = {
@@ -428,12 +432,17 @@ def run(
     for (stack, labels), site in zip(pairs, sites, strict=True):
         if site["role"] == "area":
             name, margin = site["name"], settings["crop"]
-            tiles += read_reviewed(stack, labels, bands, name=name, margin=margin)
+            found = read_reviewed(stack, labels, bands, name=name, margin=margin)
         else:
-            tiles.append(read_tile(stack, labels, bands, name=site["name"]))
+            found = [read_tile(stack, labels, bands, name=site["name"])]
+        if settings.get("labels") == "soft" and site["role"] != "validation":
+            found = [with_soft(tile, stack, soft.get(tile.name)) for tile in found]
+        tiles += found
     roles = {site["name"]: site["role"] for site in sites}
-    training = [tile for tile in tiles if roles[tile.name] in ("train", "area")]
-    validation = [tile for tile in tiles if roles[tile.name] == "validation"]
+    parts = by_part(tiles, roles, settings.get("split"))
+    training, validation = parts["train"], parts["validation"]
+    if "split" in settings:  # what is held out for the test is not even counted
+        tiles = [*training, *validation]
     # Areas join later with reviewed places only; the scaling stays that of the training sites.
     scaling = fit_scaling((t.array for t in training if roles[t.name] == "train"), bands)
 
@@ -453,9 +462,9 @@ def run(
         model = build(recipe.architecture, recipe.encoder, scaling.channels, recipe.depth)
         model.load_state_dict(fitted.weights)
         model.eval()
-        found, maps = validate(model, scaling, validation)
+        histogram, maps = validate(model, scaling, validation)
 
-    scores = metrics.scores(metrics.counts_at(found, 0.5))
+    scores = metrics.scores(metrics.counts_at(histogram, 0.5))
     content: dict[str, Any] = {
         "run": item.name,
         "epoch": fitted.epoch,
@@ -464,12 +473,14 @@ def run(
         "validation": {
             "threshold": 0.5,
             **{key: _json(value) for key, value in scores.as_dict().items()},
-            "average_precision": metrics.average_precision(found),
+            "average_precision": metrics.average_precision(histogram),
             "f1_interval": interval(maps, validation, 0.5),
         },
         **_counted(tiles, scaling),
         "parameters": parameters(model),
     }
+    if "split" in settings:
+        content["split"] = {**settings["split"], "parts": counts(parts)}
     outputs = {path.name: path for path in item.outputs}
     with atomic(outputs["model.safetensors"]) as temporary:
         weights = {name: value.contiguous() for name, value in fitted.weights.items()}
@@ -510,8 +521,10 @@ def run(
                 "average_precision": content["validation"]["average_precision"],
             },
             sites={
-                "trained on": [tile.name for tile in training],
-                "epoch chosen on": [tile.name for tile in validation],
+                "trained on": _names(training, roles, "train" if "split" in settings else ""),
+                "epoch chosen on": _names(
+                    validation, roles, "validation" if "split" in settings else ""
+                ),
             },
             made_up=made_up,
         ),
@@ -524,6 +537,14 @@ def run(
         "epoch": fitted.epoch,
         "parameters": content["parameters"],
     }
+
+
+def _names(tiles: Sequence[Tile], roles: Mapping[str, str], part: str) -> list[str]:
+    """Return the names of sites, and which blocks of them were used where they were split."""
+    return [
+        f"{tile.name} ({part} blocks)" if part and roles[tile.name] == "train" else tile.name
+        for tile in tiles
+    ]
 
 
 def _json(value: float | int) -> float | int | None:
