@@ -11,9 +11,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from thawslump.errors import DataError
 
-__all__ = ["chimerge", "discretise", "entropy", "information_gain", "information_gain_ratio"]
+__all__ = [
+    "FLOOR",
+    "chimerge",
+    "discretise",
+    "entropy",
+    "information_gain",
+    "information_gain_ratio",
+]
 
 Floats = NDArray[np.float64]
+FLOOR = 0.5
+"""Kerber's least denominator of chi-square: keeps single samples from being intervals."""
 # A row of counts by class, as whole numbers of Python: products of them are exact.
 _Row = tuple[int, ...]
 
@@ -50,8 +59,8 @@ def chimerge(
         begins with the distinct values however many there are, as the paper does; single samples
         hardly ever differ, so that the first intervals then grow by eating what follows them.
     floor : float
-        Least denominator of the terms of chi-square: 0.5 gives Kerber's published tables, 0 those
-        of R's `discretization::chiM`.
+        Least denominator of the terms of chi-square: `FLOOR` gives Kerber's published tables and
+        keeps single samples from being intervals; 0 gives those of R's `discretization::chiM`.
 
     Returns
     -------

@@ -17,7 +17,7 @@ from sklearn.feature_selection import SelectorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from thawslump.errors import DataError
-from trainer.susceptibility.bins import chimerge, discretise, information_gain_ratio
+from trainer.susceptibility.bins import FLOOR, chimerge, discretise, information_gain_ratio
 from trainer.susceptibility.selection import inflation_drop, pearson_drop
 
 __all__ = ["FactorBins", "FactorSelection", "codes_of_factor", "dropped_by"]
@@ -43,7 +43,7 @@ class FactorBins(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     Attributes
     ----------
     cuts_ : list of ndarray of float64
-        Cut points of each column (`bins.chimerge`); none of those of classes.
+        Cut points of each column (`bins.chimerge`, Kerber's floor); none of those of classes.
 
     Examples
     --------
@@ -66,7 +66,7 @@ class FactorBins(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         several = np.unique(labels).size > 1
         self.cuts_ = [
             np.array(
-                chimerge(column, labels, self.max_intervals, self.alpha)
+                chimerge(column, labels, self.max_intervals, self.alpha, floor=FLOOR)
                 if several and n not in passing
                 else (),
                 np.float64,
@@ -161,7 +161,9 @@ class FactorSelection(SelectorMixin, BaseEstimator):
         DataError
             No factor varies, or names do not fit the columns.
         """
-        values, labels = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2)
+        # Single precision is kept: it tells how exact a sum of others can be.
+        kinds = (np.float64, np.float32)
+        values, labels = validate_data(self, X, y, dtype=kinds, ensure_min_samples=2)
         named = self._named(values.shape[1])
         groups: dict[str, list[int]] = {}
         for column, factor in enumerate(named):
@@ -296,7 +298,8 @@ def codes_of_factor(
     if np.unique(labels).size < 2:
         return [np.zeros(len(values), np.int64)]
     return [
-        discretise(column, chimerge(column, labels, max_intervals, alpha)) for column in values.T
+        discretise(column, chimerge(column, labels, max_intervals, alpha, floor=FLOOR))
+        for column in values.T
     ]
 
 

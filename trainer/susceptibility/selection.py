@@ -79,10 +79,10 @@ def variance_inflation_factors(X: ArrayLike) -> Floats:
     >>> variance_inflation_factors([[1, 1], [2, 0], [3, 1], [4, 0]]).round(6)
     array([1.25, 1.25])
     """
-    values = _matrix(X)
+    values, rounding = _matrix(X)
     # Singular values of the scaled columns: inverting their products would halve the digits.
     _, sizes, axes = np.linalg.svd(_triangle(values), full_matrices=False)
-    useful = sizes > sizes[0] * _rounding(values)
+    useful = sizes > sizes[0] * rounding
     factors = (axes[useful].T ** 2 / sizes[useful] ** 2).sum(axis=1)
     # A direction without any variance makes the columns that point along it predictable.
     lost = (axes[~useful] ** 2).sum(axis=0) > 1e-12
@@ -155,9 +155,9 @@ def generalised_inflation(X: ArrayLike, groups: Groups | None = None) -> Inflati
     >>> found.df.tolist(), bool(np.isclose(*found.generalised))
     ([2, 1], True)
     """
-    values = _matrix(X)
+    values, rounding = _matrix(X)
     parts = _parts(groups, values.shape[1])
-    triangle, rounding = _triangle(values), _rounding(values)
+    triangle = _triangle(values)
     factors, df = np.ones(len(parts)), np.zeros(len(parts), np.int64)
     for number, part in enumerate(parts):
         mine = _basis(triangle[:, part], rounding)
@@ -192,21 +192,21 @@ def exact_sums(X: ArrayLike, groups: Groups | None = None) -> tuple[tuple[int, .
     >>> exact_sums(np.column_stack([x, x[:, 0] - 2 * x[:, 2] + 5]))
     ((0, 2, 3),)
     """
-    values = _matrix(X)
+    values, rounding = _matrix(X)
     parts = _parts(groups, values.shape[1])
     owner = np.zeros(values.shape[1], np.int64)
     for number, part in enumerate(parts):
         owner[part] = number
-    triangle, limit = _triangle(values), np.sqrt(_rounding(values))
+    triangle = _triangle(values)
     found: list[tuple[int, ...]] = []
     free: list[int] = []
     for column in (c for part in parts for c in part):
         coefficients = np.linalg.lstsq(triangle[:, free], triangle[:, column], rcond=None)[0]
         rest = triangle[:, column] - triangle[:, free] @ coefficients
-        if np.linalg.norm(rest) > limit:
+        if np.linalg.norm(rest) > 10 * rounding:
             free.append(column)
             continue
-        with_it = [c for c, b in zip(free, coefficients, strict=True) if abs(b) > limit]
+        with_it = [c for c, b in zip(free, coefficients, strict=True) if abs(b) > np.sqrt(rounding)]
         together = tuple(sorted({int(owner[c]) for c in (*with_it, column)}))
         # The classes of one factor add up to one: that says nothing of other factors.
         if len(together) > 1 and together not in found:
@@ -214,7 +214,8 @@ def exact_sums(X: ArrayLike, groups: Groups | None = None) -> tuple[tuple[int, .
     return tuple(found)
 
 
-def _matrix(X: ArrayLike) -> Floats:
+def _matrix(X: ArrayLike) -> tuple[Floats, float]:
+    """Check columns; tell below what length a unit column is nothing but rounding."""
     values = np.asarray(X)
     # Single precision is widened where it is multiplied.
     values = values if values.dtype == np.float32 else values.astype(np.float64, copy=False)
@@ -242,7 +243,10 @@ def _matrix(X: ArrayLike) -> Floats:
             f"Column {flat[0]} is {low[flat[0]]:g} everywhere.",
             hint="A constant factor explains nothing: leave it out.",
         )
-    return values
+    # Single precision far from 0, such as elevations of 4000.123, is known to few digits.
+    known = np.finfo(values.dtype).eps * np.maximum(np.abs(low), np.abs(high)) / (high - low)
+    rounding = max(max(values.shape) * np.finfo(np.float64).eps, 4.0 * float(known.max()))
+    return values, rounding
 
 
 def _parts(groups: Groups | None, columns: int) -> list[list[int]]:
@@ -255,11 +259,6 @@ def _parts(groups: Groups | None, columns: int) -> list[list[int]]:
             hint="Name every column once, from 0, and give each factor one at least.",
         )
     return parts
-
-
-def _rounding(values: Floats) -> float:
-    """Length of a unit column below which it is nothing but rounding."""
-    return float(max(values.shape) * np.finfo(np.float64).eps)
 
 
 def _triangle(values: Floats) -> Floats:
@@ -309,7 +308,7 @@ def correlations(X: ArrayLike, groups: Groups | None = None) -> Floats:
     array([[1.    , 0.4472],
            [0.4472, 1.    ]])
     """
-    values = _matrix(X)
+    values, _ = _matrix(X)
     parts = _parts(groups, values.shape[1])
     triangle = _triangle(values)
     alike = np.minimum(np.abs(triangle.T @ triangle), 1.0)

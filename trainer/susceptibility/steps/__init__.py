@@ -129,15 +129,15 @@ def plan_select(workspace: Workspace, round: int) -> list[Item]:
     """Return the item that looks at the factors: collinearity, gain, what is kept."""
     from thawslump.pipeline import Item
 
-    files = Files(workspace, round)
-    if not Sites.of(workspace, round).learn:
+    sites, files = Sites.of(workspace, round), Files(workspace, round)
+    if not sites.learn:
         return []
     return [
         Item(
             step="susceptibility-select",
             name="factors",
             target="trainer.susceptibility.steps.select:run",
-            settings=_some(_config(workspace), _SELECT),
+            settings={**_some(_config(workspace), _SELECT), "made_up": sites.made_up},
             inputs=(files.samples,),
             outputs=(files.selection, files.figure("selection")),
             round=round,

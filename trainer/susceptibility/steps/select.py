@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from thawslump.files import write_json
-from trainer.susceptibility import selection, table
+from thawslump.files import atomic, write_json
+from trainer.susceptibility import table
+from trainer.susceptibility.factor_report import factor_report
 from trainer.susceptibility.files import Files
+from trainer.susceptibility.selection_figure import selection_page
 
 if TYPE_CHECKING:
     from thawslump.pipeline import Item
@@ -21,35 +21,31 @@ __all__ = ["run"]
 def run(
     item: Item, workspace: Workspace, progress: Callable[[float, str], None]
 ) -> dict[str, float | int | str]:
-    """Write selection.json and its figure."""
-    files = Files(workspace, item.round)
+    """Write selection.json and its figure. Nothing is dropped here: each model chooses anew."""
+    settings, files = dict(item.settings), Files(workspace, item.round)
     samples = table.read(files.samples)
-    progress(0.1, "collinearity")
-    features, names = samples.features.astype(np.float64), samples.feature_names
-    whole = np.isfinite(features).all(axis=1)
-    varies = np.ptp(features[whole], axis=0) > 0
-    inflation = np.full(len(names), np.nan)
-    inflation[varies] = selection.variance_inflation_factors(features[whole][:, varies])
-    rows = [
-        {"feature": name, "vif": None if np.isnan(value) else float(value)}
-        for name, value in zip(names, inflation, strict=True)
-    ]
-    write_json(files.selection, {"features": rows, "samples": int(whole.sum())})
-    _draw(files, names, inflation)
-    progress(1.0, "done")
-    return {"features": len(names)}
-
-
-def _draw(files: Files, names: tuple[str, ...], inflation: np.ndarray) -> None:
-    from matplotlib.figure import Figure
-
-    from thawslump.files import atomic
-
-    figure = Figure(figsize=(6, 0.4 * len(names) + 1), layout="constrained")
-    axes = figure.add_subplot()
-    axes.barh(names, np.nan_to_num(inflation))
-    axes.set_xlabel("variance inflation factor")
+    progress(0.1, "collinearity and information gain")
+    report = factor_report(
+        samples.factors,
+        samples.labels,
+        samples.classes,
+        vif=settings["vif"],
+        pearson=settings["pearson"],
+        max_intervals=int(settings["chimerge_intervals"]),
+        alpha=float(settings["chimerge_alpha"]),
+    )
+    made_up = bool(settings["made_up"])
+    progress(0.7, "figure")
     path = files.figure("selection")
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
+        temporary.write_bytes(selection_page(report, made_up))
+    write_json(files.selection, {"made_up": made_up, **report})
+    progress(1.0, "done")
+    return {
+        "factors": len(report["factors"]),
+        "dropped": ", ".join(each["factor"] for each in report["dropped"]),
+        "dropped_at_usual_limits": ", ".join(
+            each["factor"] for each in report["dropped_at_usual_limits"]
+        ),
+    }
