@@ -254,6 +254,8 @@ def as_text(report: Mapping[str, Any]) -> str:
         ).rstrip()
         for line in lines
     ]
+    if report.get("made_up"):
+        text.insert(0, "Made-up data: nothing here is about a real place.")
     text += [f"Dropped: {_because(each)}" for each in report["dropped"]]
     if not report["dropped"]:
         text.append("Nothing is dropped by these limits.")

@@ -40,7 +40,8 @@ def selection_page(report: Mapping[str, Any], made_up: bool = False) -> bytes:
     matrix = min(6.6, 1.9 + 0.42 * len(names))
     figure = Figure(figsize=(12, 0.7 + max(2 * bars, matrix)), layout="constrained")
     gone = {each["factor"] for each in report["dropped"]}
-    words = f"{len(rows)} factor{'s' if len(rows) > 1 else ''} of {report['samples']} samples, {report['slumps']} of slumps"
+    words = f"{len(rows)} factor{'s' if len(rows) > 1 else ''}, "
+    words += f"{report['samples']} samples, {report['slumps']} of slumps"
     words += "; names in red: dropped by the limits" if gone else ""
     if made_up:
         words += "\nMade-up data: nothing here is about a real place."
