@@ -1,4 +1,4 @@
-"""Collinearity, ChiMerge, gain and frequency ratios against published values and definitions."""
+"""Collinearity, ChiMerge and gain against published values and definitions."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from sklearn.datasets import load_iris
+from sklearn.metrics import mutual_info_score
 
 from thawslump.errors import DataError
 from trainer.susceptibility import selection
@@ -91,6 +92,154 @@ def test_a_sum_of_others_has_no_finite_vif() -> None:
     assert selection.tolerances(x)[0] == 0
 
 
+# O. D. Duncan 1961: income, education and type (professional, white or blue collar) of 45
+# occupations, as the R package carData brings them.
+DUNCAN = np.array([
+    [62, 86, 0], [72, 76, 0], [75, 92, 0], [55, 90, 0], [64, 86, 0], [21, 84, 0], [64, 93, 0],
+    [80, 100, 0], [67, 87, 1], [72, 86, 0], [42, 74, 0], [76, 98, 0], [76, 97, 0], [41, 84, 0],
+    [48, 91, 0], [76, 34, 1], [53, 45, 0], [60, 56, 0], [42, 44, 0], [78, 82, 0], [29, 72, 1],
+    [48, 55, 1], [55, 71, 1], [29, 50, 1], [21, 23, 2], [47, 39, 2], [81, 28, 2], [36, 32, 2],
+    [22, 22, 2], [44, 25, 2], [15, 29, 2], [7, 7, 2], [42, 26, 2], [9, 19, 2], [21, 15, 2],
+    [21, 20, 2], [16, 26, 2], [16, 28, 2], [9, 17, 2], [14, 22, 2], [12, 30, 2], [17, 25, 2],
+    [7, 20, 2], [34, 47, 2], [8, 32, 2],
+])  # fmt: skip
+
+
+def test_generalised_inflation_of_duncans_data_as_r_prints_it() -> None:
+    "The example of R's car::vif: GVIF 2.209178, 5.297584 and 5.098592; df 1, 1 and 2."
+    one_hot = DUNCAN[:, 2:] == np.arange(3)
+    x = np.column_stack([DUNCAN[:, :2], one_hot]).astype(float)
+    found = selection.generalised_inflation(x, [[0], [1], [2, 3, 4]])
+    np.testing.assert_allclose(found.generalised, [2.209178, 5.297584, 5.098592], atol=5e-7)
+    assert found.df.tolist() == [1, 1, 2]
+    np.testing.assert_allclose(found.comparable**0.5, [1.486330, 2.301648, 1.502666], atol=5e-7)
+    # Whichever class is left out, and with income and education alone.
+    for left_out in (2, 3, 4):
+        less = np.delete(x, left_out, axis=1)
+        again = selection.generalised_inflation(less, [[0], [1], [2, 3]])
+        np.testing.assert_allclose(again.generalised, found.generalised, rtol=1e-10)
+    np.testing.assert_allclose(selection.variance_inflation_factors(x[:, :2]), 2.1049, atol=5e-6)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.lists(st.integers(1, 3), min_size=2, max_size=4))
+def test_generalised_inflation_is_that_of_determinants(seed: int, sizes: list[int]) -> None:
+    "Fox and Monette: det(R11) det(R22) / det(R), and the VIF where factors have one column."
+    dice = np.random.default_rng(seed)
+    count = sum(sizes)
+    x = dice.normal(size=(80, count)) @ dice.normal(size=(count, count)) * 100
+    x += dice.normal(size=(80, count))
+    order = dice.permutation(count)
+    ends = np.cumsum(sizes)
+    groups = [order[end - size : end].tolist() for end, size in zip(ends, sizes, strict=True)]
+    r = np.corrcoef(x, rowvar=False).reshape(count, count)
+    found = selection.generalised_inflation(x, groups)
+    for group, value in zip(groups, found.generalised, strict=True):
+        rest = [c for c in range(count) if c not in group]
+        dets = [np.linalg.det(r[np.ix_(part, part)]) for part in (group, rest)]
+        assert value == pytest.approx(dets[0] * dets[1] / np.linalg.det(r), rel=1e-5)
+    alone = selection.generalised_inflation(x)
+    np.testing.assert_allclose(alone.comparable, selection.variance_inflation_factors(x), rtol=1e-8)
+
+
+def test_inflation_does_not_depend_on_where_north_is() -> None:
+    "Sine and cosine of aspect turned by any angle; their columns one by one do depend on it."
+    dice = np.random.default_rng(7)
+    angle = dice.vonmises(1.0, 1.0, 300)
+    slope = np.cos(angle - 0.5) + 0.4 * dice.normal(size=300)
+    found = []
+    for turn in (0.0, 0.9):
+        x = np.column_stack([np.sin(angle + turn), np.cos(angle + turn), slope])
+        found.append(selection.generalised_inflation(x, [[0, 1], [2]]).generalised)
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-10)
+
+
+def test_nearly_collinear_columns_keep_their_digits() -> None:
+    "VIF of 1e10 from a difference of one part in 1e5, far from 0, against long arithmetic."
+    dice = np.random.default_rng(8)
+    base = dice.integers(-1000, 1000, 400)
+    small = dice.integers(-10, 11, 400)
+    x = np.column_stack([base * 1000 + 10**7, base * 1000 + small, dice.integers(0, 9, 400)])
+    rows = [[int(v) for v in row] for row in x]
+    means = [Fraction(sum(column), 400) for column in zip(*rows, strict=True)]
+    cov = [
+        [sum((r[i] - means[i]) * (r[j] - means[j]) for r in rows) for j in range(3)]
+        for i in range(3)
+    ]
+    inverse = _inverse(cov)
+    exact = [float(cov[k][k] * inverse[k][k]) for k in range(3)]
+    assert exact[0] > 1e9
+    found = selection.variance_inflation_factors(x.astype(float))
+    np.testing.assert_allclose(found, exact, rtol=1e-8)
+    np.testing.assert_allclose(
+        selection.generalised_inflation(x.astype(float)).generalised, exact, rtol=1e-8
+    )
+
+
+def test_perfect_collinearity_is_named_with_the_factors_involved() -> None:
+    dice = np.random.default_rng(9)
+    x = dice.normal(size=(60, 4))
+    glacier = (x[:, 3] > 0).astype(float)
+    x = np.column_stack([x, 3 - x[:, 0] + 0.5 * x[:, 2], glacier, 1 - glacier, 1 - glacier])
+    groups = [[0], [1], [2], [3], [4], [5, 6], [7]]
+    found = selection.generalised_inflation(x, groups)
+    assert np.isinf(found.generalised).tolist() == [1, 0, 1, 0, 1, 1, 1]
+    assert found.df.tolist() == [1] * 7
+    assert selection.exact_sums(x, groups) == ((0, 2, 4), (5, 6))
+    # The columns of one factor that add up to one are no collinearity between factors.
+    assert selection.exact_sums(x[:, :7], groups[:6]) == ((0, 2, 4),)
+    names = ["elevation", "slope", "LST", "TPI", "mix", "glacier", "ice"]
+    worth = [0.3, 0.2, 0.1, 0.2, 0.2, 0.05, 0.01]
+    kept = selection.inflation_drop(x, names, worth=worth, groups=groups)
+    # Of those that are as bad the least informative goes, one after another.
+    assert [(d.name, d.because_of) for d in kept.dropped] == [
+        ("ice", ("glacier",)), ("LST", ("elevation", "mix")),
+    ]  # fmt: skip
+    assert kept.columns == (0, 1, 3, 4, 5, 6)
+    assert all(np.isinf(d.value) and d.rule == "vif" for d in kept.dropped)
+
+
+def test_sums_in_single_precision_are_exact_to_its_digits() -> None:
+    "Rasters hold float32: the height in feet repeats that in metres but for rounding."
+    metres = np.random.default_rng(10).normal(4000, 30, 500)
+    x = np.column_stack([metres, metres * 3.28084, np.sin(metres)]).astype(np.float32)
+    assert np.isinf(selection.variance_inflation_factors(x)).tolist() == [True, True, False]
+    assert selection.exact_sums(x) == ((0, 1),)
+    noisy = x[:, 1] + np.random.default_rng(11).normal(0, 0.1, 500).astype(np.float32)
+    apart = selection.variance_inflation_factors(np.column_stack([x[:, 0], noisy]))
+    np.testing.assert_allclose(apart, 98.4**2 / 0.1**2, rtol=0.2)
+
+
+def test_one_factor_is_dropped_at_a_time() -> None:
+    "Two mixed from the same two: without one of them all the others are below the limit."
+    dice = np.random.default_rng(12)
+    x = dice.normal(size=(500, 3))
+    x = np.column_stack([x, x[:, 0] + x[:, 1] + 0.1 * dice.normal(size=500)])
+    assert (selection.variance_inflation_factors(x)[[0, 1, 3]] > 10).all()
+    kept = selection.inflation_drop(x, list("abcd"))
+    assert [d.name for d in kept.dropped] == ["d"] and kept.names == ("a", "b", "c")
+    assert kept.dropped[0].value == pytest.approx(selection.variance_inflation_factors(x)[3])
+    assert selection.inflation_drop(x, list("abcd"), limit=1e6).dropped == ()
+
+
+@pytest.mark.parametrize(
+    ("groups", "worth", "words"),
+    [
+        ([[0], [1]], None, r"groups \[\[0\], \[1\]\] do not share out 3 columns"),
+        ([[0, 1, 2], []], None, "do not share out 3 columns"),
+        (None, [1, 2], "worth of 2 factors was given for 3"),
+        (None, [1, 2, np.nan], "worth of 3 factors was given for 3"),
+        ([[0, 1], [2]], None, "There are 3 names for 2 factors"),
+    ],
+)
+def test_groups_and_worth_that_do_not_fit_are_refused(
+    groups: list, worth: list, words: str
+) -> None:  # type: ignore[type-arg]
+    x = np.random.default_rng(0).normal(size=(9, 3))
+    with pytest.raises(DataError, match=words):
+        selection.inflation_drop(x, list("abc"), groups=groups, worth=worth)
+
+
 @pytest.mark.parametrize(
     ("x", "words"),
     [
@@ -122,6 +271,39 @@ def test_pearson_drops_what_says_the_same() -> None:
         selection.pearson_drop(x, ["a", "b"])
 
 
+def test_of_two_alike_the_less_informative_goes_as_in_zhang() -> None:
+    "Slope and TRI 0.90, profile curvature and TPI 0.72, shares -0.94; the published three go."
+    names = ["slope", "TRI", "profile", "TPI", "linear", "nonlinear"]
+    want = np.eye(6)
+    for i, j, r in ((0, 1, 0.90), (2, 3, 0.72), (4, 5, -0.94)):
+        want[i, j] = want[j, i] = r
+    dice = np.random.default_rng(13)
+    z, _ = np.linalg.qr(dice.normal(size=(300, 7)) - np.eye(300, 7))
+    z = z - z.mean(axis=0)
+    z = z[:, :6] @ np.linalg.inv(np.linalg.cholesky(np.cov(z[:, :6], rowvar=False)).T)
+    x = z @ np.linalg.cholesky(want).T
+    # Ratios of figure 14 for those that stay; the others less.
+    worth = [0.0678, 0.05, 0.04, 0.03, 0.06, 0.0689]
+    found = selection.pearson_drop(x, names, 0.7, worth=worth)
+    assert found.names == ("slope", "profile", "nonlinear")
+    assert [(d.name, *d.because_of) for d in found.dropped] == [
+        ("linear", "nonlinear"), ("TRI", "slope"), ("TPI", "profile"),
+    ]  # fmt: skip
+    np.testing.assert_allclose([d.value for d in found.dropped], [0.94, 0.90, 0.72])
+
+
+def test_a_pair_of_columns_goes_as_one_factor() -> None:
+    dice = np.random.default_rng(14)
+    x = dice.normal(size=(200, 2))
+    x = np.column_stack([x, x[:, 1] + 0.1 * dice.normal(size=200)])
+    r = np.abs(np.corrcoef(x, rowvar=False))
+    alike = selection.correlations(x, [[0, 1], [2]])
+    assert r[1, 2] > r[0, 2]
+    np.testing.assert_allclose(alike, [[1, r[1, 2]], [r[1, 2], 1]])
+    kept = selection.pearson_drop(x, ["aspect", "wet"], groups=[[0, 1], [2]], worth=[0.1, 0.2])
+    assert kept.names == ("wet",) and kept.columns == (2,)
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10_000), st.floats(0.2, 0.95))
 def test_what_stays_is_below_the_threshold(seed: int, threshold: float) -> None:
@@ -141,6 +323,26 @@ def test_chimerge_of_iris_as_published() -> None:
     for column, cuts in enumerate(published):
         found = selection.chimerge(x[:, column], y, max_intervals=100)
         np.testing.assert_allclose(found, cuts, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("alpha", "counts"),
+    [
+        (0.5, [(16, 0, 0), (4, 1, 1), (25, 5, 0), (2, 5, 0), (0, 5, 1), (2, 5, 1), (1, 3, 3),
+               (0, 12, 7), (0, 6, 15), (0, 2, 0), (0, 5, 10), (0, 1, 0), (0, 0, 12)]),
+        (0.1, [(45, 6, 1), (4, 15, 2), (1, 15, 10), (0, 14, 25), (0, 0, 12)]),
+    ],
+    ids=["chi-square 1.4", "chi-square 4.6"],
+)  # fmt: skip
+def test_chimerge_of_iris_as_kerber_published(
+    alpha: float, counts: list[tuple[int, int, int]]
+) -> None:
+    "Kerber 1992: the two tables of sepal length, at the significance levels 0.50 and 0.90."
+    x, y = load_iris(return_X_y=True)
+    cuts = selection.chimerge(x[:, 0], y, 100, alpha, floor=selection.FLOOR)
+    codes = selection.discretise(x[:, 0], cuts)
+    found = [tuple(np.bincount(y[codes == k], minlength=3)) for k in range(len(cuts) + 1)]
+    assert found == counts
 
 
 def slow_chimerge(
@@ -194,11 +396,89 @@ def test_chimerge_is_that_of_its_definition(
     assert set(selection.discretise(x, found)) <= set(range(len(found) + 1))
 
 
-def test_gain_ratio_of_quinlans_weather() -> None:
-    "J. R. Quinlan 1986, table 1: gains 0.246, 0.151, 0.048; ratios as WEKA gives them."
-    outlook, humid, windy = list("ssorrrossrsoor"), list("hhhhnnnhnnnhnh"), list("ftfffttfffttft")
-    play = [*"nnyyynynyyyyyn"]
-    assert selection.entropy(play) == pytest.approx(0.940, abs=5e-4)
-    for codes, ratio in ((outlook, 0.156), (humid, 0.152), (windy, 0.049)):
-        assert selection.information_gain_ratio(codes, play) == pytest.approx(ratio, abs=1e-3)
-    assert selection.information_gain_ratio([1] * 14, play) == 0
+def test_chimerge_of_many_values_starts_from_groups() -> None:
+    "Cut points of a step in 50,000 values, to a thousandth of the samples; ties stay together"
+    dice = np.random.default_rng(15)
+    x = dice.uniform(0, 1, 50_000)
+    y = (dice.random(50_000) < np.where(x < 0.3, 0.1, np.where(x < 0.8, 0.5, 0.2))).astype(int)
+    # Almost no chance of a third cut by noise.
+    found = selection.chimerge(x, y, alpha=1e-6)
+    np.testing.assert_allclose(found, [0.3, 0.8], atol=3e-3)
+    tied = np.where(x < 0.5, 0.25, x)
+    codes = selection.discretise(tied, selection.chimerge(tied, y, alpha=1e-6, start=20))
+    assert np.unique(codes[tied == 0.25]).size == 1
+    # As few distinct values as groups: the same as without groups.
+    few = np.round(x, 2)
+    assert selection.chimerge(few, y) == selection.chimerge(few, y, start=None)
+
+
+def test_chimerge_leaves_nothing_between_neighbouring_numbers() -> None:
+    low = 1.0
+    high = np.nextafter(low, 2)
+    x, y = [low] * 9 + [high] * 9, [0] * 9 + [1] * 9
+    cuts = selection.chimerge(x, y)
+    assert cuts == (low,) and selection.discretise(x, cuts).tolist() == y
+    largest = np.finfo(float).max
+    assert np.isfinite(selection.chimerge([largest / 2] * 9 + [largest] * 9, y)).all()
+    assert selection.chimerge([5.0] * 18, y) == ()
+
+
+def test_one_sample_beside_very_many_of_its_class_is_no_interval() -> None:
+    "Adding 0.0001 to every count, as R's package does, would tell them apart at any level."
+    x = np.r_[0.0, np.ones(1_000_000), np.full(1000, 2.0)]
+    y = np.r_[np.zeros(1_000_001), np.ones(1000)]
+    assert selection.chimerge(x, y) == (1.5,)
+    rows = np.array([[1, 0], [1_000_000, 0]]) + 1e-4
+    assert stats.chi2_contingency(rows, correction=False).statistic > 40
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (([1.0, np.nan], [0, 1]), "1 of 2 values are not finite"),
+        (([1.0, 2.0], [0]), "2 values for 1 labels"),
+        (([], []), "0 values for 0 labels"),
+        (([1.0, 2.0], [1, 1]), "All 2 samples are of the class 1"),
+        (([1.0, 2.0], [0, 1], 0), "max_intervals=0"),
+        (([1.0, 2.0], [0, 1], 8, 1.0), "alpha=1"),
+    ],
+)
+def test_what_has_no_intervals_is_refused(arguments: tuple, words: str) -> None:  # type: ignore[type-arg]
+    with pytest.raises(DataError, match=words):
+        selection.chimerge(*arguments)
+
+
+# J. R. Quinlan 1986, table 1.
+WEATHER = {
+    "outlook": "ssorrrossrsoor", "temperature": "hhhmcccmcmmmhm", "humidity": "hhhhnnnhnnnhnh",
+    "windy": "ftfffttfffttft",
+}  # fmt: skip
+PLAY = [*"nnyyynynyyyyyn"]
+
+
+def test_gains_of_quinlans_weather_as_weka_prints_them() -> None:
+    "InfoGainAttributeEval and GainRatioAttributeEval of weather.nominal; Quinlan: 0.247 / 1.577."
+    assert selection.entropy(PLAY) == pytest.approx(0.9403, abs=5e-5)
+    assert selection.entropy([*WEATHER["outlook"]]) == pytest.approx(1.5774, abs=5e-5)
+    published = {
+        "outlook": (0.2467, 0.1564), "temperature": (0.0292, 0.0188),
+        "humidity": (0.1518, 0.1518), "windy": (0.0481, 0.0488),
+    }  # fmt: skip
+    for name, (gain, ratio) in published.items():
+        codes = [*WEATHER[name]]
+        assert selection.information_gain(codes, PLAY) == pytest.approx(gain, abs=5e-5)
+        assert selection.information_gain_ratio(codes, PLAY) == pytest.approx(ratio, abs=5e-5)
+    assert selection.information_gain_ratio([1] * 14, PLAY) == 0
+    with pytest.raises(DataError, match="3 codes for 14 labels"):
+        selection.information_gain_ratio([1, 2, 3], PLAY)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=1, max_size=50))
+def test_gain_ratio_is_mutual_information_over_entropy(pairs: list[tuple[int, bool]]) -> None:
+    "Against scikit-learn's mutual information, for any codes, also negative, as floats and words"
+    codes, y = (list(column) for column in zip(*pairs, strict=True))
+    split = stats.entropy(np.unique(codes, return_counts=True)[1], base=2)
+    expected = mutual_info_score(codes, y) / np.log(2) / split if split > 0 else 0.0
+    for same in (codes, [float(c) for c in codes], [str(c) for c in codes]):
+        assert selection.information_gain_ratio(same, y) == pytest.approx(expected, abs=1e-12)

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from thawslump.errors import DataError
 from trainer.susceptibility.bins import (
+    FLOOR,
     chimerge,
     discretise,
     entropy,
@@ -25,6 +26,7 @@ from trainer.susceptibility.bins import (
 )
 
 __all__ = [
+    "FLOOR",
     "Dropped",
     "Inflation",
     "Kept",
