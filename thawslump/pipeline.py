@@ -254,6 +254,9 @@ class Driver:
         The round in which `until` counts.
     site : str, optional
         Only items of this site, in steps whose items are sites.
+    rounds : bool
+        False: of the rounds only the labels of the last one that has any; nothing is trained, no
+        one is waited for.
     """
 
     workspace: Workspace
@@ -263,6 +266,7 @@ class Driver:
     until: str | None = None
     until_round: int = 1
     site: str | None = None
+    rounds: bool = True
     outcomes: list[Outcome] = field(default_factory=list)
 
     def run_step(self, name: str, round: int = 0) -> Outcome:
@@ -374,15 +378,24 @@ class Driver:
             for step in STEPS:
                 if step.place == "before":
                     self.run_step(step.name)
-            waiting: Waiting | None = target("inventory.iterate:iterate")(self)
-            if waiting is not None:
-                return waiting
+            if self.rounds:
+                waiting: Waiting | None = target("inventory.iterate:iterate")(self)
+                if waiting is not None:
+                    return waiting
+            else:
+                self.run_step("labels", self._labelled())
             for step in STEPS:
                 if step.place == "after":
                     self.run_step(step.name, self.last_round())
         except Stopped:
             return None
         return None
+
+    def _labelled(self) -> int:
+        """Return the highest round that has labels; 1 where none has."""
+        found = self.workspace.root.glob("rounds/*/*/labels.tif")
+        numbers = [path.parent.parent.name for path in found]
+        return max([1, *(int(number) for number in numbers if number.isdigit())])
 
     def last_round(self) -> int:
         """Return the highest round that a step of this run belonged to (at least 1)."""
@@ -409,6 +422,7 @@ def run(
     until: str | None = None,
     until_round: int = 1,
     site: str | None = None,
+    rounds: bool = True,
     reporter: Reporter | None = None,
 ) -> Waiting | None:
     """Run what is left in a workspace.
@@ -421,6 +435,8 @@ def run(
     until_round : int
     site : str, optional
         Only this site, in steps whose items are sites.
+    rounds : bool
+        False for what needs labels alone (`Driver.rounds`).
     reporter : Reporter, optional
         Nothing is shown where not given.
 
@@ -449,7 +465,9 @@ def run(
             config = workspace.config
             workspace.sites  # noqa: B018  (wrong YAML is said before any work)
             with shown, running(config.executor, shown.item_advances) as executor:
-                driver = Driver(workspace, ledger, executor, shown, until, until_round, site)
+                driver = Driver(
+                    workspace, ledger, executor, shown, until, until_round, site, rounds
+                )
                 return driver.run()
         finally:
             ledger.close()
