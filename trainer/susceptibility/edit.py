@@ -58,16 +58,13 @@ def set_models(path: Path, models: str) -> list[str]:
 def _with(text: str, key: str, words: str, path: Path) -> str:
     """Return the text with another value of susceptibility.<key>."""
     from ruamel.yaml import YAML
-    from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
+    from ruamel.yaml.nodes import MappingNode, SequenceNode
 
     root = YAML(typ="safe", pure=True).compose(text)
     part = _value(root, "susceptibility")
     if part is None:
         end = "" if not text or text.endswith("\n") else "\n"
         return f"{text}{end}susceptibility:\n  {key}: {words}\n"
-    if isinstance(part, ScalarNode) and part.value in ("", "null", "~"):
-        at = part.start_mark.index
-        return f"{text[:at].rstrip(' ')}\n  {key}: {words}{text[part.end_mark.index :]}"
     if not isinstance(part, MappingNode) or part.flow_style:
         raise ConfigError(
             f"{path}: susceptibility is not written as lines of `key: value`, which is what can be "
