@@ -362,7 +362,9 @@ def in_workspace(workspace: Workspace) -> list[Check]:
     words = f"{workspace.root}: {len(sites)} sites and areas, settings are sound"
     found.append(Check("workspace", "ok", words))
     roles = [site.role for site in sites.values()]
-    lacking = [role for role in ("train", "validation", "area") if role not in roles]
+    split = config.segmentation.split == "blocks"  # then a training site validates, too
+    needed = ("train", "area") if split else ("train", "validation", "area")
+    lacking = [role for role in needed if role not in roles]
     if lacking:
         found.append(
             Check("sites", "warn", f"no site has the role {' or '.join(lacking)}",
