@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from thawslump.provenance import landcovers
 from thawslump.results import Model, Results, Score
+from thawslump.susceptibility_results import outside
 
 if TYPE_CHECKING:
     from thawslump.evaluation import Bands
@@ -64,7 +65,7 @@ def caveats(workspace: Workspace, results: Results, bands: Bands) -> list[str]:
                 f"On the {split} part one threshold on {bands.rule_band} (F1 {rule.f1.value:.2f}) "
                 f"{how} the ensemble ({own:.2f})."
             )
-    said += _careful_of_susceptibility(results)
+    said += _careful_of_susceptibility(workspace, results)
     said += _careful_of_bands(bands)
     said += _careful_of_classes(workspace, results)
     said += _careful_of_landcover(workspace)
@@ -182,16 +183,29 @@ def _blocks(model: Model, split: str) -> int | None:
     return count if isinstance(count, int) else None
 
 
-def _careful_of_susceptibility(results: Results) -> list[str]:
+def _careful_of_susceptibility(workspace: Workspace, results: Results) -> list[str]:
     said = []
+    flattered = [model for model in results.susceptibility if model.gap.value > 0.02]
+    if len(flattered) == 1:
+        (model,) = flattered
+        said.append(
+            f"Random folds flatter the susceptibility model “{model.name}” by "
+            f"{model.gap.value:.2f} AUC ({model.random.value:.2f} against "
+            f"{model.spatial.value:.2f} over spatial folds). "
+            "The spatial one is the one to quote."
+        )
+    elif flattered:
+        listed = ", ".join(
+            f"{model.name} by {model.gap.value:.2f} ({model.random.value:.2f} against "
+            f"{model.spatial.value:.2f})"
+            for model in sorted(flattered, key=lambda model: -model.gap.value)
+        )
+        said.append(
+            f"Random folds flatter {len(flattered)} of {len(results.susceptibility)} "
+            f"susceptibility models, in AUC over random against spatial folds: {listed}. "
+            "The spatial ones are those to quote."
+        )
     for model in results.susceptibility:
-        if model.gap.value > 0.02:
-            said.append(
-                f"Random folds flatter the susceptibility model “{model.name}” by "
-                f"{model.gap.value:.2f} AUC ({model.random.value:.2f} against "
-                f"{model.spatial.value:.2f} over spatial folds). "
-                "The spatial one is the one to quote."
-            )
         ndvi = model.without.get("NDVI")
         real = model.spatial.low is None or model.spatial.low > 0.5
         if real and ndvi is not None and model.spatial.value - ndvi > 0.02:
@@ -206,6 +220,50 @@ def _careful_of_susceptibility(results: Results) -> list[str]:
                 f"Over spatial folds the susceptibility model “{model.name}” cannot be told from "
                 f"chance (AUC {model.spatial.value:.2f}, interval {ends(model.spatial)})."
             )
+    return said + _careful_of_the_map(workspace, results)
+
+
+def _careful_of_the_map(workspace: Workspace, results: Results) -> list[str]:
+    """Say what of the susceptibility map rests on little."""
+    said = []
+    facts = results.susceptibility_facts
+    alike = [str(name) for name in facts.get("not_told_apart_from_best", [])]
+    if alike:
+        said.append(
+            f"Over spatial folds “{facts.get('best')}” is the best susceptibility model, but "
+            f"{', '.join(f'“{name}”' for name in alike)} cannot be told from it: another draw of "
+            "ground might have chosen otherwise."
+        )
+    blocks = facts.get("n_blocks")
+    if isinstance(blocks, int) and blocks < 10:
+        said.append(
+            f"The samples of susceptibility lie in {plural(blocks, 'block')} of ground: too few "
+            "for its intervals to be trusted."
+        )
+    used, asked = facts.get("block_size_m"), facts.get("block_size_asked_m")
+    if used is not None and asked is not None and used < asked:
+        said.append(
+            f"Blocks of {asked:g} m would have held all slumps in one: the spatial folds of "
+            f"susceptibility have blocks of {used:g} m, which keep neighbours less apart."
+        )
+    counted: dict[str, tuple[int, int]] = {}
+    for site, (count, cells) in outside(facts).items():
+        place = _place(workspace, site)
+        before = counted.get(place, (0, 0))
+        counted[place] = (before[0] + count, before[1] + cells)
+    strange = {place: n / cells for place, (n, cells) in counted.items() if n / cells >= 0.005}
+    if strange:
+        listed = ", ".join(
+            f"{_share(share)} of {place}"
+            for place, share in sorted(strange.items(), key=lambda pair: (-pair[1], pair[0]))
+        )
+        said.append(
+            "Mapped ground that is unlike anything the susceptibility model learned from, hatched "
+            f"on its map: {listed}. Scores say nothing about it."
+        )
+    fewer = dict(facts.get("classes", {})).get("fewer_than_asked")
+    if fewer:
+        said.append(str(fewer))
     return said
 
 

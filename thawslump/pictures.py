@@ -12,6 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from thawslump.evaluation import newest
 from thawslump.results import Results
+from thawslump.susceptibility_pictures import (
+    HATCH,
+    HATCH_KEY,
+    class_colours,
+    class_words,
+    hatched,
+    hex_colours,
+)
+from thawslump.susceptibility_results import model_words
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +35,6 @@ __all__ = [
     "Layer",
     "Outline",
     "SiteMap",
-    "class_rows",
     "mercator_overlay",
     "shown_sites",
     "site_map",
@@ -404,19 +412,6 @@ def _error_layer(
     ]  # fmt: skip
 
 
-_CLASS_RAMP = ("#fff7d6", "#fed98e", "#fe9929", "#cc4c02", "#662506")
-
-
-def _class_colours(count: int) -> NDArray[np.uint8]:
-    import numpy as np
-
-    ends = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in _CLASS_RAMP], float)
-    places = np.linspace(0, len(ends) - 1, count)
-    return np.stack(
-        [np.interp(places, np.arange(len(ends)), ends[:, band]) for band in range(3)], axis=1
-    ).astype(np.uint8)
-
-
 def _susceptibility_layer(workspace: Workspace, site: Site, results: Results) -> list[Layer]:
     import numpy as np
 
@@ -436,45 +431,26 @@ def _susceptibility_layer(workspace: Workspace, site: Site, results: Results) ->
     classes = np.where(
         np.isfinite(values), np.searchsorted(np.array(upper[:-1]), values, side="left"), np.nan
     )
-    colours = _class_colours(len(upper))
+    strange = _read_small(path, ["outside"])
+    outside = np.zeros(values.shape, bool) if strange is None else strange[0][0] >= 0.5
+    line = tuple(int(HATCH[i : i + 2], 16) for i in (1, 3, 5))
+    colours = np.vstack([np.array([line], np.uint8), class_colours(len(upper))])
+    shown = hatched(classes, outside, _LONGEST)
+    legend = list(zip(hex_colours(colours[1:]), class_words(len(upper)), strict=True))
+    if outside.any():
+        legend.append((HATCH_KEY, "unlike anything learned from"))
     model = results.map_model
-    names = _class_words(len(upper))
     return [
         Layer(
             "susceptibility", "Susceptibility",
-            f"Five classes by natural breaks; {model.name if model else 'model'}, "
-            f"{abs(found[1].transform.a):.0f} m cells.".replace("Five", str(len(upper))),
-            _uri(indexed_png(classes, colours, 0, len(upper) - 1), "png"),
-            classes=tuple(zip(_hex(colours, len(upper)), names, strict=True)),
+            f"{len(upper)} classes by natural breaks; "
+            f"{model_words(model.name) if model else 'model'}, "
+            f"{abs(found[1].transform.a):.0f} m cells.",
+            _uri(indexed_png(shown, colours, -1, len(upper) - 1), "png"),
+            classes=tuple(legend),
             pixelated=True,
         )
     ]  # fmt: skip
-
-
-def class_rows(results: Results) -> list[dict[str, Any]]:
-    """Return a row per susceptibility class: its share of the ground and of the slumps."""
-    facts = results.susceptibility_facts.get("classes", {})
-    upper = facts.get("upper_probability", [])
-    area = facts.get("share_of_area", [])
-    slumps = facts.get("share_of_slump_cells_out_of_fold", [])
-    if not upper or not len(upper) == len(area) == len(slumps):
-        return []
-    colours = _hex(_class_colours(len(upper)), len(upper))
-    return [
-        {
-            "name": name, "upper": u, "area": a, "slumps": s, "colour": colour,
-            "ratio": s / a if a else None,
-        }
-        for name, u, a, s, colour in zip(
-            _class_words(len(upper)), upper, area, slumps, colours, strict=True
-        )
-    ]  # fmt: skip
-
-
-def _class_words(count: int) -> list[str]:
-    if count == 5:
-        return ["very low", "low", "medium", "high", "very high"]
-    return [f"class {number}" for number in range(1, count + 1)]
 
 
 def _outlines(workspace: Workspace, site: Site, grid: GeoBox, results: Results) -> list[Outline]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["plan_report", "render", "run"]
 
-_VERSION = 2
+_VERSION = 3
 _PACKAGES = (
     "thawslump", "numpy", "rasterio", "torch", "segmentation-models-pytorch", "timm",
     "scikit-learn", "earthengine-api",
@@ -75,6 +75,7 @@ def _inputs(workspace: Workspace, last: int) -> list[Path]:
         ]
     for number in range(1, last + 1):
         found += [workspace.round(number) / "susceptibility.json"]
+        found += sorted(workspace.round(number).glob("susceptibility/figures/*.png"))
         found += sorted(workspace.models(number).glob("*/metrics.json"))
         found += sorted(workspace.models(number).glob("*/item.json"))
         found += sorted(workspace.maps(number).glob("*.tif"))
@@ -118,8 +119,9 @@ def render(
     from markupsafe import Markup
 
     from thawslump.evaluation import band_table, with_test_scores
-    from thawslump.pictures import class_rows, shown_sites, site_map
+    from thawslump.pictures import shown_sites, site_map
     from thawslump.provenance import credits, landcovers, site_row
+    from thawslump.susceptibility_pictures import class_rows
 
     progress(0.0, "reading")
     results = with_test_scores(workspace, read(workspace, round))
@@ -167,6 +169,7 @@ def render(
         versions=_versions(),
         members={model.round: model.members for model in results.ensembles},
         classes=class_rows(results),
+        likely=_likely(workspace, results),
         has_susceptibility_map=any("susceptibility" in m.positions for m in maps),
         scripted=results.kinds.get("scripted", 0) > 0,
         people=results.kinds.get("people", 0) > 0,
@@ -234,6 +237,45 @@ def _headline(results: Results, bands: Bands) -> dict[str, Any]:
         "slumps": last.slumps if last else results.known,
         "hectares": last.hectares if last else results.known_hectares,
         "susceptibility": results.map_model,
+    }
+
+
+def _likely(workspace: Workspace, results: Results) -> dict[str, Any]:
+    """Return what the section on susceptibility shows beside the scores."""
+    from thawslump.susceptibility_pictures import figures
+    from thawslump.susceptibility_results import (
+        SCORES,
+        dropped_words,
+        factor_words,
+        model_words,
+        outside,
+        rates,
+        worth,
+    )
+
+    facts, chosen = results.susceptibility_facts, results.map_model
+    number = results.susceptibility_round
+    about, rows = rates(facts)
+    counted: dict[str, list[int]] = {}
+    for site, (count, cells) in outside(facts).items():
+        place = workspace.area_of(site) if site in workspace.sites else site
+        sums = counted.setdefault(place, [0, 0])
+        sums[0], sums[1] = sums[0] + count, sums[1] + cells
+    dropped = {}
+    for model in results.susceptibility:
+        words = dropped_words(model)
+        if words:
+            dropped.setdefault(words, []).append(model_words(model.name))
+    return {
+        "names": {model.name: model_words(model.name) for model in results.susceptibility},
+        "factors": factor_words(facts),
+        "score_names": SCORES,
+        "figures": figures(workspace, number) if number else [],
+        "outside": [(place, *sums) for place, sums in counted.items()],
+        "worth": worth(facts, chosen.name) if chosen else [],
+        "dropped": [(", ".join(names), words) for words, names in dropped.items()],
+        "deformation": about,
+        "rates": rows,
     }
 
 

@@ -15,6 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from thawslump.readings import Score, finite, read_score
+from thawslump.susceptibility_results import Susceptibility, models
+
 if TYPE_CHECKING:
     from thawslump.workspace import Workspace
 
@@ -31,15 +34,6 @@ __all__ = [
     "last_round",
     "read",
 ]
-
-
-@dataclass(frozen=True)
-class Score:
-    """A value and, where it is known, its 95 % interval."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -156,29 +150,6 @@ class Review:
 
 
 @dataclass(frozen=True)
-class Susceptibility:
-    """Scores of one susceptibility model.
-
-    Attributes
-    ----------
-    name : str
-    spatial, random, gap : Score
-        AUC over spatial and over random folds, and random minus spatial.
-    test : Score or None
-        AUC on sites from which no model learned.
-    without : mapping of str to float
-        AUC over spatial folds with each factor left out.
-    """
-
-    name: str
-    spatial: Score
-    random: Score
-    gap: Score
-    test: Score | None = None
-    without: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class StepCost:
     """What a step took, over all rounds.
 
@@ -223,6 +194,8 @@ class Results:
     susceptibility : tuple of Susceptibility
     susceptibility_facts : mapping
         The file susceptibility.json as it stands.
+    susceptibility_round : int
+        The round that it is of; 0 where there is none.
     cost : tuple of StepCost
     """
 
@@ -236,6 +209,7 @@ class Results:
     ensembles: tuple[Model, ...] = ()
     susceptibility: tuple[Susceptibility, ...] = ()
     susceptibility_facts: Mapping[str, Any] = field(default_factory=dict)
+    susceptibility_round: int = 0
     cost: tuple[StepCost, ...] = ()
 
     @property
@@ -287,9 +261,11 @@ def read(workspace: Workspace, round: int | None = None) -> Results:
         )
         ensembles += [model for model in found if model.name == "ensemble"]
     facts: dict[str, Any] = {}
+    learnt = 0
     for number in range(last, 0, -1):
         facts = _json(workspace.round(number) / "susceptibility.json")
         if facts:
+            learnt = number
             break
     known, hectares, rounds, kinds, reviews = _inventory(workspace.inventory, last)
     return Results(
@@ -301,8 +277,9 @@ def read(workspace: Workspace, round: int | None = None) -> Results:
         reviews=reviews,
         runs=tuple(runs),
         ensembles=tuple(ensembles),
-        susceptibility=tuple(_susceptibility(facts)),
+        susceptibility=models(facts),
         susceptibility_facts=facts,
+        susceptibility_round=learnt,
         cost=tuple(_cost(workspace.ledger)),
     )
 
@@ -321,34 +298,12 @@ def _json(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _number(value: Any) -> float | None:
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        return float(value)
-    return None
-
-
-def _score(facts: Mapping[str, Any], name: str) -> Score | None:
-    """Read a score and its interval: `name`, with `name`_interval beside it.
-
-    The interval is [low, high] or {"low", "high"}.
-    """
-    value = _number(facts.get(name))
-    if value is None:
-        return None
-    ends = facts.get(f"{name}_interval")
-    if isinstance(ends, Mapping):
-        return Score(value, _number(ends.get("low")), _number(ends.get("high")))
-    if isinstance(ends, list) and len(ends) == 2:
-        return Score(value, _number(ends[0]), _number(ends[1]))
-    return Score(value)
-
-
 def _split(facts: Mapping[str, Any], name: str) -> Split | None:
     part = facts.get(name, {})
-    score = _score(part, "f1")
+    score = read_score(part, "f1")
     if score is None:
         return None
-    precision, recall, bias = (_number(part.get(key)) for key in ("precision", "recall", "bias"))
+    precision, recall, bias = (finite(part.get(key)) for key in ("precision", "recall", "bias"))
     return Split(score, precision, recall, bias)
 
 
@@ -366,34 +321,13 @@ def _model(path: Path, round: int, seconds: Mapping[tuple[int, str], float]) -> 
         encoder=str(settings.get("encoder", "")),
         loss=str(settings.get("loss", "")),
         bands=str(settings.get("bands", "")),
-        rate=_number(settings.get("learning_rate")),
+        rate=finite(settings.get("learning_rate")),
         seconds=seconds.get((round, name)),
-        threshold=_number(facts.get("threshold")),
+        threshold=finite(facts.get("threshold")),
         members=tuple(str(member["run"]) for member in facts.get("members", [])),
         sizes=tuple((int(row["size"]), float(row["f1"])) for row in facts.get("sizes", [])),
         facts=facts,
     )
-
-
-def _susceptibility(facts: Mapping[str, Any]) -> Iterator[Susceptibility]:
-    for name, scores in dict(facts.get("models", {})).items():
-        spatial, random = _score(scores, "auc_spatial"), _score(scores, "auc_random")
-        if spatial is None or random is None:
-            continue
-        gap = _score(scores, "gap_random_minus_spatial")
-        without = {
-            factor: number
-            for factor, value in dict(scores.get("auc_spatial_without", {})).items()
-            if (number := _number(value)) is not None
-        }
-        yield Susceptibility(
-            name,
-            spatial,
-            random,
-            gap or Score(random.value - spatial.value),
-            _score(scores, "auc_test"),
-            without,
-        )
 
 
 # Inventory ----------------------------------------------------------------------------------
