@@ -398,6 +398,22 @@ def test_scores_on_the_test_site_are_those_of_scikit_learn(workspace):
     assert found.f1.low <= f1 <= found.f1.high
 
 
+def test_slumps_of_the_test_site_are_counted_as_objects(workspace):
+    measure = pytest.importorskip("skimage.measure")
+    model = with_test_scores(workspace, results.read(workspace)).ensemble
+    probability = read_float(workspace.maps(2) / "lower.tif", ["probability"]).array[0]
+    labels = read(workspace.labels(2, "lower")).array[0]
+    seen = np.isfinite(probability) & (labels != 255)
+    called = np.nan_to_num(probability, nan=-1) >= model.threshold
+    slumps = measure.label((labels == 1) & seen, connectivity=2)
+    found = model.facts["test"]
+    assert found["objects"]["slumps"] == slumps.max()
+    assert found["objects"]["mapped"] == measure.label(called & seen, connectivity=2).max()
+    hit = [number for number in range(1, slumps.max() + 1) if called[slumps == number].any()]
+    assert found["objects"]["touched"] == len(hit)
+    assert found["boundary"]["tolerance_m"] == 20
+
+
 def test_scores_per_band_are_those_of_scikit_learn(workspace, page):
     metrics = pytest.importorskip("sklearn.metrics")
     table = band_table(workspace, results.read(workspace))

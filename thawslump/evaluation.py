@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -279,7 +279,11 @@ def split_of(counts: NDArray[np.int64]) -> Split | None:
 
 
 def with_test_scores(workspace: Workspace, results: Results) -> Results:
-    """Add the ensembles' scores on test sites: their map at their threshold against the labels."""
+    """Add the ensembles' scores on test sites: their map at their threshold against the labels.
+
+    Pixels go to `splits["test"]`; slumps as objects and edges to `facts["test"]`, in the form in
+    which the ensemble's own file has those of validation.
+    """
     import numpy as np
 
     from thawslump.scores import block_counts, block_ids
@@ -287,12 +291,41 @@ def with_test_scores(workspace: Workspace, results: Results) -> Results:
     ensembles = []
     for model in results.ensembles:
         if "test" not in model.splits and model.threshold is not None:
+            pairs = list(_pairs(workspace, "test", model.round))
             counts = [
                 block_counts(probability, marks, model.threshold, block_ids(marks.shape, _BLOCK))
-                for _, probability, marks in _pairs(workspace, "test", model.round)
+                for _, probability, marks in pairs
             ]
             found = split_of(np.concatenate(counts)) if counts else None
             if found is not None:
-                model = replace(model, splits={**model.splits, "test": found})
+                model = replace(
+                    model,
+                    splits={**model.splits, "test": found},
+                    facts={**model.facts, "test": _outlines(workspace, model.threshold, pairs)},
+                )
         ensembles.append(model)
     return replace(results, ensembles=tuple(ensembles))
+
+
+def _outlines(
+    workspace: Workspace,
+    threshold: float,
+    pairs: Sequence[tuple[str, NDArray[np.float32], NDArray[np.uint8]]],
+) -> dict[str, Any]:
+    """Return object and boundary scores of maps at a threshold, on whole test sites."""
+    import numpy as np
+
+    from thawslump.grid import metres_per_pixel
+    from thawslump.objects import outline_record
+    from thawslump.raster import grid_of
+    from thawslump.scores import draw_interval
+
+    # A map that has nodata where somebody looked has mapped nothing there, but is not judged.
+    marks = [np.where(np.isfinite(p), m, 255).astype("uint8") for _, p, m in pairs]
+    return outline_record(
+        [np.nan_to_num(p, nan=-1) >= np.float32(threshold) for _, p, _ in pairs],
+        marks,
+        resolution=metres_per_pixel(grid_of(workspace.stack(pairs[0][0]))),
+        block=_BLOCK,
+        interval=draw_interval,
+    )

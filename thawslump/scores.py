@@ -6,13 +6,22 @@ Pixels that lie side by side are alike: intervals come from drawing whole blocks
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BandRule", "band_auc", "best_rule", "block_counts", "block_ids", "f1_interval"]
+__all__ = [
+    "BandRule",
+    "band_auc",
+    "best_rule",
+    "block_counts",
+    "block_ids",
+    "draw_interval",
+    "f1_interval",
+]
 
 Numbers = NDArray[np.floating[Any]]
 
@@ -109,6 +118,41 @@ def f1_interval(
     drawn = f1[1:][np.isfinite(f1[1:])]
     low, high = np.quantile(drawn, [0.025, 0.975]) if drawn.size else (math.nan, math.nan)
     return float(f1[0]), float(low), float(high)
+
+
+def draw_interval(
+    counts: NDArray[np.integer[Any]],
+    metric: Callable[[NDArray[Any]], NDArray[np.float64]],
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Return the 95 % interval of any score of counts from draws of whole blocks.
+
+    Parameters
+    ----------
+    counts : ndarray, shape (blocks, k)
+    metric : callable
+        Counts in the last axis -> score.
+    resamples, seed : int
+
+    Returns
+    -------
+    low, high : float
+        NaN where no draw has a score.
+
+    Examples
+    --------
+    >>> draw_interval(np.array([[4, 5], [4, 5]]), lambda c: c[..., 0] / c[..., 1])
+    (0.8, 0.8)
+    """
+    draws = np.random.default_rng(seed).multinomial(
+        len(counts), np.full(len(counts), 1.0 / len(counts)), size=resamples
+    )
+    values = metric(draws @ counts)
+    values = values[np.isfinite(values)]
+    low, high = np.quantile(values, [0.025, 0.975]) if values.size else (math.nan, math.nan)
+    return float(low), float(high)
 
 
 @dataclass(frozen=True)

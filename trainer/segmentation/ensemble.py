@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from thawslump.errors import DataError
 from thawslump.files import atomic, sha256, write_json, write_text
 from thawslump.objects import outline_record
+from thawslump.scores import draw_interval
 from trainer import metrics
-from trainer.chips import Tile, channels_of, read_tile
+from trainer.chips import IGNORE, Tile, channels_of, read_tile
 from trainer.segmentation import calibration, cards, selection
 from trainer.segmentation.checks import refuse_member, refuse_resolutions, refuse_stack
 from trainer.segmentation.device import chosen
@@ -417,10 +418,13 @@ def _outlines(
     maps: Sequence[Floats], tiles: Sequence[Tile], threshold: float, resolution: float
 ) -> dict[str, Any]:
     """Return object and boundary scores of maps at a threshold."""
+    # A place without data has no map to be judged.
+    labels = [
+        np.where(np.isfinite(p), tile.labels, np.uint8(IGNORE))
+        for p, tile in zip(maps, tiles, strict=True)
+    ]
     called = [metrics.mapped_at(p, threshold) for p in maps]
-    return outline_record(
-        called, [tile.labels for tile in tiles], resolution=resolution, interval=metrics.bootstrap
-    )
+    return outline_record(called, labels, resolution=resolution, interval=draw_interval)
 
 
 def _said_together(
