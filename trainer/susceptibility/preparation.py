@@ -216,6 +216,12 @@ class FactorSelection(SelectorMixin, BaseEstimator):
         self.kept_ = np.array(sorted(c for factor in left for c in groups[factor]), np.int64)
         return self
 
+    def transform(self, X: ArrayLike) -> NDArray[Any]:
+        """Return the columns that stay; the array itself where all do."""
+        check_is_fitted(self)
+        values = validate_data(self, X, reset=False, dtype=(np.float64, np.float32))
+        return np.asarray(values if len(self.kept_) == values.shape[1] else values[:, self.kept_])
+
     def _get_support_mask(self) -> NDArray[np.bool_]:
         check_is_fitted(self)
         mask = np.zeros(self.n_features_in_, bool)
