@@ -412,6 +412,10 @@ def test_slumps_of_the_test_site_are_counted_as_objects(workspace):
     hit = [number for number in range(1, slumps.max() + 1) if called[slumps == number].any()]
     assert found["objects"]["touched"] == len(hit)
     assert found["boundary"]["tolerance_m"] == 20
+    page = render(workspace)
+    assert "slumps found as outlines (IoU at least 0.5)" in page
+    assert f"{found['objects']['matched']} of {found['objects']['slumps']} <span" in page
+    assert "F1 of edges within 20 m" in page
 
 
 def test_scores_per_band_are_those_of_scikit_learn(workspace, page):

@@ -224,6 +224,7 @@ def _headline(results: Results, bands: Bands) -> dict[str, Any]:
                 "best": best.f1(split) if best else None,
                 "best_name": best.name if best else "",
                 "rule": bands.rule_splits.get(split),
+                "outlines": _outlines(ensemble, split),
             }
         )
     last = results.rounds[-1] if results.rounds else None
@@ -277,6 +278,12 @@ def _likely(workspace: Workspace, results: Results) -> dict[str, Any]:
         "deformation": about,
         "rates": rows,
     }
+
+
+def _outlines(ensemble: Model | None, split: str) -> dict[str, Any] | None:
+    """Return the object and boundary scores of a part; None where a file has none."""
+    part = ensemble.facts.get(split) if ensemble else None
+    return part if isinstance(part, dict) and {"objects", "boundary"} <= set(part) else None
 
 
 # Charts -------------------------------------------------------------------------------------
