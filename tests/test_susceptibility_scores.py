@@ -18,11 +18,13 @@ from trainer.susceptibility import bootstrap
 from trainer.susceptibility.bootstrap import BlockDraws, Interval
 from trainer.susceptibility.scores import (
     NAMES,
+    after_choice,
     calls,
     cross_threshold,
     from_calls,
     gap,
     side_by_side,
+    within_folds,
     youden,
 )
 from trainer.susceptibility.validation import auc, block_bootstrap
@@ -291,6 +293,78 @@ def test_the_gap_of_one_repetition_has_no_error_over_repetitions() -> None:
     spoiled[:10] = np.nan
     shorter = gap(labels, [probability], [spoiled], blocks, 100, 0)
     assert shorter.difference == Interval(0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("paired", [1, 1000], ids=["sorted", "pairs of blocks"])
+def test_pairs_within_folds_by_brute_force(paired: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    "All pairs of one fold, ties half; draws of folds that are blocks weight whole folds"
+    monkeypatch.setattr(bootstrap, "_PAIRED", paired)
+    labels, probability, blocks = samples()
+    fold = np.arange(300) % 3
+    up, down = np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)
+    better = (probability[up][:, None] > probability[down]) + 0.5 * (
+        probability[up][:, None] == probability[down]
+    )
+    inside = fold[up][:, None] == fold[down]
+    found = within_folds(labels, [probability], [fold], blocks, 100, 0)
+    assert found.value == pytest.approx(better[inside].mean())
+    assert found.low < found.value < found.high
+    draws = BlockDraws(blocks, 30, 1)
+    drawn = draws.auc(labels, [probability], [fold])
+
+    def slow(weight: np.ndarray) -> list[float]:
+        pairs = weight[up][:, None] * weight[down] * inside
+        return [float((pairs * better).sum() / pairs.sum())]
+
+    assert drawn[1:] == pytest.approx(block_bootstrap(slow, blocks, 30, 1)[:, 0])
+    left = draws.auc(labels, [probability], [fold], outside=True)
+    once = block_bootstrap(lambda weight: slow((weight == 0) * 1.0), blocks, 30, 1)
+    assert left[1:] == pytest.approx(once[:, 0])
+
+
+def test_pooling_over_folds_counts_shares_of_slumps() -> None:
+    """Factors that tell nothing, folds with other shares of slumps: pooled below 0.5, within at 0.5
+
+    Each model says the share that it was taught, which is low where its test is high.
+    """
+    rng = np.random.default_rng(4)
+    fold = np.repeat(np.arange(5), 200)
+    labels = (rng.random(1000) < np.array([0.2, 0.35, 0.5, 0.65, 0.8])[fold]).astype(np.uint8)
+    said = np.array([labels[fold != each].mean() for each in range(5)])[fold]
+    said += 1e-6 * rng.random(1000)
+    blocks = np.arange(1000) // 20
+    pooled = gap(labels, [said], [said], blocks, 100, 0).spatial
+    within = within_folds(labels, [said], [fold], blocks, 100, 0)
+    assert pooled.high < 0.35
+    assert within.low < 0.5 < within.high
+
+
+def test_the_best_of_many_models_is_judged_where_it_was_not_chosen() -> None:
+    "20 models that say nothing, over 12 worlds: the best promises 0.57, after the choice it is 0.5"
+    promised, expected = [], []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        labels, blocks = rng.integers(0, 2, 400), np.repeat(np.arange(40), 10)
+        models = {str(number): [rng.random(400)] for number in range(20)}
+        promised.append(max(auc(labels, rows[0]) for rows in models.values()))
+        found, chosen = after_choice(labels, models, blocks, 200, seed)
+        expected.append(found.value)
+        assert sum(chosen.values()) == pytest.approx(1)
+        assert max(chosen.values()) < 0.9
+    assert np.mean(promised) > 0.54
+    assert np.mean(expected) == pytest.approx(0.5, abs=0.015)
+
+
+def test_a_model_that_is_clearly_best_keeps_its_score() -> None:
+    labels, good, blocks = samples(2000)
+    poor = samples(2000, seed=5)[1]
+    found, chosen = after_choice(labels, {"poor": [poor], "good": [good]}, blocks, 200, 0)
+    assert chosen == {"poor": 0.0, "good": 1.0}
+    assert found.value == pytest.approx(auc(labels, good), abs=0.01)
+    with pytest.raises(DataError, match="No draw of 1 blocks leaves samples of both classes"):
+        after_choice(labels, {"good": [good]}, np.zeros(2000, int), 10, 0)
+    with pytest.raises(DataError, match="No model to choose from"):
+        after_choice(labels, {}, blocks)
 
 
 def test_six_models_of_5000_samples_take_less_than_a_second() -> None:

@@ -98,7 +98,13 @@ class BlockDraws:
         found = self._weight @ by_block
         return np.asarray(found[:, 0] if np.ndim(values) == 1 else found)
 
-    def auc(self, labels: NDArray[Any], scores: Sequence[Floats]) -> Floats:
+    def auc(
+        self,
+        labels: NDArray[Any],
+        scores: Sequence[Floats],
+        folds: Sequence[NDArray[np.int64]] | None = None,
+        outside: bool = False,
+    ) -> Floats:
         """Return the mean of the areas under the curve of several scores of the samples.
 
         Parameters
@@ -107,6 +113,11 @@ class BlockDraws:
             1 positive, 0 negative.
         scores : sequence of ndarray of float64, shape (n,)
             Such as those of several repetitions. No NaN.
+        folds : sequence of ndarray of int64, shape (n,), optional
+            One per score: then only pairs of samples of one fold are compared.
+        outside : bool
+            Over the blocks that a draw left out, each once, instead of those that it holds (the
+            first, of all samples, stays).
 
         Returns
         -------
@@ -121,21 +132,43 @@ class BlockDraws:
                     f"{positive.size} labels.",
                     hint="Give one finite score per sample; leave out those that have none.",
                 )
-        pairs = self.sums(positive) * self.sums(~positive)
-        if self.blocks <= _PAIRED:
-            right = np.zeros((self.blocks, self.blocks))
-            for each in scores:
-                right += self._pairs(positive, each)
-            ordered = np.einsum("rb,rb->r", self._weight @ right, self._weight) / len(scores)
-        else:
-            ordered = np.mean([self._sorted(positive, each) for each in scores], axis=0)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray(np.where(pairs > 0, ordered / pairs, np.nan))
+        weight = self._weight
+        if outside:
+            weight = np.vstack([weight[:1], weight[1:] == 0]).astype(np.float64)
+        found = np.zeros(len(weight))
+        whole = np.arange(positive.size)
+        for number, each in enumerate(scores):
+            parts = [whole]
+            if folds is not None:
+                of = np.asarray(folds[number])
+                parts = [np.flatnonzero(of == fold) for fold in np.unique(of)]
+            ordered, pairs = np.zeros(len(weight)), np.zeros(len(weight))
+            right = np.zeros((self.blocks, self.blocks) if self.blocks <= _PAIRED else (0, 0))
+            for rows in parts:
+                inside = np.zeros(positive.size, bool)
+                inside[rows] = True
+                pairs += self._count(positive & inside, weight) * self._count(
+                    ~positive & inside, weight
+                )
+                if self.blocks <= _PAIRED:
+                    right += self._pairs(positive, each, rows)
+                else:
+                    ordered += self._sorted(positive, each, rows, weight)
+            if self.blocks <= _PAIRED:
+                ordered = np.einsum("rb,rb->r", weight @ right, weight)
+            with np.errstate(invalid="ignore", divide="ignore"):
+                found += np.where(pairs > 0, ordered / pairs, np.nan) / len(scores)
+        return found
 
-    def _pairs(self, positive: NDArray[np.bool_], scores: Floats) -> Floats:
+    def _count(self, chosen: NDArray[np.bool_], weight: Floats) -> Floats:
+        return np.asarray(weight @ np.bincount(self._of, chosen, minlength=self.blocks))
+
+    def _pairs(
+        self, positive: NDArray[np.bool_], scores: Floats, rows: NDArray[np.int64]
+    ) -> Floats:
         """Return how many pairs of a positive of a block and a negative of another are in order."""
         found = np.zeros((self.blocks, self.blocks))
-        negative = np.flatnonzero(~positive)
+        negative = rows[~positive[rows]]
         size = negative.size
         if not size:
             return found
@@ -144,38 +177,44 @@ class BlockDraws:
         by_block = np.argsort(of_negative, kind="stable")
         starts = np.flatnonzero(np.diff(of_negative[by_block], prepend=-1))
         columns = of_negative[by_block][starts]
-        ups = np.flatnonzero(positive)
+        ups = rows[positive[rows]]
         below = np.searchsorted(ranked, scores[ups], side="left")
         up_to = np.searchsorted(ranked, scores[ups], side="right")
         step = max(1, _AT_ONCE // (size + 1))
         for first in range(0, self.blocks, step):
-            rows = min(step, self.blocks - first)
-            here = (self._of[ups] >= first) & (self._of[ups] < first + rows)
+            tall = min(step, self.blocks - first)
+            here = (self._of[ups] >= first) & (self._of[ups] < first + tall)
             row = self._of[ups[here]] - first
             # A negative of rank j lies below a positive whose count of lower negatives exceeds j;
             # ties count half.
-            counts = np.zeros((rows, size + 1))
+            counts = np.zeros((tall, size + 1))
             for limit in (below[here], up_to[here]):
                 counts += np.bincount(
-                    row * (size + 1) + limit, minlength=rows * (size + 1)
-                ).reshape(rows, size + 1)
+                    row * (size + 1) + limit, minlength=tall * (size + 1)
+                ).reshape(tall, size + 1)
             beyond = counts[:, ::-1].cumsum(axis=1)[:, ::-1][:, 1:] * 0.5
-            found[first : first + rows, columns] = np.add.reduceat(
+            found[first : first + tall, columns] = np.add.reduceat(
                 beyond[:, by_block], starts, axis=1
             )
         return found
 
-    def _sorted(self, positive: NDArray[np.bool_], scores: Floats) -> Floats:
-        order = np.argsort(scores, kind="stable")
+    def _sorted(
+        self,
+        positive: NDArray[np.bool_],
+        scores: Floats,
+        rows: NDArray[np.int64],
+        weight: Floats,
+    ) -> Floats:
+        order = rows[np.argsort(scores[rows], kind="stable")]
         ordered = scores[order]
         starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-        found = np.empty(len(self._weight))
+        found = np.empty(len(weight))
         step = max(1, _AT_ONCE // order.size)
         up = positive[order]
         for first in range(0, found.size, step):
-            weight = self._weight[first : first + step][:, self._of[order]]
-            ups = np.add.reduceat(weight * up, starts, axis=1)
-            downs = np.add.reduceat(weight * ~up, starts, axis=1)
+            drawn = weight[first : first + step][:, self._of[order]]
+            ups = np.add.reduceat(drawn * up, starts, axis=1)
+            downs = np.add.reduceat(drawn * ~up, starts, axis=1)
             below = downs.cumsum(axis=1) - 0.5 * downs
             found[first : first + step] = np.einsum("rs,rs->r", ups, below)
         return found
