@@ -9,7 +9,8 @@ Bykovsky. There is one date a site, so there are no change bands: the models see
 that both images have (B2 to B8), not what the chain is made for.
 
 - Labels: the majority of the experts, and the share of them (soft labels), with the same loss.
-- Transfer: trained on one site, epoch and threshold chosen on blocks of it, judged on the other.
+- Transfer: trained on one site, epoch and threshold chosen on blocks of it, judged on the other;
+  once more with the bands of the other scaled by its own mean and deviation (no label needed).
 - Within: every site in folds by spatial blocks with half a crop of buffer; the map that is judged
   is put together from the held-out parts.
 - Baselines on the same ground: the best threshold on one band or NDVI, and a forest of pixels.
@@ -27,7 +28,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from thawslump.files import atomic, write_json
 from thawslump.scores import block_ids
 from trainer import metrics, splits
 from trainer.baselines import best_threshold, fit_pixel_forest
-from trainer.chips import Chips, Tile, fit_scaling
+from trainer.chips import Chips, Tile, fit_scaling, scale
 from trainer.segmentation.experts import ExpertSite, read_experts
 from trainer.segmentation.models import build
 from trainer.segmentation.predict import Member, predict_array
@@ -47,6 +48,7 @@ from trainer.segmentation.train import Recipe, fit, reproducible, validate
 
 ROOT = Path(__file__).resolve().parents[1]
 BANDS = ("B2", "B3", "B4", "B5", "B6", "B7", "B8")
+NAMES = (*BANDS, "NDVI")
 CROP = 64
 BUFFER = CROP // 2
 FOLDS = 4
@@ -96,6 +98,9 @@ class Case:
         Place of `test` in its site.
     judged : ndarray of bool, shape (y, x)
         Pixels of the site that this case judges.
+    own_scaling : bool
+        The bands of the test image are scaled by its own mean and deviation, which needs no
+        label: another sensor, sun and season then shift them less.
     """
 
     name: str
@@ -104,6 +109,7 @@ class Case:
     test: Tile
     where: tuple[slice, slice]
     judged: Masks
+    own_scaling: bool = False
 
 
 def cases(sites: dict[str, ExpertSite]) -> dict[str, tuple[str, list[Case]]]:
@@ -124,6 +130,8 @@ def cases(sites: dict[str, ExpertSite]) -> dict[str, tuple[str, list[Case]]]:
             np.ones((rows, columns), bool),
         )
         found[f"{own} to {other}"] = other, [case]
+        again = replace(case, name=f"{case.name}-own", own_scaling=True)
+        found[f"{own} to {other}, bands scaled there"] = other, [again]
     for name, site in sites.items():
         tile = site.tile(soft=True)
         parts = []
@@ -141,8 +149,6 @@ def train_and_map(
     case: Case, labels: str, loss: str, seed: int, epochs: int
 ) -> tuple[Floats, float]:
     """Train one model; return its map of the test tile and the threshold of the validation."""
-    from dataclasses import replace
-
     recipe = Recipe(
         architecture="unet", encoder="tu-resnet10t", depth=3, loss=loss, learning_rate=3e-3,
         seed=seed, batch=8, iterations=25, epochs=epochs, patience=50, schedule="cosine",
@@ -157,7 +163,8 @@ def train_and_map(
         model.eval()
         found, _ = validate(model, scaling, [case.validation])
         every = tuple(range(len(BANDS)))
-        member = Member("model", model, every, scaling.mean, scaling.std)
+        shown = fit_scaling([case.test.array], BANDS) if case.own_scaling else scaling
+        member = Member("model", model, every, shown.mean, shown.std)
         probability = predict_array([member], case.test.array).probability
     return probability, metrics.best_threshold(found)
 
@@ -191,21 +198,26 @@ def baselines(case: Case, seed: int) -> dict[str, tuple[Masks, str]]:
         return np.concatenate([tile.array, ndvi(tile.array)[None]])
 
     train, validation, test = (features(t) for t in (case.train, case.validation, case.test))
-    names = (*BANDS, "NDVI")
+    if case.own_scaling:
+        # The same shift and stretch for the baselines: test bands as the training site's are.
+        here, there = fit_scaling([train], NAMES), fit_scaling([test], NAMES)
+        scaled, _ = scale(test, there.mean, there.std)
+        width, centre = (np.array(v, "float32")[:, None, None] for v in (here.std, here.mean))
+        test = scaled * width + centre
     rules = [best_threshold(band, case.train.labels) for band in train]
     best = int(np.argmax([rule.f1 for rule in rules]))
     forest = fit_pixel_forest({"train": (train, case.train.labels)}, seed=seed).with_threshold(
         {"validation": (validation, case.validation.labels)}
     )
     sign = ">=" if rules[best].above else "<="
-    vegetation = rules[names.index("NDVI")]
+    vegetation = rules[NAMES.index("NDVI")]
     probability = np.nan_to_num(forest.probability(test), nan=-1)
     return {
         "threshold on one band": (
-            rules[best].apply(test[best]), f"{names[best]} {sign} {rules[best].value:.4g}",
+            rules[best].apply(test[best]), f"{NAMES[best]} {sign} {rules[best].value:.4g}",
         ),
         "threshold on NDVI": (
-            vegetation.apply(test[names.index("NDVI")]),
+            vegetation.apply(test[NAMES.index("NDVI")]),
             f"NDVI {'>=' if vegetation.above else '<='} {vegetation.value:.3f}",
         ),
         "forest of pixels": (probability >= forest.threshold, f"p >= {forest.threshold:.3f}"),
@@ -414,6 +426,7 @@ def measure(
     loss: str = "bce",
     keep: Path | None = None,
     figure: Path | None = None,
+    only: str = "",
     say: Callable[[str], None] = lambda words: print(words, flush=True),
 ) -> dict[str, Any]:
     """Run everything; return the content of the results file."""
@@ -424,6 +437,8 @@ def measure(
     results: dict[str, Any] = {}
     shown: dict[str, tuple[Floats, Masks]] = {}
     for setting, (place, parts) in settings.items():
+        if only not in setting:
+            continue
         site = sites[place]
         maps: dict[str, Masks] = {}
         facts: dict[str, Any] = {
@@ -485,7 +500,7 @@ def measure(
                 ),
             }
         results[setting] = {"site": place, **facts, "maps": scored}
-    if figure is not None:
+    if figure is not None and set(shown) == set(sites):
         picture(
             figure, sites, shown,
             "Held-out maps of folds by blocks, trained on the share of the experts",
@@ -552,6 +567,7 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--loss", default="bce", choices=("bce", "dice", "jaccard"))
     parser.add_argument("--keep", type=Path, help="folder for what runs mapped; none is kept else")
+    parser.add_argument("--only", default="", help="settings with this in their name; none written")
     parser.add_argument("--figure", type=Path, help="PNG to draw the maps to")
     arguments = parser.parse_args()
     if not arguments.data.is_dir():
@@ -559,9 +575,11 @@ def main() -> int:
         return 2
     found = measure(
         arguments.data, arguments.seeds, arguments.epochs, arguments.loss, arguments.keep,
-        arguments.figure,
+        arguments.figure, arguments.only,
     )  # fmt: skip
     print(show(found))
+    if arguments.only:
+        return 0
     write_json(ROOT / "benchmarks" / "results" / "real_slumps.json", found)
     return 0
 
