@@ -145,6 +145,23 @@ def test_repetitions_shift_blocks_and_are_reproducible() -> None:
     assert np.array_equal(made[0], made[5])
 
 
+def test_other_repetitions_of_all_kinds_but_sites() -> None:
+    "Random folds are those of the seed that follows; regions of one site are cut otherwise"
+    places, labels, cells = clustered()
+    made = plan("random", labels, places, seed=3, repetition=2).folds
+    for (train, test), (wanted, tested) in zip(made, random_folds(400, 5, 5), strict=True):
+        assert np.array_equal(train, wanted) and np.array_equal(test, tested)
+    for kind in set(KINDS) - {"random"}:
+        first, other, again = (
+            fold_numbers(
+                folds(kind, labels, places, repetition=r, prediction=cells, block_size=2000.0), 400
+            )
+            for r in (0, 3, 3)
+        )
+        assert not np.array_equal(first, other), kind
+        assert np.array_equal(other, again), kind
+
+
 def test_shifted_blocks_are_other_ground() -> None:
     "Two samples 10 m apart across a border of repetition 0 share a block in some repetition"
     places = np.array([[995.0, 5.0], [1005.0, 5.0], [5000.0, 5.0], [9000.0, 5.0]])
