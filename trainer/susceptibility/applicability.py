@@ -15,6 +15,7 @@ from scipy.spatial import cKDTree
 
 from thawslump.errors import DataError
 from thawslump.files import atomic
+from trainer.susceptibility.neighbours import Nearest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["Applicability"]
 
 Floats = NDArray[np.float64]
-# Places looked up at a time: the distances of more would fill the memory.
-_AT_ONCE = 65536
+# Places scaled at a time: copies of more would fill the memory.
+_AT_ONCE = 262_144
 # Pairs of training samples that the mean distance is taken over where there are more.
 _PAIRS = 2_000_000
 
@@ -58,7 +59,7 @@ class Applicability:
     reference: float
     threshold: float
     training: Floats
-    _tree: cKDTree
+    _nearest: Nearest
 
     @classmethod
     def fit(
@@ -122,15 +123,17 @@ class Applicability:
         training = _to_other_folds(points, parts) / reference
         low, high = np.quantile(training, [0.25, 0.75])
         usual = training[training <= high + 1.5 * (high - low)]
-        return cls(mean, scale, share, reference, float(usual.max()), training, cKDTree(points))
+        return cls(mean, scale, share, reference, float(usual.max()), training, Nearest(points))
 
-    def dissimilarity(self, X: ArrayLike) -> Floats:
+    def dissimilarity(self, X: ArrayLike, threads: int = 1) -> Floats:
         """Return the index of places: distance to the nearest training sample / mean distance.
 
         Parameters
         ----------
         X : array_like of float, shape (m, factors)
             NaN in any factor gives NaN.
+        threads : int
+            That share the places.
 
         Returns
         -------
@@ -143,12 +146,12 @@ class Applicability:
         for first in range(0, whole.size, _AT_ONCE):
             at = whole[first : first + _AT_ONCE]
             points = (values[at] - self.mean) / self.scale * self.weights
-            found[at] = self._tree.query(points)[0] / self.reference
+            found[at] = self._nearest.distances(points, threads) / self.reference
         return found
 
-    def applicable(self, X: ArrayLike) -> NDArray[np.bool_]:
+    def applicable(self, X: ArrayLike, threads: int = 1) -> NDArray[np.bool_]:
         """Return where the model may be asked; False where a factor is missing."""
-        return np.asarray(self.dissimilarity(X) <= self.threshold)
+        return np.asarray(self.dissimilarity(X, threads) <= self.threshold)
 
     def write(self, path: Path) -> None:
         """Write as safetensors, atomically; equal ones give equal bytes."""
@@ -160,7 +163,7 @@ class Applicability:
             "weights": self.weights,
             "numbers": np.array([self.reference, self.threshold]),
             "training": self.training,
-            "points": self._tree.data,
+            "points": self._nearest.points,
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic(path) as temporary:
@@ -175,7 +178,7 @@ class Applicability:
         reference, threshold = map(float, held["numbers"])
         return cls(
             held["mean"], held["scale"], held["weights"], reference, threshold, held["training"],
-            cKDTree(held["points"]),
+            Nearest(held["points"]),
         )  # fmt: skip
 
 
@@ -202,5 +205,5 @@ def _to_other_folds(points: Floats, folds: NDArray[np.int64]) -> Floats:
         return np.asarray(cKDTree(points).query(points, k=2)[0][:, 1], np.float64)
     for fold in np.unique(folds):
         held = folds == fold
-        found[held] = cKDTree(points[~held]).query(points[held])[0]
+        found[held] = Nearest(points[~held]).distances(points[held])
     return found
