@@ -9,7 +9,7 @@ a logistic regression and a forest over the same kinds of folds; then, on one ya
 the held-out site with random negatives that all share, and the rank correlation with the true
 probability there. Prints a table in Markdown; standard errors are over seeds.
 
-``large``: a made-up site of side x side cells and nine times as many label pixels, 4 % of it
+``large``: a made-up site of side x side cells and nine times as many label pixels, 0.4 % of it
 slumps; a draw in a process of its own, its time and its largest resident set beside what the
 rasters would take whole.
 """

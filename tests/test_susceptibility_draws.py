@@ -100,7 +100,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> list[Triple]:
         factors["slope"][5:9] = np.nan
         for band in factors.values():
             band[:3, :3] = np.nan
-        sites.append(site(folder, f"s{number}", factors, slumps, unseen=unseen))
+        corner = (500_000 + 10_000 * number, 8_000_000)
+        sites.append(site(folder, f"s{number}", factors, slumps, "EPSG:32652", corner, unseen))
     return sites
 
 
@@ -216,6 +217,30 @@ def test_sites_in_two_zones(tmp_path: Path) -> None:
     blocks = [set(drawn.blocks(1e6)[drawn.sites == number].tolist()) for number in (0, 1)]
     assert not blocks[0] & blocks[1]
     assert set(drawn.slumps[drawn.labels == 1].tolist()) == {0, 1, 2, 3}
+
+
+def test_a_slump_on_the_edge_of_two_parts_stays_in_one_block(tmp_path: Path) -> None:
+    "Parts of a large area: a slump across them counts once, with its centre and one site"
+    rng = np.random.default_rng(0)
+    slumps = np.zeros((20, 40), bool)
+    slumps[5:9, 18:25] = True  # two columns in the west, five in the east
+    slumps[15:17, 3:5] = slumps[15:17, 33:35] = True
+    parts = [
+        site(tmp_path, name, {"slope": rng.uniform(0, 9, (20, 20))}, slumps[:, columns],
+             corner=(500_000 + 30 * columns.start, 8_000_000))
+        for name, columns in (("west", slice(0, 20)), ("east", slice(20, 40)))
+    ]  # fmt: skip
+    drawn = draw(parts, config(cells_per_slump=28))
+    assert drawn.facts["n_slumps"] == 3
+    cut = drawn.slumps == np.bincount(drawn.slumps[drawn.labels == 1]).argmax()
+    assert cut.sum() == 28
+    assert set(drawn.sites[cut].tolist()) == {1}
+    assert drawn.places[cut] == pytest.approx(np.tile((45.0, -210.0), (28, 1)))
+    assert np.unique(drawn.blocks(30.0)[cut]).size == 1
+    # The cells themselves lie on both sides of the edge.
+    assert len({round(float(lon), 6) for lon in drawn.lonlat[cut, 0]}) >= 7
+    one = draw(parts, config(positives="centroid"))
+    assert (one.labels == 1).sum() == 3
 
 
 def test_of_an_area_only_what_was_reviewed_counts(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ __all__ = [
     "draw_positives",
     "joined",
     "nearest_to_centre",
+    "numbered",
     "runs_of",
     "slump_cells",
 ]
@@ -78,6 +79,8 @@ class SlumpCells:
         Number of the slump, from 0, of each of them.
     centres : ndarray of float64, shape (slumps, 2)
         x and y of the mean of each slump's pixels, in CRS coordinates.
+    sizes : ndarray of int64, shape (slumps,)
+        Pixels of each slump.
     touched : ndarray of int64, shape (m,)
         Flat indices of all cells with a slump pixel, ascending.
     """
@@ -85,6 +88,7 @@ class SlumpCells:
     cells: NDArray[np.int64]
     slumps: NDArray[np.int64]
     centres: NDArray[np.float64]
+    sizes: NDArray[np.int64]
     touched: NDArray[np.int64]
 
 
@@ -204,7 +208,7 @@ def joined(parts: Sequence[Runs]) -> Runs:
     return Runs(rows[order], starts[order], stops[order])
 
 
-def _numbered(runs: Runs) -> tuple[NDArray[np.int64], int]:
+def numbered(runs: Runs) -> tuple[NDArray[np.int64], int]:
     """Return the group of each run, and how many there are; pixels touch by edges or corners.
 
     Groups are numbered in the order of their first pixels.
@@ -265,7 +269,7 @@ def slump_cells(
     >>> found.cells.tolist(), found.slumps.tolist(), found.centres.tolist()
     ([0, 3], [0, 1], [[15.0, -10.0], [55.0, -55.0]])
     """
-    number, found = _numbered(runs)
+    number, found = numbered(runs)
     size = cell_shape[0] * cell_shape[1]
     length = runs.stops - runs.starts
     weight = np.bincount(number, weights=length, minlength=found)
@@ -300,14 +304,11 @@ def slump_cells(
     _, first = np.unique(slump[index], return_index=True)
     keep = majority.copy()
     keep[index[first]] = True
-    return SlumpCells(cell[keep], slump[keep], centres, np.unique(cell))
+    return SlumpCells(cell[keep], slump[keep], centres, weight.astype(np.int64), np.unique(cell))
 
 
 def draw_positives(
-    cells: NDArray[np.int64],
-    slumps: NDArray[np.int64],
-    per_slump: int,
-    rng: np.random.Generator,
+    slumps: NDArray[np.int64], per_slump: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
     """Return positions of at most `per_slump` random cells of every slump, sorted.
 
@@ -315,8 +316,8 @@ def draw_positives(
 
     Parameters
     ----------
-    cells, slumps : ndarray of int64, shape (n,)
-        As in `SlumpCells`.
+    slumps : ndarray of int64, shape (n,)
+        Number of the slump of each cell.
     per_slump : int
         At least 1.
     rng : numpy.random.Generator
@@ -324,29 +325,28 @@ def draw_positives(
     Returns
     -------
     ndarray of int64
-        Positions into `cells`.
+        Positions of the cells.
 
     Examples
     --------
     >>> slumps = np.array([0, 0, 0, 1])
-    >>> chosen = draw_positives(np.arange(4), slumps, 2, np.random.default_rng(0))
+    >>> chosen = draw_positives(slumps, 2, np.random.default_rng(0))
     >>> len(chosen), slumps[chosen].tolist()
     (3, [0, 0, 1])
     """
-    shuffled = rng.permutation(cells.size)
+    shuffled = rng.permutation(slumps.size)
     by_slump = shuffled[np.argsort(slumps[shuffled], kind="stable")]
     ordered = slumps[by_slump]
     starts = np.searchsorted(ordered, ordered, side="left")
-    rank = np.arange(cells.size) - starts
+    rank = np.arange(slumps.size) - starts
     return np.sort(by_slump[rank < per_slump])
 
 
 def nearest_to_centre(
-    cells: NDArray[np.int64],
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
     slumps: NDArray[np.int64],
     centres: NDArray[np.float64],
-    columns: int,
-    cell_affine: Affine,
 ) -> NDArray[np.int64]:
     """Return the position of the one cell of every slump that lies nearest to its centre, sorted.
 
@@ -356,29 +356,24 @@ def nearest_to_centre(
 
     Parameters
     ----------
-    cells, slumps, centres
-        As in `SlumpCells`; cells may have been left out.
-    columns : int
-        Of the cells.
-    cell_affine : Affine
-        Without rotation.
+    x, y : ndarray of float64, shape (n,)
+        Centres of the cells of slumps.
+    slumps : ndarray of int64, shape (n,)
+    centres : ndarray of float64, shape (slumps, 2)
 
     Returns
     -------
     ndarray of int64
-        Positions into `cells`; of equally near cells the first.
+        Of equally near cells the first.
 
     Examples
     --------
-    >>> ring = np.array([0, 1, 2, 3, 5, 6, 7, 8])
-    >>> centre = np.array([[45.0, -44.0]])
-    >>> int(ring[nearest_to_centre(ring, np.zeros(8, int), centre, 3, Affine.scale(30, -30))][0])
-    1
+    >>> crescent = np.array([0.0, 0.0, 30.0]), np.array([0.0, 30.0, 60.0])
+    >>> nearest_to_centre(*crescent, np.zeros(3, int), np.array([[20.0, 29.0]])).tolist()
+    [1]
     """
-    row, column = np.divmod(cells, columns)
-    x, y = _apply(cell_affine, column + 0.5, row + 0.5)
     away = (x - centres[slumps, 0]) ** 2 + (y - centres[slumps, 1]) ** 2
-    order = np.lexsort((cells, away, slumps))
+    order = np.lexsort((np.arange(x.size), away, slumps))
     _, first = np.unique(slumps[order], return_index=True)
     return np.sort(order[first])
 

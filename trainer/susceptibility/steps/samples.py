@@ -7,23 +7,20 @@ samples; what is drawn depends on the seed, not on the windows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from odc.geo.geobox import GeoBox
-from pyproj import Transformer
-from rasterio.windows import Window
 
 from thawslump import raster
 from thawslump.errors import DataError
-from trainer.susceptibility import draws, inputs, models, samples, table
+from trainer.susceptibility import draws, ground, inputs, models, samples, seams, table
 from trainer.susceptibility.config import SusceptibilityConfig
 from trainer.susceptibility.files import Files
+from trainer.susceptibility.ground import Place
 from trainer.susceptibility.likeness import Likeness, standardised_differences
-from trainer.susceptibility.samples import Runs, SlumpCells
 from trainer.susceptibility.table import Samples
 
 if TYPE_CHECKING:
@@ -35,30 +32,31 @@ if TYPE_CHECKING:
 __all__ = ["draw", "run"]
 
 NOT_SETTINGS = ("learn", "test", "map", "made_up")
-WINDOW = 512  # cells a side, as the blocks of the files
-_PIXELS = 2048  # label pixels a side where no factor is needed
 
 Progress = Callable[[float, str], None]
 
 
-@dataclass
-class _Place:
-    """A site while samples are drawn from it."""
+@dataclass(frozen=True)
+class _Slumps:
+    """Samples that stand for slumps, over all sites.
 
-    number: int
-    name: str
-    factors: Path
-    labels: Path
-    grid: GeoBox
-    label_grid: GeoBox
-    slumps: SlumpCells
-    values: NDArray[np.float32]  # of the cells of slumps, shape (factors, cells)
-    clear: int = 0
-    watches: dict[str, inputs.Watch] = field(default_factory=dict)
+    Attributes
+    ----------
+    where, cells : ndarray of int64, shape (n,)
+        Number of the site that holds each, and its cell there.
+    values : ndarray of float32, shape (factors, n)
+    slumps, homes : ndarray of int64, shape (n,)
+        Number of the slump over all sites, and the site that has most of it.
+    places : ndarray of float64, shape (n, 2)
+        Centre of the slump, metres from the corner of its home.
+    """
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        return int(self.grid.shape[0]), int(self.grid.shape[1])
+    where: NDArray[np.int64]
+    cells: NDArray[np.int64]
+    values: NDArray[np.float32]
+    slumps: NDArray[np.int64]
+    homes: NDArray[np.int64]
+    places: NDArray[np.float64]
 
 
 def draw(
@@ -68,7 +66,7 @@ def draw(
     *,
     others: Sequence[tuple[str, Path]] = (),
     progress: Progress = lambda share, words: None,
-    window: int = WINDOW,
+    window: int = ground.WINDOW,
 ) -> Samples:
     """Draw the samples from triples of (site, factors.tif, labels.tif).
 
@@ -111,7 +109,7 @@ def draw(
     found, counts = [], len(sites)
     for number, (name, factors_path, labels_path) in enumerate(sites):
         progress(0.25 * number / counts, f"slumps of {name}")
-        found.append(_slumps(number, name, factors_path, labels_path, names))
+        found.append(ground.open_place(number, name, factors_path, labels_path, names))
     per_slump = config.cells_per_slump if config.positives == "cells" else 1
     most = sum(
         int(np.minimum(np.bincount(place.slumps.slumps), per_slump).sum()) for place in found
@@ -125,7 +123,9 @@ def draw(
     buffer = 0.0 if config.negatives == "random" else config.buffer
     for place in found:
         span = (0.25, 0.25) if similar else (0.25, 0.7)
-        for part in _parts(place, names, buffer, window, _within(progress, span, place, counts)):
+        for part in ground.parts(
+            place, names, buffer, window, _within(progress, span, place, counts)
+        ):
             place.clear += part.cells.size
             kept.add(
                 draws.keys(uniform[place.number], part.cells), place.number, part.cells, part.values
@@ -133,15 +133,13 @@ def draw(
         inputs.check_values(
             place.watches, place.name, str(place.factors), believe=not config.nodata_check
         )
-    positive = [_positives(place, config, per_slump) for place in found]
-    total = sum(cells.size for cells, _, _ in positive)
-    wanted = int(np.ceil(total * config.negatives_per_positive))
-    _some_of_both(found, positive, total, sum(place.clear for place in found), config)
-    slumps_of = np.concatenate([values for _, _, values in positive], axis=1)
+    positive = _positives(found, config, per_slump)
+    wanted = int(np.ceil(positive.cells.size * config.negatives_per_positive))
+    _some_of_both(found, positive, config)
     propensity = None
     if similar:
-        _, _, ground = kept.best(pilot)
-        propensity = _propensity(names, slumps_of, ground, config, like)
+        _, _, other = kept.best(pilot)
+        propensity = _propensity(names, positive.values, other, config, like)
         kept = _similar(found, names, config, wanted, propensity, window, progress)
     where, cells, values = kept.best(wanted)
     drawn = _assembled(found, positive, names, (where, cells, values))
@@ -161,12 +159,6 @@ def draw(
 # Headers -------------------------------------------------------------------------------------
 
 
-def _header(name: str, path: Path) -> inputs.Site:
-    with raster.open_raster(path) as source:
-        bands = tuple(each or f"band{n + 1}" for n, each in enumerate(source.descriptions))
-    return inputs.Site(name, str(path), bands, raster.grid_of(path))
-
-
 def _factors(
     sites: Sequence[tuple[str, Path, Path]],
     others: Sequence[tuple[str, Path]],
@@ -180,9 +172,9 @@ def _factors(
             raise DataError(
                 f"Two sites are called {name}.", hint="Rename one of them: blocks go by site."
             )
-    heads = [_header(name, path) for name, path, _ in sites]
+    heads = [ground.header(name, path) for name, path, _ in sites]
     inputs.check_grids(heads, {name: raster.grid_of(path) for name, _, path in sites})
-    more = [_header(name, path) for name, path in others]
+    more = [ground.header(name, path) for name, path in others]
     if like is not None:
         chosen, _ = inputs.choose_factors(heads, tuple(like.factors))
         return chosen, {}
@@ -191,134 +183,8 @@ def _factors(
     return chosen, left_out
 
 
-# Windows -------------------------------------------------------------------------------------
-
-
-def _windows(shape: tuple[int, int], side: int) -> Iterator[tuple[int, int, int, int]]:
-    """Yield first row, first column, rows and columns of the windows of a raster."""
-    for row in range(0, shape[0], side):
-        for column in range(0, shape[1], side):
-            yield row, column, min(side, shape[0] - row), min(side, shape[1] - column)
-
-
-def _marks(path: Path, window: Window) -> NDArray[np.uint8]:
-    array = raster.read(path, window=window).array[0]
-    strange = array[(array != 0) & (array != 1) & (array != samples.NOT_LOOKED_AT)]
-    if strange.size:
-        raise DataError(
-            f"{path} holds {strange[0]:g}; 1 (slump), 0 (none) and 255 (not looked at) were "
-            "expected.",
-            hint="`thawslump run` makes the labels again; own ones must hold these numbers.",
-        )
-    return np.asarray(array, np.uint8)
-
-
-def _slumps(
-    number: int, name: str, factors_path: Path, labels_path: Path, names: Sequence[str]
-) -> _Place:
-    grid, label_grid = raster.grid_of(factors_path), raster.grid_of(labels_path)
-    shape = (int(label_grid.shape[0]), int(label_grid.shape[1]))
-    parts: list[Runs] = []
-    for row, column, rows, columns in _windows(shape, _PIXELS):
-        marks = _marks(labels_path, Window(column, row, columns, rows))
-        parts.append(samples.runs_of(marks == 1, row, column))
-    cells = samples.slump_cells(
-        samples.joined(parts),
-        label_grid.affine,
-        (int(grid.shape[0]), int(grid.shape[1])),
-        grid.affine,
-    )
-    values = np.full((len(names), cells.cells.size), np.nan, np.float32)
-    watches = {each: inputs.Watch(inputs.is_classes(each)) for each in names}
-    return _Place(
-        number, name, factors_path, labels_path, grid, label_grid, cells, values, 0, watches
-    )
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Cells of a window where a negative may be drawn: flat indices and values."""
-
-    cells: NDArray[np.int64]
-    values: NDArray[np.float32]
-
-
-def _label_window(place: _Place, first: tuple[int, int], shape: tuple[int, int]) -> Window | None:
-    """Return the label pixels below a window of cells, and a pixel more around; None for none."""
-    affine, fine = place.grid.affine, place.label_grid.affine
-    left, top = affine.c + first[1] * affine.a, affine.f + first[0] * affine.e
-    right, bottom = left + shape[1] * affine.a, top + shape[0] * affine.e
-    height, width = (int(v) for v in place.label_grid.shape)
-    columns = sorted(((left - fine.c) / fine.a, (right - fine.c) / fine.a))
-    rows = sorted(((top - fine.f) / fine.e, (bottom - fine.f) / fine.e))
-    start = (max(0, int(np.floor(rows[0])) - 1), max(0, int(np.floor(columns[0])) - 1))
-    stop = (min(height, int(np.ceil(rows[1])) + 1), min(width, int(np.ceil(columns[1])) + 1))
-    if start[0] >= stop[0] or start[1] >= stop[1]:
-        return None
-    return Window(start[1], start[0], stop[1] - start[1], stop[0] - start[0])
-
-
-def _parts(
-    place: _Place,
-    names: Sequence[str],
-    buffer: float,
-    window: int,
-    progress: Callable[[float], None],
-    first_time: bool = True,
-) -> Iterator[_Part]:
-    """Yield the cells of each window where a negative may be drawn.
-
-    The first time it also fills in the values of the cells of slumps, and looks for numbers that
-    stand for missing values in all cells that were looked at.
-    """
-    width = place.shape[1]
-    affine = place.grid.affine
-    spacing = (abs(affine.e), abs(affine.a))
-    # Cells of slumps in the order of the raster, to find those of a window.
-    order = np.argsort(place.slumps.cells, kind="stable")
-    ordered = place.slumps.cells[order]
-    windows = list(_windows(place.shape, window))
-    for done, (row, column, rows, columns) in enumerate(windows):
-        progress(done / len(windows))
-        pixels = _label_window(place, (row, column), (rows, columns))
-        if pixels is None:
-            continue
-        marks = _marks(place.labels, pixels)
-        if (marks == samples.NOT_LOOKED_AT).all():
-            continue
-        counts = samples.count_labels(
-            marks,
-            place.label_grid.affine,
-            (rows, columns),
-            affine,
-            pixel=(int(pixels.row_off), int(pixels.col_off)),
-            cell=(row, column),
-        )
-        free = samples.clear_cells(counts)
-        if free.any():
-            free &= samples.beyond(
-                place.slumps.touched, width, (row, column), (rows, columns), spacing, buffer
-            )
-        looked_at = (counts.slump > 0) | (counts.clear > 0)
-        if not (free.any() or (first_time and looked_at.any())):
-            continue
-        read = raster.read_float(place.factors, names, Window(column, row, columns, rows))
-        values = np.asarray(read.array, np.float32)
-        if first_time:
-            for name, band in zip(names, values, strict=True):
-                place.watches[name].look(band[looked_at])
-            low, high = np.searchsorted(ordered, [row * width, (row + rows) * width])
-            at = ordered[low:high]
-            here = (at % width >= column) & (at % width < column + columns)
-            chosen, at = order[low:high][here], at[here]
-            place.values[:, chosen] = values[:, at // width - row, at % width - column]
-        free &= ~np.isnan(values).all(axis=0)
-        at_row, at_column = np.nonzero(free)
-        yield _Part((at_row + row) * width + at_column + column, values[:, free])
-
-
 def _within(
-    progress: Progress, span: tuple[float, float], place: _Place, count: int
+    progress: Progress, span: tuple[float, float], place: Place, count: int
 ) -> Callable[[float], None]:
     begin, wide = span
 
@@ -331,36 +197,63 @@ def _within(
 # What is drawn -------------------------------------------------------------------------------
 
 
-def _positives(
-    place: _Place, config: SusceptibilityConfig, per_slump: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """Return cells, slumps and values of the positives of a site."""
-    held = place.slumps
-    usable = np.flatnonzero(~np.isnan(place.values).all(axis=0))
-    cells, slumps = held.cells[usable], held.slumps[usable]
-    if config.positives == "centroid":
-        chosen = samples.nearest_to_centre(
-            cells, slumps, held.centres, place.shape[1], place.grid.affine
+def _positives(found: Sequence[Place], config: SusceptibilityConfig, per_slump: int) -> _Slumps:
+    """Return the samples that stand for slumps; parts of a slump at several sites are one slump."""
+    common = seams.common_slumps([place.sheet for place in found])
+    of_part = np.concatenate(common)
+    sizes = np.concatenate([place.slumps.sizes for place in found])
+    centres = np.concatenate([place.slumps.centres for place in found])
+    part_home = np.repeat(np.arange(len(found)), [len(each) for each in common])
+    # The largest part of each slump first; its site is where the slump counts.
+    order = np.lexsort((part_home, -sizes, of_part))
+    _, first = np.unique(of_part[order], return_index=True)
+    homes = part_home[order[first]]
+    weight = np.bincount(of_part, weights=sizes, minlength=homes.size)
+    middle = np.stack(
+        [np.bincount(of_part, sizes * part, homes.size) / weight for part in centres.T], axis=1
+    )
+    usable = [np.flatnonzero(~np.isnan(place.values).all(axis=0)) for place in found]
+    where = np.repeat(np.arange(len(found)), [each.size for each in usable])
+    cells, slumps, at, values = (
+        np.concatenate(parts, axis=-1)
+        for parts in zip(
+            *(
+                (
+                    place.slumps.cells[chosen],
+                    numbers[place.slumps.slumps[chosen]],
+                    place.centres(place.slumps.cells[chosen]).T,
+                    place.values[:, chosen],
+                )
+                for place, numbers, chosen in zip(found, common, usable, strict=True)
+            ),
+            strict=True,
         )
+    )
+    if config.positives == "centroid":
+        kept = samples.nearest_to_centre(at[0], at[1], slumps, middle)
     else:
-        rng = np.random.default_rng([config.seed, 0, place.number])
-        chosen = samples.draw_positives(cells, slumps, per_slump, rng)
-    return cells[chosen], slumps[chosen], place.values[:, usable[chosen]]
+        rng = np.random.default_rng([config.seed, 0])
+        kept = samples.draw_positives(slumps, per_slump, rng)
+    slumps = slumps[kept]
+    corners = np.stack([place.corner for place in found])
+    return _Slumps(
+        where[kept],
+        cells[kept],
+        values[:, kept],
+        slumps,
+        homes[slumps],
+        middle[slumps] - corners[homes[slumps]],
+    )
 
 
-def _some_of_both(
-    found: Sequence[_Place],
-    positive: Sequence[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]],
-    total: int,
-    clear: int,
-    config: SusceptibilityConfig,
-) -> None:
-    if total < 2:
+def _some_of_both(found: Sequence[Place], positive: _Slumps, config: SusceptibilityConfig) -> None:
+    clear = sum(place.clear for place in found)
+    if positive.cells.size < 2:
         known = sum(len(place.slumps.centres) for place in found)
-        used = sum(np.unique(slumps).size for _, slumps, _ in positive)
         raise inputs.NothingToDraw(
-            f"The labels of {len(found)} sites hold {known} slumps, {used} of them where there are "
-            "factors; susceptibility needs at least 2 cells with a slump.",
+            f"The labels of {len(found)} sites hold {known} slumps, "
+            f"{np.unique(positive.slumps).size} of them where there are factors; susceptibility "
+            "needs at least 2 cells with a slump.",
             hint="Import outlines, or accept candidates in the review.",
         )
     if clear < 2:
@@ -375,7 +268,7 @@ def _some_of_both(
 def _propensity(
     names: Sequence[str],
     slumps: NDArray[np.float32],
-    ground: NDArray[np.float32],
+    other: NDArray[np.float32],
     config: SusceptibilityConfig,
     like: Samples | None,
 ) -> tuple[Likeness, tuple[str, ...], dict[str, tuple[int, ...]]]:
@@ -384,7 +277,7 @@ def _propensity(
         held = like.facts["likeness"]
         known = {name: tuple(found) for name, found in held["classes"].items()}
         return Likeness.from_json(held["propensity"]), tuple(held["factors"]), known
-    both = dict(zip(names, np.concatenate([slumps, ground], axis=1), strict=True))
+    both = dict(zip(names, np.concatenate([slumps, other], axis=1), strict=True))
     worthless = inputs.without_worth(both, config.factors)
     both = {name: values for name, values in both.items() if name not in worthless}
     classes = models.classes_of(both)
@@ -398,7 +291,7 @@ def _propensity(
 
 
 def _similar(
-    found: Sequence[_Place],
+    found: Sequence[Place],
     names: Sequence[str],
     config: SusceptibilityConfig,
     wanted: int,
@@ -413,7 +306,7 @@ def _similar(
     for place in found:
         start = draws.stream(config.seed, 2, place.number)
         told = _within(progress, (0.5, 0.45), place, len(found))
-        for part in _parts(place, names, config.buffer, window, told, first_time=False):
+        for part in ground.parts(place, names, config.buffer, window, told, first_time=False):
             features = models.design(
                 {name: part.values[n] for name, n in zip(chosen, at, strict=True)}, classes
             )
@@ -423,60 +316,39 @@ def _similar(
 
 
 def _assembled(
-    found: Sequence[_Place],
-    positive: Sequence[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]],
+    found: Sequence[Place],
+    positive: _Slumps,
     names: Sequence[str],
     negative: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]],
 ) -> Samples:
     """Return the samples as a table: slumps by site, then the others by site."""
     where, free, values = negative
-    seen = np.r_[0, np.cumsum([len(place.slumps.centres) for place in found])]
-    places, lonlat, slumps = [], [], []
-    for place, (cells, numbers, _) in zip(found, positive, strict=True):
-        # Cells of one slump carry its centre, so that they stay in one block.
-        places.append(place.slumps.centres[numbers] - _corner(place))
-        lonlat.append(_lonlat(place, cells))
-        slumps.append(numbers + seen[place.number])
+    at = np.r_[positive.where, where]
+    cells = np.r_[positive.cells, free]
+    places, lonlat = np.empty((cells.size, 2)), np.empty((cells.size, 2))
     for place in found:
-        cells = free[where == place.number]
-        places.append(_centres(place, cells) - _corner(place))
-        lonlat.append(_lonlat(place, cells))
-    of_positive = [np.full(each[0].size, n, np.int64) for n, each in enumerate(positive)]
-    both = np.concatenate([*(each[2] for each in positive), values], axis=1)
-    count = sum(each.size for each in of_positive)
+        here = at == place.number
+        places[here] = place.centres(cells[here]) - place.corner
+        lonlat[here] = place.lonlat(cells[here])
+    count = positive.cells.size
+    # Cells of one slump carry its centre and its site, so that they stay in one block.
+    places[:count] = positive.places
+    both = np.concatenate([positive.values, values], axis=1)
     return Samples(
         factors=dict(zip(names, both, strict=True)),
         labels=np.r_[np.ones(count, np.uint8), np.zeros(free.size, np.uint8)],
-        places=np.concatenate(places),
-        sites=np.concatenate([*of_positive, where]),
+        places=places,
+        sites=np.r_[positive.homes, where],
         site_names=tuple(place.name for place in found),
-        slumps=np.concatenate([*slumps, np.full(free.size, -1, np.int64)]),
-        lonlat=np.concatenate(lonlat),
+        slumps=np.r_[positive.slumps, np.full(free.size, -1, np.int64)],
+        lonlat=lonlat,
     )
-
-
-def _corner(place: _Place) -> NDArray[np.float64]:
-    return np.array([place.grid.affine.c, place.grid.affine.f])
-
-
-def _centres(place: _Place, cells: NDArray[np.int64]) -> NDArray[np.float64]:
-    row, column = np.divmod(cells, place.shape[1])
-    affine = place.grid.affine
-    return np.stack(
-        [affine.c + (column + 0.5) * affine.a, affine.f + (row + 0.5) * affine.e], axis=1
-    )
-
-
-def _lonlat(place: _Place, cells: NDArray[np.int64]) -> NDArray[np.float64]:
-    centre = _centres(place, cells)
-    to_lonlat = Transformer.from_crs(place.grid.crs.to_wkt(), "EPSG:4326", always_xy=True)
-    return np.stack(to_lonlat.transform(centre[:, 0], centre[:, 1]), axis=1)
 
 
 # What is said of it --------------------------------------------------------------------------
 
 
-def _label_rule(place: _Place) -> str:
+def _label_rule(place: Place) -> str:
     return (
         f"a {abs(place.grid.affine.a):g} m cell stands for a slump where at least half of its "
         "label pixels are slump; a slump too small for that keeps the one cell it covers most"
@@ -485,7 +357,7 @@ def _label_rule(place: _Place) -> str:
 
 def _facts(
     drawn: Samples,
-    found: Sequence[_Place],
+    found: Sequence[Place],
     config: SusceptibilityConfig,
     left_out: Mapping[str, str],
     wanted: int,
@@ -494,17 +366,17 @@ def _facts(
     read: int,
 ) -> dict[str, Any]:
     negative = drawn.labels == 0
-    by_site = {
-        place.name: {
-            "slumps": int(np.unique(drawn.slumps[~negative & (drawn.sites == place.number)]).size),
-            "slumps_without_factors": len(place.slumps.centres)
-            - int(np.unique(drawn.slumps[~negative & (drawn.sites == place.number)]).size),
-            "positives": int((~negative & (drawn.sites == place.number)).sum()),
-            "negatives": int((negative & (drawn.sites == place.number)).sum()),
+    by_site = {}
+    for place in found:
+        here = drawn.sites == place.number
+        known = np.unique(place.slumps.slumps[~np.isnan(place.values).all(axis=0)]).size
+        by_site[place.name] = {
+            "slumps": int(np.unique(drawn.slumps[~negative & here]).size),
+            "slumps_without_factors": len(place.slumps.centres) - int(known),
+            "positives": int((~negative & here).sum()),
+            "negatives": int((negative & here).sum()),
             "cells_for_negatives": place.clear,
         }
-        for place in found
-    }
     missing = {
         place.name: shares
         for place in found
