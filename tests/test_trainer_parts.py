@@ -16,11 +16,12 @@ from thawslump.config import load_model
 from thawslump.doctor import in_workspace
 from thawslump.errors import ConfigError, DataError
 from thawslump.raster import write_cog
+from thawslump.report import render
 from thawslump.workspace import Workspace
 from trainer import splits
 from trainer.chips import Tile
 from trainer.config import RunConfig, SegmentationConfig
-from trainer.segmentation import ensemble, train
+from trainer.segmentation import ensemble, predict, train
 from trainer.segmentation.experts import write_soft
 from trainer.segmentation.parts import by_part, counts
 from trainer.steps import SPLIT, plan_ensemble, plan_predict, plan_train
@@ -105,7 +106,14 @@ def test_one_site_trains_validates_and_is_judged(tmp_path: Path) -> None:
         )
         assert own["objects"]["slumps"] < 10 and own["objects"]["f1"] is None
         assert own["boundary"]["tolerance_m"] == 20
-    assert [item.name for item in plan_predict(workspace, 1)] == ["only"]
+    (mapped,) = plan_predict(workspace, 1)
+    assert mapped.name == "only"
+    predict.run(mapped, workspace, quiet)
+    page = render(workspace)
+    own = found["test"]["objects"]
+    assert page.index("Test, held out of every choice") < page.index(
+        f"{own['matched']} of {own['slumps']} <span"
+    )
     card = (workspace.models(1) / one.name / "README.md").read_text()
     assert "only (validation blocks)" in card
     run_card = next(workspace.models(1).glob("fpn*/README.md")).read_text()
