@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import geopandas as gpd
@@ -18,7 +17,6 @@ from thawslump.errors import DataError
 from trainer.susceptibility.deformation import rates_by_class, read_points
 from trainer.susceptibility.steps.deformation import overlay
 
-DATA = Path(os.environ.get("THAWSLUMP_DATA", "/work/shared/data"))
 CRS = "EPSG:32648"
 AFFINE = Affine(30, 0, 370_000, 0, -30, 3_560_000)
 
@@ -204,11 +202,9 @@ def test_a_class_without_points_and_one_block_have_no_interval() -> None:
     assert none == {"points": 0, "blocks": 0}
 
 
-def test_real_radar_points_are_read() -> None:
+def test_real_radar_points_are_read(data_dir: Path) -> None:
     "Maoxian (Sichuan): rates of persistent scatterers as published"
-    path = DATA / "insar_maoxian" / "maoxian_PS_tidy.csv"
-    if not path.exists():
-        pytest.skip(f"{path} is not here; set THAWSLUMP_DATA")
+    path = data_dir / "insar_maoxian" / "maoxian_PS_tidy.csv"
     found = read_points(path)
     frame = pd.read_csv(path, usecols=["lon", "lat", "vel_mm_yr"])
     assert found.column == "vel_mm_yr" and len(found.velocity) == len(frame) == 97
