@@ -328,6 +328,9 @@ def test_a_map_far_from_all_samples_gets_folds_far_apart() -> None:
     far = plan("nearest", labels, places, prediction=cells + 60_000.0)
     assert far.facts["to_training_m"] > 5 * near.facts["to_training_m"]
     assert far.facts["clusters"] <= 15
+    # No parting of these samples is that far apart, and that is said.
+    assert "what is said of them is too good; compare with regions" in described(far.facts)
+    assert "too good" not in described(near.facts)
 
 
 def test_cells_of_one_slump_stay_together_in_matched_folds() -> None:

@@ -37,7 +37,8 @@ class Reliability:
     came_interval : ndarray, shape (bins, 2)
         95 % of `came` over draws of whole blocks; NaN without blocks and in empty bins.
     brier_interval, error_interval, skill_interval : Interval or None
-        Over the same draws; None without blocks.
+        Over the same draws; None without blocks. That of `error` lies too high, as draws add to
+        what the samples do by chance.
     """
 
     said: NDArray[np.float64]
@@ -296,7 +297,8 @@ def held_out(
           left out;
         - ``brier``, ``brier_skill``, ``ece``, each with ``_interval``;
         - ``curve``: ``slope`` and ``offset`` learned from all of them, or ``why_not``; and, of
-          curves learned on the other folds, ``brier_after``, ``ece_after``;
+          curves learned on the other folds, ``brier_after``, ``ece_after``: where they are not
+          lower than without, leave the probabilities as they are;
         - ``conformal``: ``level``, thresholds ``slump`` and ``other`` learned from all of them, and
           ``coverage`` of thresholds learned on the other folds (`conformal.cross_coverage`); or
           ``why_not``.

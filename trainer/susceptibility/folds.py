@@ -306,11 +306,18 @@ def described(facts: Mapping[str, Any]) -> str:
                 f"{number} random folds: the samples lie no closer to one another than the places "
                 "to map lie to them."
             )
-        return (
+        words = (
             f"{number} folds matched to the places to map: distances differ by "
             f"{facts['wasserstein_m']:.0f} m on average, with random folds by "
             f"{facts['wasserstein_random_m']:.0f} m."
         )
+        if facts["to_map_m"] > 2 * facts["to_training_m"]:
+            words += (
+                f" Half of the places to map still lie more than {facts['to_map_m']:.0f} m from "
+                f"all samples, the tests {facts['to_training_m']:.0f} m from training: what is "
+                "said of them is too good; compare with regions."
+            )
+        return words
     ground = (
         f"{facts['blocks']} clusters of places"
         if facts["block_shape"] == "kmeans"
