@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thawslump.errors import DataError
-from trainer.susceptibility.applicability import Applicability
+from trainer.susceptibility.applicability import Applicability, usual_dissimilarity
 from trainer.susceptibility.conformal import Conformal
 
 
@@ -24,7 +24,21 @@ def slow(x: np.ndarray, folds: np.ndarray, weights: np.ndarray, new: np.ndarray)
     )  # fmt: skip
     found = np.array([min(np.linalg.norm(q - p) for p in a) / unit for q in b])
     q1, q3 = np.quantile(training, [0.25, 0.75])
-    return found, training, training[training <= q3 + 1.5 * (q3 - q1)].max()
+    return found, training, min(q3 + 1.5 * (q3 - q1), training.max())
+
+
+def test_threshold_is_that_which_cast_publishes() -> None:
+    "The thirty dissimilarities and the threshold of CAST's own tests (cookfarm, trained model)."
+    training = [
+        0.09043580, 0.14046341, 0.16584582, 0.57617177, 0.26840303, 0.14353894, 0.19768329,
+        0.24022059, 0.06832037, 0.29150668, 0.18471625, 0.57617177, 0.12344463, 0.09043580,
+        0.14353894, 0.26896008, 0.22713731, 0.24022059, 0.20388725, 0.06832037, 0.23604264,
+        0.20388725, 0.91513568, 0.09558666, 0.14046341, 0.16214832, 0.37107762, 0.16214832,
+        0.18471625, 0.12344463,
+    ]  # fmt: skip
+    assert usual_dissimilarity(training) == pytest.approx(0.38986, abs=5e-6)
+    # Where no sample is an outlier the largest is the limit.
+    assert usual_dissimilarity([0.1, 0.2, 0.3]) == 0.3
 
 
 @settings(max_examples=20, deadline=None)

@@ -20,7 +20,7 @@ from trainer.susceptibility.neighbours import Nearest
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Applicability"]
+__all__ = ["Applicability", "usual_dissimilarity"]
 
 Floats = NDArray[np.float64]
 # Places scaled at a time: copies of more would fill the memory.
@@ -40,8 +40,7 @@ class Applicability:
     reference : float
         Mean distance between training samples: the unit of the index.
     threshold : float
-        Largest dissimilarity of the training samples to those of other folds that is no outlier
-        (upper quartile plus 1.5 times the distance between the quartiles).
+        Of `usual_dissimilarity`, of the training samples to those of other folds.
     training : ndarray of float64, shape (n,)
         Dissimilarity of every training sample to those of other folds.
 
@@ -121,9 +120,8 @@ class Applicability:
         points = (values - mean) / scale * share
         reference = _mean_distance(points, np.random.default_rng(seed))
         training = _to_other_folds(points, parts) / reference
-        low, high = np.quantile(training, [0.25, 0.75])
-        usual = training[training <= high + 1.5 * (high - low)]
-        return cls(mean, scale, share, reference, float(usual.max()), training, Nearest(points))
+        limit = usual_dissimilarity(training)
+        return cls(mean, scale, share, reference, limit, training, Nearest(points))
 
     def dissimilarity(self, X: ArrayLike, threads: int = 1) -> Floats:
         """Return the index of places: distance to the nearest training sample / mean distance.
@@ -180,6 +178,30 @@ class Applicability:
             held["mean"], held["scale"], held["weights"], reference, threshold, held["training"],
             Nearest(held["points"]),
         )  # fmt: skip
+
+
+def usual_dissimilarity(training: ArrayLike) -> float:
+    """Return up to what dissimilarity training samples are no outliers, as CAST does.
+
+    Parameters
+    ----------
+    training : array_like of float, shape (n,)
+        Dissimilarity of training samples to those of other folds.
+
+    Returns
+    -------
+    float
+        Upper quartile plus 1.5 times the distance between the quartiles (Meyer and Pebesma 2021,
+        quantiles by linear interpolation), but not more than the largest.
+
+    Examples
+    --------
+    >>> usual_dissimilarity([0.1, 0.2, 0.3, 0.4, 9.0])
+    0.7
+    """
+    values = np.asarray(training, np.float64)
+    low, high = np.quantile(values, [0.25, 0.75])
+    return float(min(high + 1.5 * (high - low), values.max()))
 
 
 def _mean_distance(points: Floats, dice: np.random.Generator) -> float:
