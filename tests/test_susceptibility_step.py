@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,9 @@ from susceptibility_world import CONFIG, run_steps, settings, world
 
 from thawslump import raster
 from thawslump.errors import DataError
+from thawslump.ledger import Ledger
+from thawslump.pipeline import STEPS, Driver
+from thawslump.progress import Silent
 from thawslump.workspace import Workspace
 from trainer.susceptibility.config import SusceptibilityConfig
 from trainer.susceptibility.files import Files
@@ -198,3 +203,85 @@ def test_planning_is_light() -> None:
         "sys.exit(any(name in sys.modules for name in ('numpy', 'torch', 'rasterio', 'sklearn')))"
     )
     assert subprocess.run([sys.executable, "-c", words], check=False).returncode == 0
+
+
+def bring_up_to_date(workspace: Workspace) -> dict[str, tuple[str, ...]]:
+    """Run what is left, with a ledger; return the items that ran, by step."""
+    ledger = Ledger(workspace.ledger, workspace.root)
+    with ThreadPoolExecutor(1) as executor:
+        driver = Driver(workspace, ledger, executor, Silent())
+        for step in STEPS:
+            if step.name.startswith("susceptibility"):
+                driver.run_step(step.name, 1)
+    ledger.close()
+    return {
+        outcome.step.removeprefix("susceptibility-"): outcome.ran
+        for outcome in driver.outcomes
+        if outcome.ran
+    }
+
+
+def test_an_edited_setting_recomputes_what_depends_on_it_and_nothing_else(
+    workspace: Workspace,
+) -> None:
+    edited = {"importance": 0}
+    settings(workspace, **edited)
+    sites = ("east", "north", "south", "west")
+    assert bring_up_to_date(workspace) == {
+        "samples": ("samples",),
+        "select": ("factors",),
+        "fit": ("logistic", "forest"),
+        "compare": ("models",),
+        "map": sites,
+        "susceptibility": ("maps",),
+    }
+    assert bring_up_to_date(workspace) == {}
+    chosen = chosen_model(Files(workspace, 1))
+
+    edited |= {"classes": 4}
+    settings(workspace, **edited)
+    assert bring_up_to_date(workspace) == {"susceptibility": ("maps",)}
+    assert len(summary(workspace)["classes"]["upper_probability"]) == 4
+
+    # Intervals: scores are summed up again, no model is fitted and no map is drawn.
+    edited |= {"resamples": 120}
+    settings(workspace, **edited)
+    assert bring_up_to_date(workspace) == {"compare": ("models",), "susceptibility": ("maps",)}
+
+    # Another model beside: the others and the map of the chosen one stay.
+    edited |= {"models": ("logistic", "forest", "forest_small"), "map_model": chosen}
+    settings(workspace, **edited)
+    assert bring_up_to_date(workspace) == {
+        "fit": ("forest_small",),
+        "compare": ("models",),
+        "susceptibility": ("maps",),
+    }
+
+    edited |= {"trees": 16}
+    settings(workspace, **edited)
+    ran = bring_up_to_date(workspace)
+    assert ran.pop("map", sites) == sites  # drawn anew where the forest draws it
+    assert ran == {"fit": ("forest",), "compare": ("models",), "susceptibility": ("maps",)}
+
+    # One site's labels change: all is learned anew.
+    rewrite(workspace.labels(1, "east"), lambda array: np.where(array == 1, 0, array))
+    assert set(bring_up_to_date(workspace)) >= {"samples", "fit", "compare", "map"}
+
+
+def summary(workspace: Workspace) -> dict[str, Any]:
+    return json.loads((workspace.round(1) / "susceptibility.json").read_text())
+
+
+def test_a_lost_map_is_drawn_again_and_nothing_else(workspace: Workspace) -> None:
+    settings(workspace, importance=0)
+    bring_up_to_date(workspace)
+    files = Files(workspace, 1)
+    lost = files.probability("west")
+    before = lost.read_bytes()
+    lost.unlink()
+    assert bring_up_to_date(workspace) == {"map": ("west",)}
+    assert lost.read_bytes() == before
+    # A round whose comparison is gone is compared again, from what the folds said.
+    files.comparison.unlink()
+    ran = bring_up_to_date(workspace)
+    assert ran == {"compare": ("models",)}
