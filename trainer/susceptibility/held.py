@@ -44,6 +44,9 @@ class Held:
     shuffled : dict of factor to ndarray of float64, shape (permutations, n)
         What it said with the values of a factor shuffled between blocks (`importance.permuted`),
         over the first repetition of the first spatial kind.
+    without : dict of factor to ndarray of float64, shape (n,)
+        What it said where it had learned without a factor, over the same folds; of models that
+        are fitted in a moment, of others empty.
     """
 
     probability: dict[tuple[str, int], NDArray[np.float64]]
@@ -51,6 +54,7 @@ class Held:
     test: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     facts: Mapping[str, Any] = field(default_factory=dict)
     shuffled: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    without: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def of(self, kind: str) -> list[NDArray[np.float64]]:
         """Return the probabilities of every repetition of a kind, in their order."""
@@ -92,7 +96,7 @@ def write(path: Path, held: Held) -> None:
     for (kind, number), values in held.probability.items():
         parts[f"{kind}.{number}.probability"] = values
         parts[f"{kind}.{number}.fold"] = held.fold[kind, number]
-    parts |= {f"shuffled.{factor}": values for factor, values in held.shuffled.items()}
+    parts |= _named("shuffled", held.shuffled) | _named("without", held.without)
     _save(path, parts, held.facts)
 
 
@@ -113,7 +117,8 @@ def read(path: Path) -> Held:
             {key: parts[f"{key[0]}.{key[1]}.fold"] for key in found},
             parts["test"],
             facts,
-            _shuffled(parts),
+            _under("shuffled", parts),
+            _under("without", parts),
         )
     except KeyError as error:
         raise DataError(
@@ -122,8 +127,12 @@ def read(path: Path) -> Held:
         ) from error
 
 
-def _shuffled(parts: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    start = "shuffled."
+def _named(start: str, values: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return {f"{start}.{name}": part for name, part in values.items()}
+
+
+def _under(start: str, parts: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    start += "."
     return {n.removeprefix(start): part for n, part in parts.items() if n.startswith(start)}
 
 
@@ -138,12 +147,14 @@ class Fold:
     probability : ndarray of float64, shape (m,)
     facts : mapping of JSON values
     shuffled : dict of factor to ndarray of float64, shape (permutations, m)
+    without : dict of factor to ndarray of float64, shape (m,)
     """
 
     rows: NDArray[np.int64]
     probability: NDArray[np.float64]
     facts: Mapping[str, Any]
     shuffled: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    without: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
 
 class Finished:
@@ -174,14 +185,20 @@ class Finished:
             return None
         try:
             parts, facts = _load(path)
-            return Fold(parts["rows"], parts["probability"], facts, _shuffled(parts))
+            return Fold(
+                parts["rows"],
+                parts["probability"],
+                facts,
+                _under("shuffled", parts),
+                _under("without", parts),
+            )
         except (DataError, KeyError):
             return None  # damaged: the fold is fitted again
 
     def keep(self, kind: str, repetition: int, number: int, fold: Fold) -> None:
         """Keep a fold."""
         parts: dict[str, NDArray[Any]] = {"rows": fold.rows, "probability": fold.probability}
-        parts |= {f"shuffled.{factor}": values for factor, values in fold.shuffled.items()}
+        parts |= _named("shuffled", fold.shuffled) | _named("without", fold.without)
         _save(self._path(kind, repetition, number), parts, fold.facts)
 
     def clear(self) -> None:

@@ -196,7 +196,6 @@ def plan_compare(workspace: Workspace, round: int) -> list[Item]:
             target="trainer.susceptibility.steps.compare:run",
             settings={
                 **_some(config, (*_FOLDS, *_SELECT, *_COMPARE)),
-                **(_some(config, ("trees", "depth")) if "forest" in config.models else {}),
                 "test": list(sites.test),
                 "map": _places(sites, config),
                 "made_up": sites.made_up,

@@ -17,7 +17,7 @@ from trainer.susceptibility.applicability import Applicability
 from trainer.susceptibility.calibration import Reliability, held_out, reliability
 from trainer.susceptibility.files import Files
 from trainer.susceptibility.folds import described
-from trainer.susceptibility.steps.fit import Ground, columns_of, model_of
+from trainer.susceptibility.steps.fit import Ground, columns_of
 from trainer.susceptibility.table import Samples
 
 if TYPE_CHECKING:
@@ -76,8 +76,7 @@ def run(
     worth = _importance(found, said, ground)
     if settings["test"]:
         _score_elsewhere(table.read(files.test_samples), said, found, settings)
-    progress(0.7, "without each factor")
-    _without_each(found, ground)
+    _without_each(found, said, ground)
     for name in names:
         _fitting(found[name], said[name])
     if settings["applicability"]:
@@ -105,7 +104,7 @@ def run(
         },
     )
     _write_table(files, found, [*settings["validation"]])
-    progress(0.9, "figures")
+    progress(0.7, "figures")
     _draw(files, samples, said, found, curves, worth, chosen, spatial, bool(settings["made_up"]))
     progress(1.0, "done")
     best = found[chosen]
@@ -274,26 +273,15 @@ def _importance(
     return worth
 
 
-def _without_each(found: dict[str, dict[str, Any]], ground: Ground) -> None:
-    """Add the AUC over spatial folds with each factor left out: what hangs on it alone.
-
-    A factor that slumps themselves change (NDVI) may owe its worth to slumps that were there
-    already; without it the score says what the terrain knows. Only of models that are fitted in
-    a moment.
-    """
-    samples = ground.samples
-    quick = [name for name in found if name in ("logistic", "forest")]
-    if len(samples.factors) < 2 or not quick:
-        return
-    made = ground.plan(ground.spatial, 0)
-    for factor in samples.factors:
-        others = samples.of([name for name in samples.factors if name != factor])
-        for name in quick:
-            probability = validation.out_of_fold(
-                model_of(name, ground.settings, others), others.features, others.labels, made.folds
-            )
-            known = np.isfinite(probability)
-            area = validation.auc(samples.labels[known], probability[known])
+def _without_each(
+    found: dict[str, dict[str, Any]], said: Mapping[str, held.Held], ground: Ground
+) -> None:
+    """Add the AUC over spatial folds with each factor left out: what hangs on it alone."""
+    labels = ground.samples.labels
+    for name, each in said.items():
+        for factor, values in each.without.items():
+            known = np.isfinite(values)
+            area = validation.auc(labels[known], values[known])
             found[name].setdefault("auc_spatial_without", {})[factor] = _finite(area)
 
 

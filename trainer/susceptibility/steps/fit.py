@@ -41,6 +41,8 @@ __all__ = ["Ground", "columns_of", "model_of", "run"]
 
 # Places of the maps that folds of the kind "nearest" are matched to.
 _CELLS = 2000
+# Models that are fitted without each factor in turn, too.
+_QUICK = ("logistic", "forest")
 # Cells of one raster that these are drawn from.
 _LOOKED_AT = 4_000_000
 _HINT = (
@@ -216,6 +218,36 @@ def _said(name: str, words: str, fitted: Any, features: NDArray[np.float32]) -> 
     return said
 
 
+def _without_each(
+    name: str,
+    words: str,
+    ground: Ground,
+    train: NDArray[np.int64],
+    test: NDArray[np.int64],
+    blocks: NDArray[np.int64] | None,
+) -> dict[str, NDArray[np.float64]]:
+    """Return what a model says of a fold when it learns without each factor in turn.
+
+    A factor that slumps themselves change (NDVI) may owe its worth to slumps that were there
+    already; without it the score says what the terrain knows. Only of models that are fitted in
+    a moment; for the others there is the importance by permutation.
+    """
+    samples = ground.samples
+    found: dict[str, NDArray[np.float64]] = {}
+    if name not in _QUICK or len(samples.factors) < 2:
+        return found
+    for factor in samples.factors:
+        others = samples.of([each for each in samples.factors if each != factor])
+        model = model_of(name, ground.settings, others)
+        told = f"{words} without {factor}"
+        try:
+            fitted = _fitted(name, told, model, others.features, others, train, blocks)
+            found[factor] = _said(name, told, fitted, others.features[test])
+        except DataError:  # nothing that varies is left
+            found[factor] = np.full(test.size, 0.5)
+    return found
+
+
 def _coefficients(fitted: Any, names: Sequence[str]) -> dict[str, Any]:
     """Return what a linear model adds to the log odds, for people who read it; {} of others."""
     last = getattr(fitted, "named_steps", {}).get("model")
@@ -252,6 +284,7 @@ def run(
         factor: np.full((permutations, len(labels)), np.nan) for factor in columns if permutations
     }
     source = importance.sources(ground.blocks, permutations, int(settings["seed"]), "blocks")
+    without: dict[str, NDArray[np.float64]] = {}
     taken_up = 0
     for done, (kind, number, made) in enumerate(work):
         folds = made.folds
@@ -277,15 +310,19 @@ def run(
                     "dropped": dropped_by(fitted),
                     "seconds": time.monotonic() - begun,
                 }
-                moved = {}
-                if shuffled and (kind, number) == (ground.spatial, 0):
-                    moved = importance.permuted(fitted, features, test, columns, source)
-                kept = held.Fold(test, said, facts, moved)
+                moved, less = {}, {}
+                if (kind, number) == (ground.spatial, 0):
+                    if shuffled:
+                        moved = importance.permuted(fitted, features, test, columns, source)
+                    less = _without_each(name, words, ground, train, test, made.blocks)
+                kept = held.Fold(test, said, facts, moved, less)
                 finished.keep(kind, number, index, kept)
             probability[kind, number][test] = kept.probability
             fold[kind, number][test] = index
             for factor, values in kept.shuffled.items():
                 shuffled[factor][:, test] = values
+            for factor, values in kept.without.items():
+                without.setdefault(factor, np.full(len(labels), np.nan))[test] = values
             told.append(dict(kept.facts))
     words = "on all samples"
     progress(len(work) / (len(work) + 0.2), f"{name} {words}")
@@ -308,7 +345,7 @@ def run(
         "dropped": dropped_by(fitted),
         **_coefficients(fitted, samples.feature_names),
     }
-    held.write(files.held(name), held.Held(probability, fold, said, facts, shuffled))
+    held.write(files.held(name), held.Held(probability, fold, said, facts, shuffled, without))
     finished.clear()
     progress(1.0, "done")
     return {
