@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +15,17 @@ from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
+from scipy import special
 from torch import Tensor, nn
 
-from thawslump.errors import DataError
+from thawslump.errors import ConfigError, DataError, ThawslumpError
+from trainer.chips import Classes, expand, scale
+from trainer.segmentation import calibration
+from trainer.segmentation.device import Device, chosen
+from trainer.segmentation.opinions import Opinions
 from trainer.segmentation.predict import (
     Member,
+    Strip,
     predict_array,
     predict_strips,
     predict_window,
@@ -25,6 +33,7 @@ from trainer.segmentation.predict import (
     ramp,
     write_strips,
 )
+from trainer.segmentation.turns import TURNS, turn, turn_back
 
 
 def constant(logit: float) -> Member:
@@ -241,3 +250,279 @@ def test_types_are_plain_float32() -> None:
         [Member("m", model, (0,), (0.0,), (1.0,))], np.ones((1, 32, 32), "float32")
     )
     assert found.probability.dtype == found.disagreement.dtype == found.filled.dtype == np.float32
+
+
+# Turns, opinions, weights -------------------------------------------------------------------------
+
+
+def assert_equal_strips(first: Strip, second: Strip, tolerance: float = 0.0) -> None:
+    for name in ("probability", "disagreement", "filled", "information"):
+        np.testing.assert_allclose(
+            getattr(first, name), getattr(second, name), rtol=0, atol=tolerance, err_msg=name
+        )
+
+
+@pytest.mark.parametrize("number", range(TURNS))
+def test_turning_back_undoes_turning_to_the_bit(number: int) -> None:
+    image = torch.randn(2, 3, 5, 8)
+    assert torch.equal(turn_back(turn(image, number), number), image)
+    others = [turn(image, n) for n in range(TURNS) if n != number]
+    assert not any(o.shape == image.shape and torch.equal(turn(image, number), o) for o in others)
+
+
+def equivariant() -> Member:
+    """A convolution whose kernel looks the same from all eight sides."""
+    torch.manual_seed(0)
+    kernel = torch.randn(1, 2, 5, 5)
+    kernel = sum((turn(kernel, n) for n in range(TURNS)), torch.zeros_like(kernel)) / TURNS
+    return Member(
+        "even",
+        lambda x: nn.functional.conv2d(x, kernel, padding=2),
+        (0, 1),
+        (0.0, 0.0),
+        (1.0, 1.0),
+    )
+
+
+def test_turns_do_not_change_what_an_equivariant_model_says() -> None:
+    array = np.random.default_rng(0).normal(size=(2, 150, 230)).astype("float32")
+    array[:, 30:40, 50:60] = np.nan
+    plain = predict_array([equivariant()], array, window=96, overlap=32)
+    turned = predict_array([equivariant()], array, window=96, overlap=32, turned=True)
+    assert_equal_strips(plain, turned, 1e-6)
+    other = predict_array([convolution(2)], array, window=96, overlap=32, turned=True)
+    assert np.nanmax(abs(other.probability - plain.probability)) > 0.01
+
+
+@pytest.mark.parametrize("number", range(1, TURNS))
+def test_a_turned_raster_gives_the_turned_map_with_turns(number: int) -> None:
+    """Of any model: the mean over all turns does not know which side is up."""
+
+    def turned(array: np.ndarray) -> np.ndarray:
+        return turn(torch.from_numpy(array), number).numpy()
+
+    array = np.random.default_rng(1).normal(size=(2, 130, 190)).astype("float32")
+    member = convolution(3)
+    # Windows are padded below and on the right: the same size both ways, or paddings differ.
+    padded = np.pad(array, [(0, 0), (0, 30), (0, 2)], constant_values=np.nan)
+    one = predict_array([member], padded, window=192, overlap=0, turned=True)
+    other = predict_array([member], turned(padded), window=192, overlap=0, turned=True)
+    for name in ("probability", "disagreement"):
+        np.testing.assert_allclose(getattr(other, name), turned(getattr(one, name)), atol=1e-6)
+
+
+@given(
+    st.lists(
+        st.tuples(st.lists(st.floats(0, 1), min_size=3, max_size=3), st.floats(0.1, 9)),
+        min_size=1,
+        max_size=8,
+    )
+)
+@settings(max_examples=50, deadline=None)
+def test_one_pass_gives_what_all_members_at_once_would(
+    members: list[tuple[list[float], float]],
+) -> None:
+    """Weighted mean, deviation and BALD against the definitions in float64."""
+    said = Opinions(torch.zeros(3))
+    for values, weight in members:
+        said.add(torch.tensor(values, dtype=torch.float32), torch.ones(3, dtype=torch.bool), weight)
+    p = np.array([values for values, _ in members])
+    w = np.array([weight for _, weight in members])[:, None] / sum(weight for _, weight in members)
+    mean = (w * p).sum(axis=0)
+    entropy_of = lambda q: special.entr(q) + special.entr(1 - q)  # noqa: E731
+    np.testing.assert_allclose(said.mean.numpy(), mean, atol=1e-6)
+    np.testing.assert_allclose(
+        said.deviation.numpy() ** 2, (w * (p - mean) ** 2).sum(axis=0), atol=1e-6
+    )
+    bald = entropy_of(mean) - (w * entropy_of(p)).sum(axis=0)
+    np.testing.assert_allclose(said.information.numpy(), bald, atol=2e-6)
+    assert (said.information.numpy() <= np.log(2) + 1e-6).all()
+
+
+def test_members_that_say_the_same_teach_nothing_however_unsure() -> None:
+    """Spread and information are exactly zero, for any weights."""
+    said = Opinions(torch.zeros(4))
+    for weight in (0.3, 1.7, 0.01):
+        p = torch.tensor([0.0, 0.1234567, 0.5, 1.0])
+        said.add(p, torch.ones(4, dtype=torch.bool), weight)
+    assert said.deviation.tolist() == [0.0] * 4
+    assert said.information.tolist() == [0.0] * 4
+
+
+def test_a_weight_counts_as_so_many_equal_members() -> None:
+    array = np.random.default_rng(3).normal(size=(2, 64, 64)).astype("float32")
+    array[0, :8] = np.nan
+    thrice = [per_pixel(0), per_pixel(1), per_pixel(1), per_pixel(1)]
+    weighed = [per_pixel(0), replace(per_pixel(1), weight=3.0)]
+    assert_equal_strips(predict_array(thrice, array), predict_array(weighed, array), 1e-6)
+
+
+# How it is computed -------------------------------------------------------------------------------
+
+
+def test_windows_at_once_do_not_change_the_map() -> None:
+    array = np.random.default_rng(0).normal(size=(2, 200, 300)).astype("float32")
+    array[:, :100, 100:] = np.nan
+    one = predict_array([convolution(3)], array, window=96, overlap=32)
+    for batch in (2, 3, 16):
+        many = predict_array([convolution(3)], array, window=96, overlap=32, batch=batch)
+        assert_equal_strips(one, many, 1e-6)
+
+
+def test_a_model_is_always_given_as_many_windows() -> None:
+    """Else an empty window would change how its neighbours are rounded."""
+    seen = []
+
+    def model(x: Tensor) -> Tensor:
+        seen.append(len(x))
+        return x[:, :1]
+
+    array = np.ones((1, 200, 300), "float32")
+    array[:, :90, :90] = np.nan
+    predict_array([Member("m", model, (0,), (0.0,), (1.0,))], array, window=96, overlap=32, batch=3)
+    assert set(seen) == {3}
+
+
+def test_short_memory_gives_fewer_windows_at_once_and_then_an_error() -> None:
+    def greedy(most: int) -> Member:
+        def model(x: Tensor) -> Tensor:
+            if len(x) > most:
+                raise torch.OutOfMemoryError("made up")
+            return x[:, :1]
+
+        return Member("greedy", model, (0,), (0.0,), (1.0,))
+
+    array = np.random.default_rng(0).normal(size=(1, 200, 300)).astype("float32")
+    device = Device(torch.device("cpu"))
+    found = predict_array([greedy(3)], array, window=96, overlap=32, batch=8, device=device)
+    assert device.most == 2
+    assert_equal_strips(found, predict_array([per_pixel()], array, window=96, overlap=32), 1e-6)
+    with pytest.raises(ThawslumpError, match=r"cpu is too small for one window of 96 x 96 pixels"):
+        predict_array([greedy(0)], array, window=96, overlap=32, batch=2)
+
+
+def test_lower_precision_stays_near() -> None:
+    """The path of a GPU, on the processor: autocast to bfloat16, all else in float32."""
+    array = np.random.default_rng(0).normal(size=(2, 130, 200)).astype("float32")
+    exact = predict_array([convolution(2)], array, window=96, overlap=32)
+    seen = []
+
+    class Watched(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = convolution(2).model
+
+        def forward(self, x: Tensor) -> Tensor:
+            out = self.inner(x)
+            seen.append(out.dtype)
+            return out
+
+    member = replace(convolution(2), model=Watched())
+    device = Device(torch.device("cpu"), torch.bfloat16)
+    low = predict_array([member], array, window=96, overlap=32, batch=4, device=device)
+    assert set(seen) == {torch.bfloat16}
+    difference = abs(exact.probability - low.probability)
+    assert 0 < difference.max() < 0.02
+    assert low.probability.dtype == np.float32
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: the same code runs on the CPU")
+def test_a_gpu_gives_the_map_of_the_processor() -> None:
+    array = np.random.default_rng(0).normal(size=(2, 300, 400)).astype("float32")
+    exact = predict_array([convolution(2)], array, window=96, overlap=32)
+    device = chosen("cuda")
+    member = replace(convolution(2), model=convolution(2).model.to(device.where))  # type: ignore[union-attr]
+    found = predict_array([member], array, window=96, overlap=32, batch=16, device=device)
+    assert abs(exact.probability - found.probability).max() < 0.02
+
+
+def test_workers_spread_over_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device", lambda where: contextlib.nullcontext())
+    found = [str(chosen("auto", worker).where) for worker in range(3)]
+    assert found == ["cuda:0", "cuda:1", "cuda:0"]
+    assert chosen("cuda:1", 0).where.index == 1
+    assert chosen("auto", 0).precision == torch.bfloat16
+    assert chosen("cpu", 0).where.type == "cpu"
+    with pytest.raises(ConfigError, match="cuda:2, but torch finds 2 GPUs"):
+        chosen("cuda:2")
+
+
+def test_a_gpu_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert chosen("auto").where.type == "cpu"
+    with pytest.raises(ConfigError, match=r"device is cuda, but torch finds 0 GPUs"):
+        chosen("cuda")
+
+
+@pytest.mark.parametrize("classes", [(), (None, Classes((2, 5), (0.3, 0.7)))])
+def test_prediction_scales_as_training_does(classes: tuple[Classes | None, ...]) -> None:
+    """To the bit: what training feeds a model is what prediction feeds it."""
+    random = np.random.default_rng(0)
+    array = random.normal(3, 4, size=(2, 32, 32)).astype("float32")
+    array[1] = random.choice([2, 5, 7, np.nan], (32, 32))
+    mean, std = (0.7, 0.0), (1.3, 1.0)
+    fed = []
+
+    def model(x: Tensor) -> Tensor:
+        fed.append(x.clone())
+        return x[:, :1]
+
+    predict_array([Member("m", model, (0, 1), mean, std, classes)], array)
+    values, _ = scale(array, mean, std, classes)
+    expected = expand(torch.from_numpy(values), classes, dim=0)
+    assert torch.equal(fed[0][0, :, :32, :32], expected)
+
+
+def test_temperature_is_that_of_the_calibration() -> None:
+    array = np.random.default_rng(0).normal(0, 4, size=(1, 64, 64)).astype("float32")
+    plain = predict_array([per_pixel()], array)
+    warm = predict_array([per_pixel()], array, temperature=2.5)
+    np.testing.assert_allclose(
+        warm.probability, calibration.calibrated(plain.probability, 2.5), atol=2e-6
+    )
+    np.testing.assert_array_equal(warm.disagreement, plain.disagreement)
+
+
+@pytest.mark.parametrize("done", [0, 64, 192, 256, 333])
+def test_the_rest_of_a_raster_is_to_the_bit_that_of_the_whole(done: int) -> None:
+    array = np.random.default_rng(0).normal(size=(2, 333, 150)).astype("float32")
+    reads: list[int] = []
+
+    def read(top: int, bottom: int, left: int, right: int) -> np.ndarray:
+        reads.append(top)
+        return array[:, top:bottom, left:right]
+
+    whole = predict_array([convolution(4)], array, window=128, overlap=64)
+    rest = list(
+        predict_strips([convolution(4)], read, (333, 150), window=128, overlap=64, done=done)
+    )
+    assert [strip.row for strip in rest][:1] == ([done] if done < 333 else [])
+    # One row of windows is computed again at most.
+    assert min(reads, default=0) >= (done - 64 if done < 333 else 0)
+    for strip in rest:
+        for name in ("probability", "disagreement", "filled", "information"):
+            rows = slice(strip.row, strip.row + len(strip.probability))
+            np.testing.assert_array_equal(getattr(strip, name), getattr(whole, name)[rows])
+
+
+def test_monai_blends_alike() -> None:
+    """MONAI's sliding window with the same windows: nets, borders and all."""
+    inferers = pytest.importorskip("monai.inferers", reason="MONAI is not installed")
+    window, overlap = 128, 32
+    shape = (window + 2 * 96, window + 3 * 96)
+    array = np.random.default_rng(0).normal(size=(2, *shape)).astype("float32")
+    member = convolution(6)
+    found = predict_array([member], array, window=window, overlap=overlap)
+    weight = torch.from_numpy(np.outer(ramp(window, overlap), ramp(window, overlap)))
+    peer = inferers.sliding_window_inference(
+        torch.from_numpy(array)[None],
+        (window, window),
+        4,
+        lambda x: torch.sigmoid(member.model(x)),
+        overlap=overlap / window,
+        roi_weight_map=weight,
+    )
+    assert abs(found.probability - peer[0, 0].detach().numpy()).max() < 1e-5

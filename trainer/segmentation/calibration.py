@@ -10,7 +10,15 @@ from scipy.optimize import minimize_scalar
 
 from trainer.susceptibility.calibration import Reliability, reliability
 
-__all__ = ["RANGE", "calibrated", "figure", "fit_temperature", "reliability", "table"]
+__all__ = [
+    "RANGE",
+    "calibrated",
+    "figure",
+    "fit_temperature",
+    "reliability",
+    "table",
+    "temperature_interval",
+]
 
 RANGE = (0.2, 5.0)
 """Temperatures that are tried. Above 1 the mean was too sure, below 1 not sure enough."""
@@ -72,17 +80,82 @@ def fit_temperature(probability: Floats, labels: NDArray[np.uint8]) -> float:
     2.0
     """
     truth = labels == 1
-    if truth.all() or not truth.any():
-        return 1.0
     odds = _odds(probability)
-    signed = np.where(truth, odds, -odds)
+    return _likeliest(odds[truth], odds[~truth])
+
+
+def _likeliest(
+    of_slumps: NDArray[np.float64],
+    of_others: NDArray[np.float64],
+    slumps: NDArray[np.float64] | None = None,
+    others: NDArray[np.float64] | None = None,
+) -> float:
+    """Return the temperature that suits log odds of slumps and of other pixels, weighted."""
+    weight = [
+        np.ones(len(of)) if given is None else given
+        for of, given in ((of_slumps, slumps), (of_others, others))
+    ]
+    if not weight[0].sum() or not weight[1].sum():
+        return 1.0
+    signed, times = np.concatenate([of_slumps, -of_others]), np.concatenate(weight)
 
     def loss(logarithm: float) -> float:
-        return float(np.logaddexp(0.0, -signed * np.exp(-logarithm)).mean())
+        return float(times @ np.logaddexp(0.0, -signed * np.exp(-logarithm)) / times.sum())
 
     low, high = np.log(RANGE)
     found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-5})
     return float(np.exp(found.x))
+
+
+def temperature_interval(
+    probability: Floats,
+    labels: NDArray[np.uint8],
+    blocks: NDArray[np.integer[Any]],
+    *,
+    resamples: int = 200,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Return the interval of the temperature from drawing whole blocks with replacement.
+
+    Parameters
+    ----------
+    probability, labels
+        As for `fit_temperature`.
+    blocks : ndarray of int, shape (n,)
+        Block of each pixel: neighbours are alike, and single pixels would look like far more
+        evidence than they are.
+    resamples, level, seed
+        Draws, share of them inside the interval, seed of the draws.
+
+    Returns
+    -------
+    (low, high) : float
+
+    Notes
+    -----
+    Log odds are binned to a tenth for the draws: their cost does not grow with the pixels.
+    """
+    edges = np.arange(-14.0, 14.05, 0.1)
+    middle = (edges[:-1] + edges[1:]) / 2
+    place = np.clip(np.digitize(_odds(probability), edges) - 1, 0, len(middle) - 1)
+    _, number = np.unique(blocks, return_inverse=True)
+    count = int(number.max()) + 1
+    slump = (labels == 1).astype("int64")
+    cells = np.bincount(
+        (number * 2 + slump) * len(middle) + place, minlength=count * 2 * len(middle)
+    ).reshape(count, 2 * len(middle))
+    random = np.random.default_rng(seed)
+    draws = random.multinomial(count, np.full(count, 1 / count), size=resamples) @ cells
+    found = [
+        _likeliest(
+            middle, middle, row[len(middle) :].astype(float), row[: len(middle)].astype(float)
+        )
+        for row in draws
+    ]
+    tail = 50 * (1 - level)
+    low, high = np.percentile(found, [tail, 100 - tail])
+    return float(low), float(high)
 
 
 def table(found: Reliability) -> dict[str, Any]:

@@ -129,10 +129,9 @@ def load_members(
 
 
 def _short(error: BaseException) -> str:
-    """Return the first lines of an error: torch lists every weight that does not fit."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    more = f" ... ({len(lines) - 2} more)" if len(lines) > 2 else ""
-    return (" ".join(lines[:2]) + more).rstrip(".")
+    """Return the beginning of an error: torch lists every weight that does not fit."""
+    words = " ".join(str(error).split()).rstrip(".")
+    return words if len(words) <= 300 else f"{words[:300]} ..."
 
 
 class _Ground:
@@ -147,6 +146,12 @@ class _Ground:
         self.marked = [tile.labels <= 1 for tile in tiles]
         self.labels = np.concatenate(
             [tile.labels[there] for tile, there in zip(tiles, self.marked, strict=True)]
+        )
+        self.blocks = np.concatenate(
+            [
+                (number * 10**8 + _blocks(there.shape))[there]
+                for number, there in enumerate(self.marked)
+            ]
         )
         parts = selection.halves([tile.labels for tile in tiles])
         self.whole = parts is None
@@ -210,6 +215,11 @@ class _Ground:
             "validation sites; calibration and threshold on the other, in which no member was "
             "chosen. Each model's epoch was chosen on both."
         )
+
+
+def _blocks(shape: tuple[int, ...]) -> NDArray[np.int64]:
+    rows, columns = np.indices(shape) // selection.BLOCK
+    return np.asarray(rows * 10**4 + columns)
 
 
 def _scored(probability: Floats, labels: NDArray[np.uint8], threshold: float) -> float:
@@ -375,9 +385,7 @@ def run(
                     f"member {i}": name if drawn[name] == 1 else f"{name} ({drawn[name]} draws)"
                     for i, name in enumerate(members, start=1)
                 },
-                "temperature": f"{temperature:.4g} (the log odds of the mean are divided by it)"
-                if temperature != 1
-                else "none",
+                "temperature": f"{temperature:.4g}" if temperature != 1 else "none",
                 "threshold": f"{threshold} (middle of the best F1 of the mean on validation)",
                 "test-time turns": "8 (d4)" if settings["tta"] == "d4" else "none",
             },
@@ -395,7 +403,7 @@ def run(
                 ]
             },
             notes=[
-                ground.words,
+                f"{ground.words} {report['words']}",
                 "",
                 "![Probability said against the share that is slump](reliability.svg)",
             ],
@@ -496,11 +504,28 @@ def _calibrate(
 ) -> tuple[float, dict[str, Any]]:
     """Return the temperature, and how well probabilities are met without it and with it."""
     there = ground.other[np.isfinite(mean[ground.other])]
-    temperature = calibration.fit_temperature(mean[there], ground.labels[there]) if wanted else 1.0
+    said, labels = mean[there], ground.labels[there]
+    temperature = 1.0
+    facts: dict[str, Any] = {"words": "No calibration was asked for: the mean is left as it is."}
+    if wanted:
+        fitted = calibration.fit_temperature(said, labels)
+        low, high = calibration.temperature_interval(said, labels, ground.blocks[there])
+        sure = not low <= 1 <= high
+        temperature = fitted if sure else 1.0
+        told = f"{fitted:.3g} (95 % of draws of blocks: {low:.3g} to {high:.3g})"
+        facts = {
+            "fitted": fitted,
+            "interval": [low, high],
+            "words": f"The log odds of the mean are divided by {told}."
+            if sure
+            else f"The temperature that suits best is {told}, which is not told from 1 here: the "
+            "mean is left as it is.",
+        }
     report: dict[str, Any] = {
         "temperature": temperature,
+        **facts,
         "pixels": len(there),
-        **_met(mean[there], ground.labels[there], temperature),
+        **_met(said, labels, temperature),
     }
     if not ground.whole:
         choosing = ground.choosing[np.isfinite(mean[ground.choosing])]

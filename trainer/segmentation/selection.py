@@ -20,7 +20,7 @@ CHOOSING, CALIBRATION = TRAIN, VALIDATION
 BLOCK = 64
 """Side of a block in pixels."""
 
-_GAP = 8  # pixels between the parts: neighbouring pixels are nearly the same one
+_GAP = 4  # pixels between the parts: neighbouring pixels are nearly the same one
 _LEAST = 3  # slumps that each part needs
 
 Floats = NDArray[np.floating[Any]]
