@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -392,6 +393,25 @@ def test_the_step_tells_what_was_left_out(workspace: Workspace) -> None:
     assert list(table.read(Files(workspace, 1).test_samples).factors) == [
         "elevation", "slope", "aspect"
     ]  # fmt: skip
+
+
+def test_the_summary_says_how_samples_were_drawn(workspace: Workspace) -> None:
+    "What the report reads: kinds, counts by site, what is missing and what was left out"
+    for name in ("east", "north", "south", "west"):
+        change(workspace, name, NDVI=0.5)
+    settings(
+        workspace, models=("logistic",), importance=0, applicability=False, negatives="similar",
+        positives="centroid",
+    )  # fmt: skip
+    run_steps(workspace)
+    told = json.loads(Files(workspace, 1).summary.read_text())["samples"]
+    assert told["positives"] == "centroid" and told["negatives"] == "similar"
+    assert told["left_out"] == {"NDVI": "0.5 in all samples"}
+    assert told["negatives_drawn"] == told["negatives_wanted"] == 30
+    assert sum(each["slumps"] for each in told["by_site"].values()) == 30
+    assert set(told["standardised_differences"]) == {
+        "elevation", "slope", "aspect_sine", "aspect_cosine"
+    }  # fmt: skip
 
 
 def test_classes_that_are_no_whole_numbers_are_refused(workspace: Workspace) -> None:

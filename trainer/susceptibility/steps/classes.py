@@ -141,6 +141,12 @@ def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64], at: int) -> float 
     return float((part[at] / part.sum()) / (whole[at] / whole.sum()))
 
 
+_OF_SAMPLES = (
+    "positives", "negatives", "negatives_wanted", "negatives_drawn", "left_out", "by_site",
+    "missing", "standardised_differences",
+)  # fmt: skip
+
+
 def run(
     item: Item, workspace: Workspace, progress: Callable[[float, str], None]
 ) -> dict[str, float | int | str]:
@@ -222,6 +228,7 @@ def run(
             "n_negative": int((samples.labels == 0).sum()),
             "n_slumps": samples.facts["n_slumps"],
             "buffer_m": samples.facts["buffer_m"],
+            "samples": {key: samples.facts[key] for key in _OF_SAMPLES if key in samples.facts},
             "sites_learned_from": list(settings["learn"]),
             "sites_held_out": list(settings["test"]),
             "classes": {**by_model[chosen], "cells_by_site": cells},
