@@ -314,7 +314,7 @@ def class_shares(by_model: Mapping[str, Mapping[str, Any]], made_up: bool) -> by
             at += 1.0
         at += 0.6
     axes.set_yticks(ticks, labels)
-    axes.invert_yaxis()
+    axes.set_ylim(at - 1.0, -0.7)
     axes.set_xlim(0, 1)
     axes.set_xticks(np.linspace(0, 1, 6), [f"{value:.0f} %" for value in np.linspace(0, 100, 6)])
     _plain(axes)
@@ -393,7 +393,7 @@ def deformation_rates(
         range(count),
         [
             f"{each['name']}\nn = {each['points']}\n"
-            + ("" if "share_moving" not in each else f"{100 * each['share_moving']:.0f} % move")
+            + ("" if "share_moving" not in each else f"{100 * each['share_moving']:.0f} %\nmoving")
             for each in facts
         ],
     )
@@ -406,8 +406,8 @@ def deformation_rates(
     at = np.flatnonzero(here)
     at = at[:: max(1, at.size // 4000)]
     drawn = right.scatter(
-        moving.places[at, 0], moving.places[at, 1], c=moving.velocity[at], s=9, cmap="PuOr",
-        vmin=-limit, vmax=limit, edgecolors=INK["ink"], linewidths=0.2,
+        moving.places[at, 0], moving.places[at, 1], c=moving.velocity[at], s=16, cmap="PRGn",
+        vmin=-limit, vmax=limit, edgecolors=INK["ink"], linewidths=0.4,
     )  # fmt: skip
     right.set_xlim(below.extent[0], below.extent[1])
     right.set_ylim(below.extent[2], below.extent[3])
