@@ -113,7 +113,9 @@ def cuts_of(samples: table.Samples, intervals: int, alpha: float) -> tuple[Cut, 
         whole = np.isfinite(values)
         told = np.unique(samples.labels[whole]).size == 2 and np.ptp(values[whole]) > 0
         limits = (
-            selection.chimerge(values[whole], samples.labels[whole], intervals, alpha)
+            selection.chimerge(
+                values[whole], samples.labels[whole], intervals, alpha, floor=selection.FLOOR
+            )
             if told
             else ()
         )
