@@ -114,7 +114,9 @@ def figures(workspace: Workspace, round: int) -> list[tuple[str, list[Figure]]]:
 def _figure(path: Path, caption: str) -> Figure:
     from PIL import Image
 
-    with Image.open(path) as source:
+    content = path.read_bytes()
+    with Image.open(io.BytesIO(content)) as source:
+        size = source.size
         picture = source.convert("RGBA")
         # Transparent figures would be black where colours are few.
         white = Image.new("RGBA", picture.size, "white")
@@ -124,8 +126,11 @@ def _figure(path: Path, caption: str) -> Figure:
         picture = picture.resize((_WIDEST, height), Image.Resampling.LANCZOS)
     out = io.BytesIO()
     picture.quantize(_COLOURS, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
-    uri = f"data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}"
-    return Figure(path.stem, caption, uri, picture.width, picture.height)
+    # Maps in a few plain colours are smaller as they were.
+    least = min(content, out.getvalue(), key=len)
+    width, height = size if least is content else picture.size
+    uri = f"data:image/png;base64,{base64.b64encode(least).decode()}"
+    return Figure(path.stem, caption, uri, width, height)
 
 
 def class_colours(count: int) -> NDArray[np.uint8]:
