@@ -7,6 +7,7 @@ import io
 import json
 import warnings
 import zipfile
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from sklearn.gaussian_process import GaussianProcessClassifier
 from sklearn.utils.estimator_checks import check_estimator
 
 from thawslump.errors import DataError
+from trainer.susceptibility import persistence
 from trainer.susceptibility.average import SpatialAverage
 from trainer.susceptibility.ensembles import Blending, Pooling, Stacking, SupportVectors
 from trainer.susceptibility.networks import FactorCnn, Mlp
@@ -169,6 +171,52 @@ def test_another_version_is_named(tmp_path: Path) -> None:
     head = json.loads(zipfile.ZipFile(path).read("model.json")) | {"version": 2}
     rewritten(path, {"model.json": json.dumps(head).encode()}, sums=False)
     with pytest.raises(DataError, match="is of version 2; version 1 is read"):
+        load_model(path)
+
+
+def test_what_another_release_lacks_is_said_with_the_releases(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.model"
+    save_model(path, fitted("logistic"))
+
+    def gone(*given: Any, **more: Any) -> Any:
+        raise AttributeError("module has no attribute 'SimpleImputer'")
+
+    monkeypatch.setattr(skops.io, "loads", gone)
+    release = version("scikit-learn")
+    with pytest.raises(
+        DataError, match=f"cannot be built here .*written with scikit-learn {release}, skops"
+    ):
+        load_model(path)
+
+
+def test_damage_anywhere_is_said_and_never_a_traceback(tmp_path: Path) -> None:
+    "Random bytes changed or cut off in 300 copies: refused in words, or equal after all"
+    path, dice = tmp_path / "a.model", np.random.default_rng(0)
+    save_model(path, fitted("logistic"))
+    whole, refused = path.read_bytes(), 0
+    for number in range(300):
+        spoilt = bytearray(whole)
+        for place in dice.integers(0, len(whole), 2):
+            spoilt[place] = dice.integers(256)
+        path.write_bytes(spoilt[: dice.integers(len(whole))] if number % 5 == 0 else spoilt)
+        try:
+            load_model(path)
+        except DataError:
+            refused += 1
+    assert refused > 280
+    with pytest.raises(FileNotFoundError):
+        load_model(tmp_path / "none")
+
+
+def test_an_archive_that_unpacks_to_too_much_is_not_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.model"
+    save_model(path, fitted("logistic"))
+    monkeypatch.setattr(persistence, "_MOST", 1000)
+    with pytest.raises(DataError, match=r"unpacks to \d+ bytes"):
         load_model(path)
 
 

@@ -12,6 +12,7 @@ import io
 import json
 import re
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,13 @@ TRUSTED = (
     "trainer.susceptibility.registry.ClassesPass",
     "trainer.susceptibility.windows.PatchCnn",
 )
+# What a damaged archive makes zipfile and zlib raise.
+_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, OSError, RuntimeError,
+    TypeError, ValueError,
+)  # fmt: skip
+# Bytes that a model may unpack to: forests of a hundred deep trees have some ten million.
+_MOST = 2**31
 _AGAIN = "Fit the susceptibility models again, or fetch the file again."
 
 
@@ -78,6 +86,18 @@ def _zipped(target: Any, parts: dict[str, bytes]) -> None:
         for name, content in parts.items():
             # ZipInfo without a date: equal content, equal bytes.
             archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+
+
+def _releases() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("scikit-learn", "skops", "torch")}
+
+
+def _words(releases: Any) -> str:
+    if not isinstance(releases, dict) or not releases:
+        return "releases that it does not name"
+    return ", ".join(f"{name} {release}" for name, release in releases.items())
 
 
 def save_model(path: Path, model: Any, features: Sequence[str] = ()) -> None:
@@ -124,6 +144,7 @@ def save_model(path: Path, model: Any, features: Sequence[str] = ()) -> None:
         "version": VERSION,
         "class": type(model).__name__,
         "features": list(features),
+        "written_with": _releases(),
         "sha256": {name: hashlib.sha256(part).hexdigest() for name, part in parts.items()},
     }
     text = json.dumps(head, indent=1).encode("utf-8")
@@ -155,12 +176,17 @@ def load_model(path: Path) -> tuple[Any, tuple[str, ...]]:
 
     try:
         with zipfile.ZipFile(path) as archive:
+            size = sum(part.file_size for part in archive.infolist())
+            if size > _MOST:
+                raise ValueError(f"unpacks to {size} bytes")
             parts = {name: archive.read(name) for name in archive.namelist()}
         head = json.loads(parts.pop("model.json"))
         named, features = dict(head["sha256"]), tuple(str(f) for f in head["features"])
         if head["format"] != FORMAT or "estimator.skops" not in parts:
             raise KeyError("format")
-    except (zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
+    except FileNotFoundError:
+        raise
+    except _DAMAGE as error:
         raise DataError(
             f"{path} does not hold a susceptibility model written by thawslump ({error!r}).",
             hint=_AGAIN,
@@ -176,7 +202,7 @@ def load_model(path: Path) -> tuple[Any, tuple[str, ...]]:
     try:
         weights = load(parts.get("weights.safetensors", b"")) if len(parts) > 1 else {}
         strange = set(skops.io.get_untrusted_types(data=parts["estimator.skops"]))
-    except (SafetensorError, zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, *_DAMAGE) as error:
         raise DataError(
             f"{path} does not hold a susceptibility model written by thawslump ({error!r}).",
             hint=_AGAIN,
@@ -190,6 +216,15 @@ def load_model(path: Path) -> tuple[Any, tuple[str, ...]]:
     token = aside.set(weights)
     try:
         model = skops.io.loads(parts["estimator.skops"], trusted=list(TRUSTED))
+    except DataError:
+        raise
+    except Exception as error:  # whatever another release's estimator lacks
+        wrote, here = head.get("written_with"), _releases()
+        raise DataError(
+            f"{path} cannot be built here ({error!r}). It was written with {_words(wrote)}; here "
+            f"is {_words(here)}.",
+            hint=_AGAIN,
+        ) from error
     finally:
         aside.reset(token)
     if not hasattr(model, "predict_proba") or type(model).__name__ != head["class"]:
