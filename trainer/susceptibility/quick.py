@@ -26,8 +26,8 @@ __all__ = ["Answer", "Quick", "has_members", "network", "quick"]
 Floats = NDArray[np.float64]
 # Rows that pass through a network at once on a CPU: its layers then stay in a core's cache.
 _ROWS = 1024
-# On a GPU, where memory is the only limit.
-_DEVICE_ROWS = 131_072
+# On a GPU: some 250 MB of its memory for each thread that asks.
+_DEVICE_ROWS = 32_768
 
 
 @dataclass(frozen=True)
@@ -158,8 +158,10 @@ def _forest(model: RandomForestClassifier) -> Quick:
 
 def _vectors(model: SupportVectors, device: str) -> Quick:
     gamma, intercept = model.numbers_
-    machine = RadialSum(model.vectors_, model.weights_, float(gamma), float(intercept))
     where = _place(device)
+    machine = _prepared(
+        RadialSum(model.vectors_, model.weights_, float(gamma), float(intercept)), where
+    )
 
     def say(features: NDArray[np.float32]) -> Answer:
         value = model.curve_[0] * machine(features, device=where) + model.curve_[1]
@@ -170,10 +172,19 @@ def _vectors(model: SupportVectors, device: str) -> Quick:
     return say
 
 
+def _prepared(machine: RadialSum, where: str, tolerance: float = 1e-4) -> RadialSum:
+    # What is prepared at the first call is prepared before several threads ask for it.
+    machine(machine.vectors[:1], tolerance, where)
+    return machine
+
+
 def _average(model: SpatialAverage, device: str) -> Quick:
     where = _place(device)
     parts = [
-        (chosen, RadialSum(vectors, weights, model.width / chosen.size, 0.0))
+        (
+            chosen,
+            _prepared(RadialSum(vectors, weights, model.width / chosen.size, 0.0), where, 1e-6),
+        )
         for chosen, vectors, weights in zip(
             model.columns_, model.vectors_, model.weights_, strict=True
         )
