@@ -24,6 +24,7 @@ from scipy import ndimage
 from shapely.geometry import Polygon, box
 
 from thawslump import figures, results, scores
+from thawslump import susceptibility_results as results_of
 from thawslump.caveats import caveats
 from thawslump.config import config_model, parse_model, save_yaml
 from thawslump.evaluation import Bands, band_table, with_test_scores
@@ -225,15 +226,30 @@ def _susceptibility(workspace, grids) -> None:
     def told(name: str, value: float) -> dict:
         return {name: value, f"{name}_interval": [value - 0.05, value + 0.04]}
 
+    def kind(value: float, **more: object) -> dict:
+        names = results_of.SCORES
+        listed = {score: [value - 0.1, value - 0.15, value - 0.05] for score in names}
+        return {**told("auc", value), "scores": {**listed, "auc": [value, 0.6, 0.9]}, **more}
+
     write_json(
         workspace.round(2) / "susceptibility.json",
         {
-            "map_model": "forest",
+            "map_model": "forest", "best": "forest", "spatial": "blocked",
+            "not_told_apart_from_best": ["logistic"],
             "models": {
                 name: {
                     **told("auc_spatial", s), **told("auc_random", s + gap),
                     **told("gap_random_minus_spatial", gap), **told("auc_test", s - 0.04),
                     "auc_spatial_without": {"slope": s - 0.01, "NDVI": s - 0.1},
+                    "by_kind": {
+                        "random": kind(s + gap),
+                        "blocked": kind(s, **told("gap_random_minus_spatial", gap)),
+                        "regions": kind(s - 0.02, **told("gap_random_minus_spatial", gap)),
+                    },
+                    "scores_test": kind(s - 0.04)["scores"],
+                    "dropped_in_folds": {"TRI": 9}, "folds_fitted": 10,
+                    "importance": {"NDVI": told("fall", 0.02), "slope": told("fall", 0.13)},
+                    **(told("auc_spatial_behind_best", 0.07) if name == "logistic" else {}),
                 }
                 for name, s, gap in (("logistic", 0.71, 0.01), ("forest", 0.78, 0.06))
             },
@@ -244,16 +260,32 @@ def _susceptibility(workspace, grids) -> None:
                 "upper_probability": [0.15, 0.32, 0.5, 0.7, 1.0],
                 "share_of_area": [0.4, 0.25, 0.16, 0.12, 0.07],
                 "share_of_slump_cells_out_of_fold": [0.03, 0.08, 0.15, 0.3, 0.44],
+                "share_of_slump_cells_held_out_sites": [0.05, 0.1, 0.15, 0.33, 0.37],
+            },
+            "cells_outside": {"valley": 150, "lower": 1},
+            "cells_valid": {"valley": 1000, "lower": 999},
+            "deformation": {
+                "file": "points.csv", "stable_below": 10.0, "points_off_the_maps": 7,
+                "classes": [
+                    {"name": name, "points": 5 * n, "median": -2.0 * n, "share_moving": 0.1 * n,
+                     "median_speed": 2.5 * n, "median_interval": [-3.0 * n, -1.0 * n]}
+                    for n, name in enumerate(("very low", "low", "medium", "high", "very high"), 1)
+                ],
             },
         },
     )  # fmt: skip
+    for name, width in (("roc", 1400), ("maps", 300), ("of_my_own", 200)):
+        path = workspace.round(2) / "susceptibility" / "figures" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(width).integers(0, 255, (200, width, 3), np.uint8)
+        Image.fromarray(noise if name == "roc" else noise // 128 * 255).save(path)
     grid = coarser(grids["valley"], 30)
     shape = tuple(grid.shape)
     y, x = np.mgrid[: shape[0], : shape[1]]
     stored = (5000 + 4500 * np.sin(x / 6) * np.cos(y / 7)).astype("uint16")
     write_cog(
         workspace.maps(2) / "susceptibility-valley.tif",
-        np.stack([stored, stored // 2001 + 1]), grid, ["probability", "class"],
+        np.stack([stored, (x < 8).astype("uint16")]), grid, ["probability", "outside"],
         nodata=65535, scales=[1e-4, 1.0],
     )  # fmt: skip
 
@@ -444,6 +476,90 @@ def test_the_gap_of_susceptibility_is_said_first(page):
     assert "model “logistic” by" not in text
     assert "Without NDVI the susceptibility model “forest” falls from AUC 0.78 to 0.68" in text
     assert "held-out sites 0.74 0.69 to 0.78" in text
+
+
+def section(page: str, name: str) -> str:
+    return page[page.index(f'<section id="{name}">') :].partition("</section>")[0]
+
+
+def test_all_models_of_susceptibility_in_one_table(page):
+    "The gap comes first; the eight scores of each kind of folds are folded away"
+    part = section(page, "susceptibility")
+    text = Page(part).text
+    assert text.index("gap, random − spatial") < text.index("AUC, spatial folds")
+    # Best over spatial folds on top, and what lies behind it.
+    assert text.index("random forest (draws the map)") < text.index("logistic regression")
+    assert "0.070 0.02 to 0.11" in text
+    folded = re.findall(r'<details class="scores">.*?</details>', part, re.DOTALL)
+    assert len(folded) == 4 and "open" not in "".join(f[:30] for f in folded)
+    names = ("accuracy", "G-mean", "specificity", "recall", "precision", "Heidke", "Matthews")
+    assert all(name in Page(folded[0]).text for name in (*names, "kappa"))
+    assert "0.68 0.63 to 0.73" in Page(folded[0]).text  # 0.78 - 0.1, over blocks
+    assert "held-out sites" in Page(folded[3]).text
+    # More than two kinds of folds stand beside each other, the one that judges marked.
+    assert "blocks of ground (judges)" in text and "whole regions" in text
+    assert "TRI in 9 of 10 folds" in text and "random forest" in text
+    assert "slope 0.130, NDVI 0.020" in text
+    assert "slump cells of held-out sites" in text and "37 %" in text
+
+
+def test_where_the_susceptibility_model_may_not_be_asked(workspace, page):
+    "The share is told by site, among what is weak too, and hatched on the map"
+    assert "15 % of valley. Scores say nothing about it." in Page(section(page, "careful")).text
+    assert "lower" not in section(page, "careful").partition("hatched on its map")[2][:40]
+    assert "“logistic” cannot be told from it" in Page(section(page, "careful")).text
+    assert "valley 1 000 15 %" in Page(section(page, "susceptibility")).text
+    found = site_map(workspace, workspace.site("valley"), results.read(workspace))
+    (layer,) = [layer for layer in found.layers if layer.key == "susceptibility"]
+    assert [words for _, words in layer.classes][-2:] == [
+        "very high", "unlike anything learned from",
+    ]  # fmt: skip
+    content = base64.b64decode(layer.uri.partition(",")[2])
+    picture = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+    line = np.array([0x0B, 0x3C, 0x8C])
+    hatched = (picture == line).all(axis=2)
+    across = hatched.mean(axis=0)
+    edge = picture.shape[1] * 8 // grid_of(workspace.maps(2) / "susceptibility-valley.tif").shape[1]
+    assert not across[edge:].any() and 0.2 < across[:edge].mean() < 0.4
+
+
+def test_deformation_points_by_class(page):
+    text = Page(section(page, "susceptibility")).text
+    assert "very high 25 −10.00 −15.00 to −5.00 12.50 50 %" in text
+    assert "faster than 10 mm/yr" in text and "points.csv; 7 of its points" in text
+
+
+def test_figures_of_susceptibility_are_in_the_page(page):
+    "Wide ones are thinned; what is smaller as it was stays as it was; unknown ones come last"
+    part = section(page, "susceptibility")
+    pictures = re.findall(r'<img src="data:image/png;base64,([^"]+)" width="(\d+)"', part)
+    sizes = [Image.open(io.BytesIO(base64.b64decode(data))).width for data, _ in pictures]
+    assert sizes == [int(width) for _, width in pictures] == [1100, 300, 200]
+    assert "of_my_own." in part[part.index("Maps side by side") :]
+    assert len(pictures[0][0]) < 450_000
+
+
+def test_a_susceptibility_of_an_earlier_version_is_still_shown(workspace, tmp_path):
+    "Nothing of what is newer is needed"
+    import shutil
+
+    root = tmp_path / "older"
+    shutil.copytree(workspace.root, root)
+    shutil.rmtree(root / "rounds" / "2" / "susceptibility")
+    path = root / "rounds" / "2" / "susceptibility.json"
+    facts = json.loads(path.read_text())
+    for key in ("cells_outside", "cells_valid", "deformation", "not_told_apart_from_best"):
+        del facts[key]
+    del facts["classes"]["share_of_slump_cells_held_out_sites"]
+    for each in facts["models"].values():
+        for key in ("by_kind", "scores_test", "dropped_in_folds", "importance", "folds_fitted"):
+            del each[key]
+        each.pop("auc_spatial_behind_best", None)
+    write_json(path, facts)
+    part = section(render(Workspace(root)), "susceptibility")
+    assert "random forest (draws the map)" in part and "Classes of the map" in part
+    for absent in ("eight scores", "may be asked", "Deformation", "<img", "behind the best"):
+        assert absent not in part
 
 
 def test_runs_and_ensemble(workspace, page):

@@ -103,7 +103,7 @@ class Susceptibility:
     behind : Score or None
         AUC over spatial folds of the best model minus this one's, paired; None for the best.
     kinds : tuple of Kind
-        In the order in which they were asked for.
+        First those that judge, then the random ones.
     test_scores : mapping of str to Score
         On the sites from which no model learned, by the keys of `SCORES`.
     dropped : mapping of str to int
@@ -146,8 +146,10 @@ def _listed(scores: Any) -> dict[str, Score]:
     return found
 
 
-def _kinds(facts: Mapping[str, Any]) -> Iterator[Kind]:
-    for name, about in dict(facts.get("by_kind", {})).items():
+def _kinds(facts: Mapping[str, Any], judge: str) -> Iterator[Kind]:
+    by_kind = dict(facts.get("by_kind", {}))
+    for name in sorted(by_kind, key=lambda kind: (kind != judge, kind != "random", kind)):
+        about = by_kind[name]
         auc = read_score(about, "auc")
         if auc is not None:
             gap = read_score(about, "gap_random_minus_spatial")
@@ -179,7 +181,7 @@ def models(facts: Mapping[str, Any]) -> tuple[Susceptibility, ...]:
                 read_score(scores, "auc_test"),
                 without,
                 read_score(scores, "auc_spatial_behind_best"),
-                tuple(_kinds(scores)),
+                tuple(_kinds(scores, str(facts.get("spatial", "")))),
                 _listed(scores.get("scores_test")),
                 {str(k): int(v) for k, v in dict(scores.get("dropped_in_folds") or {}).items()},
                 int(finite(scores.get("folds_fitted")) or 0),
