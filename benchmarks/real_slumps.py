@@ -391,8 +391,8 @@ def picture(
         for axis in row:
             axis.set_xticks([])
             axis.set_yticks([])
-            axis.plot([12, 62], [241, 241], color="white" if axis is not row[3] else "black", lw=3)
-        row[0].text(37, 235, "500 m", color="white", ha="center", va="bottom")
+            axis.plot([190, 240], [241, 241], color="white" if axis is not row[3] else "black", lw=3)
+        row[0].text(215, 235, "500 m", color="white", ha="center", va="bottom")
     for axis, words in zip(
         axes[0],
         ("Sentinel-2, true colour", "share of the experts", "probability, held out",
@@ -552,6 +552,13 @@ def show(found: dict[str, Any]) -> str:
                 f"{e['value']:.3f} [{e['low']:.3f}, {e['high']:.3f}]   "
                 f"{d['value']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]   "
                 f"{o['matched']} of {o['slumps']} ({o['mapped']} mapped)  {edge}"
+            )
+        for labels in LABELS:
+            seeds, said = each[f"f1_of_seeds, {labels}"], each[f"probabilities, {labels}"]
+            spread = "" if seeds["sd"] is None else f" (sd {seeds['sd']:.3f})"
+            lines.append(
+                f"  trained on {labels}: majority F1 of one seed {seeds['mean']:.3f}{spread}, "
+                f"squared error to the share {said['squared_error_to_share']:.4f}"
             )
     lines.append(
         f"{found['runs']} runs, {found['training_cpu_seconds']} s of one processor to train them"
