@@ -7,7 +7,8 @@
 of negatives (cells of slumps as positives) and of positives (buffered negatives), with each seed:
 a logistic regression and a forest over the same kinds of folds; then, on one yardstick for all,
 the held-out site with random negatives that all share, and the rank correlation with the true
-probability there. Prints a table in Markdown; standard errors are over seeds.
+probability there, and on the third of it that is most like the ground of slumps. Prints a table in
+Markdown; standard errors are over seeds.
 
 ``large``: a made-up site of side x side cells and nine times as many label pixels, 0.4 % of it
 slumps; a draw in a process of its own, its time and its largest resident set beside what the
@@ -18,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -46,6 +46,7 @@ def negatives(options: argparse.Namespace) -> None:
     from thawslump import raster
     from thawslump.workspace import Workspace
     from trainer.susceptibility import models, registry, validation
+    from trainer.susceptibility.likeness import Likeness
     from trainer.susceptibility.steps.samples import draw
 
     workspace = Workspace(options.workspace)
@@ -61,6 +62,8 @@ def negatives(options: argparse.Namespace) -> None:
     ]
     rows: dict[tuple[str, str, str], list[list[float]]] = {}
     for seed in range(options.seeds):
+        held = draw(learn, config(negatives="similar", seed=seed)).facts["likeness"]
+        like = Likeness.from_json(held["propensity"])
         for kind in kinds:
             asked = config(positives=kind[0], negatives=kind[1], seed=seed)
             drawn = draw(learn, asked)
@@ -82,22 +85,37 @@ def negatives(options: argparse.Namespace) -> None:
                 )
                 model.fit(drawn.features, drawn.labels)
                 there = validation.auc(shared.labels, model.predict_proba(shared.features)[:, 1])
-                ranks = []
+                ranks, alike = [], []
                 for _, path, _ in test:
                     read = raster.read_float(path, tuple(drawn.factors))
                     named = dict(zip(read.names, read.array, strict=True))
                     truth = _truth_on(workspace.truth / "susceptibility_truth.tif", read.grid)
-                    said = model.predict_proba(models.design(named, drawn.classes))[:, 1]
-                    both = np.isfinite(truth) & np.isfinite(read.array).all(axis=0)
-                    ranks.append(spearmanr(said[both.ravel()], truth[both]).statistic)
+                    features = models.design(named, drawn.classes)
+                    said = model.predict_proba(features)[:, 1]
+                    both = (np.isfinite(truth) & np.isfinite(read.array).all(axis=0)).ravel()
+                    ranks.append(spearmanr(said[both], truth.ravel()[both]).statistic)
+                    # The factors of the propensity are those of the samples, in their order.
+                    weight = like.weights(features)
+                    both &= weight >= np.quantile(weight[both], 2 / 3)
+                    alike.append(spearmanr(said[both], truth.ravel()[both]).statistic)
                 rows.setdefault((*kind, name), []).append(
-                    [random - spatial, spatial, random, there, float(np.mean(ranks)), apart]
+                    [
+                        random - spatial,
+                        spatial,
+                        random,
+                        there,
+                        float(np.mean(ranks)),
+                        float(np.mean(alike)),
+                        apart,
+                    ]
                 )
     print(f"made-up valley, {options.seeds} seeds; standard errors over seeds in brackets\n")
-    print("| positives | negatives | model | gap, random - spatial | AUC spatial | AUC random "
-          "| AUC on the held-out site, one random sample for all | rank correlation with the truth "
-          "there | largest standardised difference |")  # fmt: skip
-    print("|" + "---|" * 9)
+    print(
+        "| positives | negatives | model | gap, random - spatial | AUC spatial | AUC random "
+        "| AUC on the held-out site, one random sample for all | rank correlation with the truth "
+        "there | on the third of it most like slump ground | largest standardised difference |"
+    )
+    print("|" + "---|" * 10)
     for key, values in rows.items():
         mean, error = np.mean(values, axis=0), np.std(values, axis=0) / np.sqrt(len(values))
         cells = [f"{m:+.3f} ({e:.3f})" if n == 0 else f"{m:.3f} ({e:.3f})"
@@ -177,11 +195,17 @@ def large(options: argparse.Namespace) -> None:
             print(subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip())
 
 
+def _peak() -> int:
+    """Return the largest resident set of this process, KiB (that of `resource` is inherited)."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
+
+
 def one(options: argparse.Namespace) -> None:
     """Draw once; print what it took."""
     from trainer.susceptibility.steps.samples import draw
 
-    idle = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    idle = _peak()
     begun, used = time.perf_counter(), time.process_time()
     place = _large_site(Path(options.folder), options.side, options.factors)
     drawn = draw([place], config(factors=(), negatives=options.kind))
@@ -194,8 +218,8 @@ def one(options: argparse.Namespace) -> None:
                 "factors": options.factors,
                 "seconds": round(time.perf_counter() - begun, 1),
                 "cpu_seconds": round(time.process_time() - used, 1),
-                "cells_per_second": round(options.side**2 / (time.perf_counter() - begun)),
-                "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+                "cells_per_cpu_second": round(options.side**2 / (time.process_time() - used)),
+                "peak_mib": _peak() // 1024,
                 "before_mib": idle // 1024,
                 "rasters_whole_mib": whole // 2**20,
                 "slumps": drawn.facts["n_slumps"],
