@@ -72,6 +72,7 @@ WIDER = (
     "landcover",
 )
 GROUND = (*WIDER, "permafrost", "lithology")
+EXPORTED = (*WIDER, "lithology")
 STACKS = {
     "default": DEFAULT,
     "wider": WIDER,
@@ -81,7 +82,7 @@ STACKS = {
 }
 SOURCES = {
     "upslope": "local",
-    **{name: f"{OWN}/{name}" for name in ("rivers", "roads", "faults", "lithology", "permafrost")},
+    **{name: f"{OWN}/{name}" for name in ("rivers", "roads", "faults", "lithology")},
 }
 MODELS = ("logistic", "forest", "spatial_average", "stacking")
 SHAPE = (512, 1024)
@@ -136,7 +137,7 @@ def prepared(root: Path, seed: int, shape: tuple[int, int]) -> Workspace:
     for path in sorted([*root.glob("sites/*.yaml"), *root.glob("areas/*.yaml")]):
         site = load_model(Site, path)
         # The change stack is not looked at here; the labels need its grid.
-        changes = {"factors": GROUND, "bands": ("elevation", "slope")}
+        changes = {"factors": EXPORTED, "bands": ("elevation", "slope")}
         save_yaml(path, site.model_copy(update={**changes, "sources": {**site.sources, **SOURCES}}))
     workspace = Workspace(root)
     run(workspace, until="labels")
@@ -150,14 +151,33 @@ def prepared(root: Path, seed: int, shape: tuple[int, int]) -> Workspace:
     for name in workspace.sites:
         read = raster.read_float(workspace.factors(name))
         added = [warped(values, fine, read.grid) for values in known.values()]
+        added.append(permafrost(known["true_ice"], fine, read.grid))
         raster.write_cog(
             workspace.factors(name),
             np.concatenate([read.array, np.stack(added)]),
             read.grid,
-            (*read.names, *known),
+            (*read.names, *known, "permafrost"),
             nodata=float("nan"),
         )
     return workspace
+
+
+def permafrost(ice: NDArray[Any], affine: Any, grid: Any) -> NDArray[np.float32]:
+    """Return the classes that the valley's map of permafrost has: five of ice content, of 100 m."""
+    rows, cols = (n // 10 * 10 for n in ice.shape)
+    mean = ice[:rows, :cols].reshape(rows // 10, 10, cols // 10, 10).mean(axis=(1, 3))
+    classes = np.pad(
+        np.digitize(mean, [0.2, 0.35, 0.5, 0.65]) + 1.0,
+        [(0, -(-ice.shape[0] // 10) - rows // 10), (0, -(-ice.shape[1] // 10) - cols // 10)],
+        mode="edge",
+    )
+    found = np.full(grid.shape, np.nan, np.float32)
+    reproject(
+        classes.astype(np.float32), found, src_transform=affine * affine.scale(10),
+        src_crs=str(grid.crs), dst_transform=grid.affine, dst_crs=str(grid.crs),
+        dst_nodata=np.nan, resampling=Resampling.nearest,
+    )  # fmt: skip
+    return found
 
 
 def warped(values: NDArray[Any], affine: Any, grid: Any) -> NDArray[np.float32]:
