@@ -28,10 +28,23 @@ from thawslump.files import write_json
 
 GIB = 2**30
 EDITS: tuple[tuple[str, str, Any], ...] = (
+    ("susceptibility", "classes", 4),
     ("susceptibility", "trees", 120),
     ("candidates", "minimum_area", 900.0),
 )
-"""Section, key, value: one setting with nothing behind it, one that the second round hangs on."""
+"""Section, key, value: two of the last steps, and one that the second round hangs on."""
+
+DEPEND: dict[str, tuple[str, ...]] = {
+    "classes": ("susceptibility", "report"),
+    "trees": (
+        "susceptibility-fit",
+        "susceptibility-compare",
+        "susceptibility-map",
+        "susceptibility",
+        "report",
+    ),
+}
+"""Steps that hang on an edited setting; no other may be computed."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +120,13 @@ def step_seconds(ledger: Path) -> dict[str, float]:
     return {name: round(ends[1] - ends[0], 2) for name, ends in found.items()}
 
 
+def _only(computed: Sequence[str], steps: Sequence[str]) -> bool:
+    """Return whether items of these steps were computed, of the fits the forest's alone."""
+    named = [words.partition(": ") for words in computed]
+    fits = [item for step, _, item in named if step.startswith("susceptibility-fit")]
+    return {step.split()[0] for step, _, _ in named} == {*steps} and {*fits} <= {"forest"}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--keep", type=Path, help="folder for the workspace; else removed")
@@ -149,6 +169,13 @@ def main() -> int:
         "under 4 GiB": first.peak_pss < 4 * GIB,
         "repeated: nothing computed": not again.computed,
         "repeated under 10 s": again.seconds < 10,
+        **{
+            f"{section}.{key}: only what depends on it": _only(
+                runs[f"{section}.{key} = {value}"].computed, DEPEND[key]
+            )
+            for section, key, value in EDITS
+            if key in DEPEND
+        },
     }
     for name, met in targets.items():
         print(f"{'met' if met else 'MISSED'}: {name}")

@@ -310,7 +310,7 @@ def small(directory: Path) -> None:
     segmentation = values["segmentation"]
     segmentation["runs"] = [dict(run) for run in segmentation["runs"]][:2]
     segmentation.update({"epochs": 2, "iterations": 4, "crop": 64})
-    values["susceptibility"].update({"trees": 10, "resamples": 100})
+    values["susceptibility"].update({"trees": 10, "resamples": 100, "importance": 1})
     with path.open("w", encoding="utf-8") as stream:
         yaml.dump(values, stream)
 
