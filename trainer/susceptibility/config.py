@@ -132,6 +132,11 @@ class SusceptibilityConfig(BaseModel):
         description="Edge in metres of the square blocks of "
         "the spatial folds; halved where fewer than two blocks would hold slumps.",
     )
+    block_shape: Literal["square", "kmeans"] = Field(
+        "square",
+        description="Blocks of the spatial folds: squares of block_size, or as many clusters of "
+        "the places as folds (k-means), as in much of the literature.",
+    )
     folds: int = Field(5, ge=2, description="Folds of the cross-validation, random and spatial.")
     repetitions: int = Field(
         1, ge=1, le=1000, description="Times that the folds are drawn anew and all models refitted."

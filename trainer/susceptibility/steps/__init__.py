@@ -33,7 +33,7 @@ _SAMPLES = (
     "nodata_check", "seed",
 )  # fmt: skip
 _SELECT = ("vif", "pearson", "chimerge", "chimerge_intervals", "chimerge_alpha")
-_FOLDS = ("validation", "block_size", "folds", "repetitions", "fold_buffer", "seed")
+_FOLDS = ("validation", "block_size", "block_shape", "folds", "repetitions", "fold_buffer", "seed")
 _COMPARE = ("models", "map_model", "resamples", "importance", "applicability")
 _MAP = ("applicability", "device", "chimerge_intervals", "chimerge_alpha")
 _CLASSES = ("classes", "deformation", "resamples", "seed", "chimerge_intervals", "chimerge_alpha")

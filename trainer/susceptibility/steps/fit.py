@@ -116,6 +116,7 @@ class Ground:
             seed=int(self.settings["seed"]),
             repetition=repetition,
             block_size=float(self.settings["block_size"]),
+            block_shape=self.settings["block_shape"],
             buffer=float(self.settings["fold_buffer"]),
             positions=nearest.geocentric(self.samples.lonlat),
             prediction=self.prediction,
