@@ -56,7 +56,7 @@ def starts(size: int, window: int, overlap: int) -> list[int]:
     Examples
     --------
     >>> starts(1000, 512, 64), starts(300, 512, 64)
-    ([0, 448], [0])
+    ([0, 448, 896], [0])
     """
     step = window - overlap
     return [0, *range(step, max(1, size - overlap), step)] if size > window else [0]

@@ -38,6 +38,8 @@ class Opinions:
     ----------
     like : Tensor of float32
         Of the shape of the probabilities, on their device.
+    one : bool
+        There will be one model only: deviation and information are 0, and cost nothing.
 
     Examples
     --------
@@ -48,7 +50,8 @@ class Opinions:
     ([0.5, 0.5], [0.5, 0.0], [0.6930999755859375, 0.0])
     """
 
-    def __init__(self, like: Tensor) -> None:
+    def __init__(self, like: Tensor, *, one: bool = False) -> None:
+        self._one = one
         self._weight = torch.zeros_like(like)
         self._mean = torch.zeros_like(like)
         self._squares = torch.zeros_like(like)
@@ -71,6 +74,8 @@ class Opinions:
         part = share / self._weight.clamp(min=torch.finfo(share.dtype).tiny)
         step = probability - self._mean
         self._mean += part * step
+        if self._one:
+            return
         self._squares += share * step * (probability - self._mean)
         self._entropy += part * (entropy(probability) - self._entropy)
 
@@ -87,6 +92,8 @@ class Opinions:
     @property
     def deviation(self) -> Tensor:
         """Weighted standard deviation (of the population: 0.5 at most)."""
+        if self._one:
+            return self._squares
         weight = self._weight.clamp(min=torch.finfo(self._weight.dtype).tiny)
         return (self._squares / weight).clamp(min=0).sqrt()
 
@@ -97,4 +104,6 @@ class Opinions:
         The entropy of the mean less the mean entropy (Houlsby et al. 2011): what hearing the right
         model would teach. 0 where all say the same, however unsure they are.
         """
+        if self._one:
+            return self._entropy
         return (entropy(self._mean) - self._entropy).clamp(min=0)

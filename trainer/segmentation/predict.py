@@ -83,7 +83,8 @@ class Member:
 
 def _scaled(images: Tensor, member: Member) -> tuple[Tensor, Tensor]:
     """Return what a member is fed, and where it has any band; as `trainer.chips.scale` does."""
-    part = images[:, list(member.bands)]
+    every = member.bands == tuple(range(images.shape[1]))
+    part = images if every else images[:, list(member.bands)]
     known = torch.isfinite(part)
     centre = torch.tensor(member.mean, dtype=part.dtype, device=part.device)[:, None, None]
     width = torch.tensor(member.std, dtype=part.dtype, device=part.device)[:, None, None]
@@ -120,7 +121,7 @@ def _heard(
     broken: Tensor,
 ) -> Opinions:
     """Return what all members say of some windows, and mark those that gave no numbers."""
-    said = Opinions(torch.zeros_like(images[:, 0]))
+    said = Opinions(torch.zeros_like(images[:, 0]), one=len(members) == 1)
     scaled: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}
     for number, member in enumerate(members):
         key = (member.bands, member.mean, member.std, member.classes)
@@ -289,7 +290,8 @@ def predict_strips(
             offsets = [left for left, any_there in zip(offsets, full, strict=True) if any_there]
             for i in range(0, len(offsets), batch):
                 held = offsets[i : i + batch]
-                images = torch.stack([padded[:, :, left : left + wide] for left in held])
+                views = [padded[:, :, left : left + wide] for left in held]
+                images = views[0][None] if len(views) == 1 else torch.stack(views)
                 if len(held) < batch:
                     empty = torch.full_like(images[:1], torch.nan)
                     images = torch.cat([images, empty.expand(batch - len(held), -1, -1, -1)])

@@ -46,7 +46,7 @@ def halves(labels: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]] | Non
     Examples
     --------
     >>> marks = np.zeros((128, 256), np.uint8)
-    >>> marks[10:20:4, 10:250:30] = 1
+    >>> marks[10:20:4, 20:250:30] = 1
     >>> found = halves([marks])[0]
     >>> [int(((found == part) & (marks == 1)).sum()) for part in (CHOOSING, CALIBRATION)]
     [12, 12]
