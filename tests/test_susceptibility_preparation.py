@@ -219,6 +219,16 @@ def factors14(count: int = 600) -> tuple[dict[str, np.ndarray], np.ndarray, dict
     return made, y, classes
 
 
+def test_flat_ground_faces_nowhere() -> None:
+    "Class flat of He et al. 2024: aspect where slope is 0 says nothing, as in the models"
+    made, y, _ = factors14()
+    made = {"slope": made["slope"], "aspect": made["aspect"]}
+    made["slope"][:50] = 0
+    first, *others = factor_report(made, y)["factors"][1]["intervals"]
+    assert first["sector"] == "flat" and first["samples"] == 50
+    assert len(others) == 8 and sum(each["samples"] for each in others) == y.size - 50
+
+
 def test_report_tells_inflation_worth_and_what_would_go() -> None:
     made, y, classes = factors14()
     made["flat"] = np.full(y.size, 3.0, np.float32)

@@ -94,7 +94,8 @@ def factor_report(
     columns = feature_factors(names, classes)
     of_classes = tuple(n for n, factor in enumerate(columns) if factor in classes)
     fill = SimpleImputer(strategy="mean", keep_empty_features=True)
-    filled = fill.fit_transform(design(factors, classes))
+    plain = design(factors, classes)
+    filled = fill.fit_transform(plain)
 
     def dropped(vif: float | None, pearson: float | None) -> list[dict[str, Any]]:
         chosen = FactorSelection(columns, of_classes, vif, pearson, max_intervals, alpha)
@@ -135,7 +136,9 @@ def factor_report(
             if others.size:
                 nearest = int(others[np.argmax(alike[k, others])])
                 row["most_like"] = {"name": here[nearest], "r": float(alike[k, nearest])}
-        rows.append(row | _worth(name, factors[name], positive, own, max_intervals, alpha))
+        # Where slope is 0 a direction has neither sine nor cosine.
+        level = (plain[:, [n for n, f in enumerate(columns) if f == name]] == 0).all(axis=1)
+        rows.append(row | _worth(name, factors[name], level, positive, own, max_intervals, alpha))
     order = sorted(range(len(rows)), key=lambda k: -rows[k]["gain_ratio"])
     for rank, k in enumerate(order):
         rows[k]["gain_ratio_rank"] = rank + 1
@@ -166,6 +169,7 @@ def _kind(name: str, classes: Sequence[int] | None) -> str:
 def _worth(
     name: str,
     values: NDArray[np.float32],
+    level: NDArray[np.bool_],
     labels: NDArray[np.uint8],
     classes: Sequence[int] | None,
     max_intervals: int,
@@ -180,6 +184,7 @@ def _worth(
         codes = flat.astype(np.int64)
     elif _kind(name, classes) == "direction":
         codes = np.floor((flat + 22.5) / 45.0).astype(np.int64) % 8
+        codes[level[known]] = -1
     else:
         if np.unique(of).size == 2:
             cuts = chimerge(flat, of, max_intervals, alpha, floor=FLOOR)
@@ -213,7 +218,7 @@ def _interval(kind: str, code: int, cuts: Sequence[float]) -> dict[str, Any]:
     if kind == "classes":
         return {"class": code}
     if kind == "direction":
-        return {"sector": SECTORS[code]}
+        return {"sector": SECTORS[code] if code >= 0 else "flat"}
     return {
         "above": cuts[code - 1] if code else None,
         "up_to": cuts[code] if code < len(cuts) else None,
