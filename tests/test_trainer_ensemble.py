@@ -406,6 +406,40 @@ def test_a_killed_step_does_not_ask_its_runs_again(
     assert {path.name: path.read_bytes() for path in item.outputs} == continued
 
 
+def test_what_comes_after_training_retrains_nothing(work: Workspace) -> None:
+    """And what changes a map draws it again."""
+    from thawslump.pipeline import key_of
+    from trainer.config import SegmentationConfig
+    from trainer.steps import AFTER_TRAINING, plan_train
+
+    path = work.root / "thawslump.yaml"
+    plain = path.read_text()
+    ensemble.run(planned(work), work, quiet)
+    (work.root / "sites" / "train.yaml").write_text(
+        (work.root / "sites" / "site.yaml").read_text().replace("validation", "train")
+        .replace("name: site", "name: train")
+    )  # fmt: skip
+
+    def keys(text: str) -> tuple[list[str], list[str], list[str]]:
+        path.write_text(text)
+        place = Workspace(work.root)
+        plans = plan_train(place, 1), plan_ensemble(place, 1), plan_predict(place, 1)
+        return tuple([key_of(item, {}) for item in items] for items in plans)  # type: ignore[return-value]
+
+    assert set(AFTER_TRAINING) < set(SegmentationConfig.model_fields)
+    before = keys(plain)
+    changes = {
+        "  ensemble: greedy\n": (True, False),
+        "  calibration: none\n": (True, False),
+        "  tta: d4\n": (True, True),
+        "  prediction_batch: 4\n": (False, True),
+    }
+    for line, (chosen_again, drawn_again) in changes.items():
+        after = keys(plain + line)
+        assert after[0] == before[0], line
+        assert (after[1] != before[1], after[2] != before[2]) == (chosen_again, drawn_again), line
+
+
 # Bad input ----------------------------------------------------------------------------------------
 
 

@@ -103,14 +103,14 @@ def test_per_pixel_model_does_not_see_the_windows(
         np.testing.assert_allclose(found.filled[some], share[some], atol=1e-7)
 
 
-@pytest.mark.parametrize("reach", [1, 4])
-def test_a_missing_pixel_touches_its_receptive_field_only(reach: int) -> None:
+@pytest.mark.parametrize(("reach", "batch"), [(1, 1), (4, 1), (4, 6)])
+def test_a_missing_pixel_touches_its_receptive_field_only(reach: int, batch: int) -> None:
     """It stays nodata; beyond the reach of the model not a bit changes."""
     array = np.random.default_rng(0).normal(size=(2, 130, 200)).astype("float32")
-    whole = predict_array([convolution(reach)], array, window=96, overlap=32)
+    whole = predict_array([convolution(reach)], array, window=96, overlap=32, batch=batch)
     holed = array.copy()
     holed[:, 70, 90] = np.nan
-    found = predict_array([convolution(reach)], holed, window=96, overlap=32)
+    found = predict_array([convolution(reach)], holed, window=96, overlap=32, batch=batch)
     assert np.argwhere(np.isnan(found.probability)).tolist() == [[70, 90]]
     rows, columns = np.indices((130, 200))
     far = np.maximum(abs(rows - 70), abs(columns - 90)) > reach

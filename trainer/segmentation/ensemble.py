@@ -217,6 +217,19 @@ class _Ground:
         )
 
 
+class _Chosen(Sequence[Floats]):
+    """Some pixels of what each run says, read when they are asked for."""
+
+    def __init__(self, said: Sequence[Floats], pixels: NDArray[np.intp]) -> None:
+        self._said, self._pixels = said, pixels
+
+    def __len__(self) -> int:
+        return len(self._said)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._said[index][self._pixels]
+
+
 def _blocks(shape: tuple[int, ...]) -> NDArray[np.int64]:
     rows, columns = np.indices(shape) // selection.BLOCK
     return np.asarray(rows * 10**4 + columns)
@@ -288,7 +301,7 @@ def run(
     picks, trace = list(range(size)), list[float]()
     if settings["ensemble"] == "greedy":
         picks, trace = selection.greedy(
-            [said[name][ground.choosing] for name in order], on, settings["size"]
+            _Chosen([said[name] for name in order], ground.choosing), on, settings["size"]
         )
     drawn = {name: picks.count(place) for place, name in enumerate(order)}
     members = sorted((n for n in order if drawn[n]), key=lambda n: (-drawn[n], order.index(n)))
