@@ -391,7 +391,9 @@ def picture(
         for axis in row:
             axis.set_xticks([])
             axis.set_yticks([])
-            axis.plot([190, 240], [241, 241], color="white" if axis is not row[3] else "black", lw=3)
+            axis.plot(
+                [190, 240], [241, 241], color="white" if axis is not row[3] else "black", lw=3
+            )
         row[0].text(215, 235, "500 m", color="white", ha="center", va="bottom")
     for axis, words in zip(
         axes[0],
