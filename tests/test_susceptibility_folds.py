@@ -333,6 +333,19 @@ def test_a_map_far_from_all_samples_gets_folds_far_apart() -> None:
     assert "too good" not in described(near.facts)
 
 
+def test_no_matched_fold_holds_most_of_the_samples() -> None:
+    "70 of 100 samples in one place, a map far away: left whole, it would leave 30 to learn from"
+    rng = np.random.default_rng(10)
+    centres = np.array([[0.0, 0.0], [9000.0, 0.0], [0.0, 9000.0], [9000.0, 9000.0]])
+    places = centres[np.repeat([0, 1, 2, 3], [140, 20, 20, 20])] + rng.normal(0, 200, (200, 2))
+    labels = rng.integers(0, 2, 200).astype(np.uint8)
+    made = plan(
+        "nearest", labels, places, prediction=rng.uniform(30_000, 40_000, (500, 2)), count=3
+    )
+    assert max(test.size for _, test in made.folds) <= 100
+    assert made.facts["wasserstein_m"] < made.facts["wasserstein_random_m"]
+
+
 def test_cells_of_one_slump_stay_together_in_matched_folds() -> None:
     "Their own distances do not count, whether the folds come out random or not"
     rng = np.random.default_rng(5)
