@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
+from thawslump.mosaic import write_vrt
 from trainer.susceptibility import mapping
 from trainer.susceptibility.legend import class_colours, class_words
 from trainer.susceptibility.mapping import classify, quantise
@@ -204,6 +206,51 @@ def test_classes_have_colours_names_and_counts(tmp_path: Path) -> None:
     named = mapping.names_of_classes(target).read_text()
     assert [f"<Category>{word}</Category>" in named for word in class_words(3)] == [True] * 3
     assert named.index("nodata") < named.index(">low<")  # in the order of the values
+
+
+def test_mosaics_of_classes_keep_colours_and_names(tmp_path: Path) -> None:
+    "A virtual raster over two sites: the colour table and the names that GDAL reads in it"
+    paths = []
+    for name, column in (("a", 0), ("b", 90)):
+        moved = Affine(30, 0, 500_000 + 30 * column, 0, -30, 8_000_000)
+        classes = np.random.default_rng(column).integers(0, 10_001, (1, 70, 90)).astype(np.uint16)
+        profile = {"crs": CRS, "transform": moved, "height": 70, "width": 90, "count": 1}
+        source = tmp_path / f"{name}-map.tif"
+        with rasterio.open(source, "w", driver="GTiff", dtype="uint16", **profile) as raster:
+            raster.write(classes)
+        paths.append(tmp_path / f"{name}.tif")
+        mapping.write_classes(source, paths[-1], (0.2, 1.0), {})
+    write_vrt(tmp_path / "all.vrt", paths, GeoBox((70, 180), AFFINE, CRS))
+    with rasterio.open(tmp_path / "all.vrt") as whole, rasterio.open(paths[1]) as part:
+        assert np.array_equal(whole.read(1)[:, 90:], part.read(1))
+        assert whole.colormap(1)[2] == part.colormap(1)[2] and whole.nodata == 0
+    text = (tmp_path / "all.vrt").read_text()
+    assert [f"<Category>{word}</Category>" in text for word in ("nodata", "low", "high")] == (
+        [True] * 3
+    )
+
+
+def test_memory_does_not_grow_with_the_map(tmp_path: Path) -> None:
+    "Four times the rows, the same peak: arrays held at one time, as Python counts them"
+    peaks = []
+    for height in (512, 2048):
+
+        def read(window: Window) -> np.ndarray:
+            return np.ones((6, int(window.height), int(window.width)), np.float32)
+
+        def work(values: np.ndarray, _: Window) -> tuple[np.ndarray, Tally]:
+            bands, counts = mapping.stored(values, lambda f: f.T, say)
+            return bands, Tally.of(bands[0][bands[0] != mapping.NODATA], counts=counts)
+
+        profile = {"crs": CRS, "transform": AFFINE, "height": height, "width": 512}
+        tracemalloc.start()
+        mapping.draw(
+            tmp_path / "a.tif", profile, read, work, lambda s: None, {}, size=256, threads=2
+        )
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.25 * peaks[0]
+    assert peaks[1] < 2048 * 512 * 6 * 4  # less than the factors themselves
 
 
 def test_spread_of_models_is_that_of_their_maps(tmp_path: Path) -> None:

@@ -103,7 +103,29 @@ def _band(raster: Any, index: int, name: str, number: int) -> ElementTree.Elemen
     for key, value in told.items():
         if value is not None:
             ElementTree.SubElement(element, key).text = str(value)
+    _colours(element, raster, index)
     return element
+
+
+def _colours(element: ElementTree.Element, raster: Any, index: int) -> None:
+    """Take over the colours of a band of classes, and their names where its tags give them."""
+    try:
+        table = raster.colormap(index)
+    except ValueError:  # most bands have none
+        return
+    ElementTree.SubElement(element, "ColorInterp").text = "Palette"
+    tags = raster.tags(index)
+    names = []
+    while f"class_{len(names) + 1}" in tags:
+        names.append(tags[f"class_{len(names) + 1}"].partition(":")[0])
+    if names:
+        named = ElementTree.SubElement(element, "CategoryNames")
+        for name in ("nodata", *names):
+            ElementTree.SubElement(named, "Category").text = name
+    colours = ElementTree.SubElement(element, "ColorTable")
+    for number in range(len(names) + 1 if names else len(table)):
+        values = {f"c{k}": str(v) for k, v in enumerate(table[number], start=1)}
+        ElementTree.SubElement(colours, "Entry", values)
 
 
 def _source(
