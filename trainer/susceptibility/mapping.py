@@ -44,6 +44,7 @@ NODATA = 65535
 LEVELS = 10_000  # steps of the stored probability: 0 is 0, 10000 is 1
 WINDOW = 512
 BANDS = ("probability", "disagreement", "outside")
+_AT_ONCE = 65_536  # cells that a model is asked for at a time, so that many threads hold little
 _CACHE = 128  # megabytes that GDAL may hold: its default is a share of the machine's memory
 
 
@@ -146,13 +147,17 @@ def stored(
     valid = np.asarray(~np.isnan(factors).all(axis=0))
     bands = np.full((len(BANDS), *valid.shape), NODATA, np.uint16)
     counts = {"valid": int(valid.sum()), "filled": 0, "outside": 0}
-    if counts["valid"]:
-        features = design(factors[:, valid])
-        counts["filled"] = int(np.isnan(features).any(axis=1).sum())
+    cells = factors[:, valid]
+    held = np.empty((len(BANDS), counts["valid"]), np.uint16)
+    for first in range(0, counts["valid"], _AT_ONCE):
+        part = slice(first, first + _AT_ONCE)
+        features = design(cells[:, part])
+        counts["filled"] += int(np.isnan(features).any(axis=1).sum())
         probability, spread, outside = say(features)
         for band, values in enumerate((probability, spread, outside / LEVELS)):
-            bands[band][valid] = quantise(values, ~np.isnan(values))
-        counts["outside"] = int((bands[2][valid] == 1).sum())
+            held[band, part] = quantise(values, ~np.isnan(values))
+    bands[:, valid] = held
+    counts["outside"] = int((held[2] == 1).sum())
     return bands, counts
 
 
@@ -243,7 +248,8 @@ def _streamed(
     """Yield the work on each window, in order; a few are read and worked on ahead."""
     if not asked:
         return
-    ahead = threads + 1
+    # Reading a window takes a fiftieth of the time that a stacked model needs for it.
+    ahead = 2 + threads // 8
     with (
         ThreadPoolExecutor(1, thread_name_prefix="read") as reader,
         ThreadPoolExecutor(threads, "map", _one_thread) as workers,
