@@ -15,7 +15,7 @@ from susceptibility_world import CONFIG, place, run_steps, settings, world
 from thawslump import raster
 from thawslump.errors import DataError
 from thawslump.workspace import Workspace
-from trainer.susceptibility import inputs, table
+from trainer.susceptibility import inputs, models, registry, table
 from trainer.susceptibility.config import SusceptibilityConfig
 from trainer.susceptibility.files import Files
 from trainer.susceptibility.steps import plan_samples
@@ -436,6 +436,11 @@ def test_a_class_unseen_in_training_counts_as_missing_and_is_told_by_site(
     files = Files(workspace, 1)
     learned, tested = table.read(files.samples), table.read(files.test_samples)
     assert learned.classes == tested.classes == {"lithology": (1, 2, 3)}
+    told = learned.facts["class_samples"]["lithology"]
+    for number in (1, 2, 3):
+        for site, name in enumerate(learned.site_names):
+            here = learned.factors["lithology"][learned.sites == site]
+            assert told[str(number)][name] == (here == number).sum()
     strange = tested.factors["lithology"] == 9
     assert 0.3 < strange.mean() < 0.7
     assert tested.facts["unseen_classes"] == {"south": {"lithology": int(strange.sum())}}
@@ -443,6 +448,30 @@ def test_a_class_unseen_in_training_counts_as_missing_and_is_told_by_site(
     columns = [n for n, name in enumerate(tested.feature_names) if "=" in name]
     assert np.isnan(tested.features[np.ix_(strange, columns)]).all()
     assert np.isfinite(tested.features[np.ix_(~strange, columns)]).all()
+
+
+def test_a_class_that_a_fold_holds_out_counts_as_missing_in_it() -> None:
+    "Class 3 is only in the test part: it is answered as a cell whose class is not known"
+    rng = np.random.default_rng(0)
+    rock, slope = rng.integers(1, 3, 300).astype(np.float32), rng.normal(size=300)
+    labels = (rock + slope + rng.normal(size=300) > 1.5).astype(np.uint8)
+    known = {"lithology": (1, 2, 3)}
+
+    def features(rock: np.ndarray, slope: np.ndarray) -> np.ndarray:
+        return models.design({"lithology": rock, "slope": slope.astype(np.float32)}, known)
+
+    factors = models.feature_factors(["lithology", "slope"], known)
+    at = np.linspace(-2, 2, 5)
+    for name in ("logistic", "forest", "boosting", "svc", "bagging"):
+        model = registry.build(name, classes=(0, 1, 2), factors=factors, trees=20)
+        model.fit(features(rock, slope), labels)
+        said = [
+            model.predict_proba(features(np.full(5, each, np.float32), at))[:, 1]
+            for each in (1, 2, 3, np.nan)
+        ]
+        assert np.array_equal(said[2], said[3]), name
+        if name == "logistic":  # between those of the classes that it knows
+            assert ((said[0] < said[2]) & (said[2] < said[1])).all()
 
 
 # Too little ------------------------------------------------------------------------------------

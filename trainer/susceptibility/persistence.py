@@ -42,6 +42,7 @@ TRUSTED = (
     "trainer.susceptibility.networks.Mlp",
     "trainer.susceptibility.preparation.FactorBins",
     "trainer.susceptibility.preparation.FactorSelection",
+    "trainer.susceptibility.registry.ClassesFill",
     "trainer.susceptibility.registry.ClassesPass",
     "trainer.susceptibility.windows.PatchCnn",
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Self
 
+import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.impute import SimpleImputer
@@ -15,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from thawslump.errors import DataError
 from trainer.susceptibility.preparation import FactorBins, FactorSelection
 
-__all__ = ["NAMES", "ClassesPass", "build"]
+__all__ = ["NAMES", "ClassesFill", "ClassesPass", "build"]
 
 NAMES = (
     "logistic",
@@ -34,6 +35,56 @@ NAMES = (
 )
 # Below the ensembles, as in He et al. 2024 (figures 7 and 8).
 BASES = ("cnn", "svr", "mlp")
+
+
+class ClassesFill(SimpleImputer):
+    """Fills missing values with the mean; a class that the fit never saw counts as missing.
+
+    A fold may hold a class out whole. Its column was 0 throughout then, and what a model says of a
+    1 there is an accident of its start; such cells take the shares of the classes that were seen.
+
+    Parameters
+    ----------
+    groups : sequence of sequence of int
+        Columns of each factor of classes (0 or 1, NaN where missing).
+
+    Attributes
+    ----------
+    unseen_ : ndarray of bool, shape (features,)
+        Columns of classes that the fit never saw.
+
+    Examples
+    --------
+    >>> fill = ClassesFill(((0, 1),)).fit([[1.0, 0.0, 5.0], [1.0, 0.0, 7.0]])
+    >>> fill.transform([[0.0, 1.0, 6.0], [float("nan"), float("nan"), float("nan")]]).tolist()
+    [[1.0, 0.0, 6.0], [1.0, 0.0, 6.0]]
+    """
+
+    def __init__(self, groups: Sequence[Sequence[int]] = ()) -> None:
+        # A factor missing in the whole training part keeps its column (0 after scaling).
+        super().__init__(strategy="mean", keep_empty_features=True)
+        self.groups = groups
+
+    def fit(self, X: ArrayLike, y: Any = None) -> Self:
+        """Learn means, and which classes there are."""
+        super().fit(X, y)
+        values = np.asarray(X)
+        self.unseen_ = np.zeros(values.shape[1], bool)
+        for columns in self.groups:
+            at = np.asarray(columns, int)
+            self.unseen_[at] = ~(values[:, at] > 0).any(axis=0)
+        return self
+
+    def transform(self, X: ArrayLike) -> Any:
+        """Fill; rows of a class that was not seen first lose all columns of that factor."""
+        if not self.unseen_.any():
+            return super().transform(X)
+        values = np.array(X)
+        for columns in self.groups:
+            at = np.asarray(columns, int)
+            rows = (values[:, at[self.unseen_[at]]] > 0).any(axis=1)
+            values[np.flatnonzero(rows)[:, None], at] = np.nan
+        return super().transform(values)
 
 
 class ClassesPass(StandardScaler):
@@ -123,7 +174,8 @@ def build(
     folds : int
         Inner folds of ``stacking``; ``blending`` holds one of as many out.
     factors : sequence of str, optional
-        Factor of each column, where factors have several (`models.feature_factors`).
+        Factor of each column, where factors have several (`models.feature_factors`). With them a
+        class that a fit never saw counts as missing (`ClassesFill`).
     vif, pearson : float, optional
         Limits of `preparation.FactorSelection`, which then drops factors in each fit; not in
         ``spatial_average``, which chooses nothing.
@@ -170,8 +222,7 @@ def build(
         if name == "stacking":
             return Stacking(below, above, folds=folds, seed=seed)
         return Blending(below, above, share=1.0 / folds, seed=seed)
-    # A factor missing in the whole training part keeps its column (0 after scaling).
-    fill = SimpleImputer(strategy="mean", keep_empty_features=True)
+    fill = ClassesFill(_groups(classes, factors))
     # Trees do not need scaling; it stays so that every model has the same three steps.
     scale = ClassesPass(tuple(classes)) if len(classes) else StandardScaler()
     model = _single(name, trees, depth, seed, device, base)
@@ -190,6 +241,16 @@ def build(
 
 
 _ABOVE = ("stacking", "blending")
+
+
+def _groups(classes: Sequence[int], factors: Sequence[str] | None) -> tuple[tuple[int, ...], ...]:
+    """Return the columns of each factor of classes; none where it is not known which are one's."""
+    if factors is None:
+        return ()
+    found: dict[str, list[int]] = {}
+    for column in classes:
+        found.setdefault(factors[column], []).append(int(column))
+    return tuple(tuple(columns) for columns in found.values())
 
 
 def _single(name: str, trees: int, depth: int, seed: int, device: str, base: str) -> Any:

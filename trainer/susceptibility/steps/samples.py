@@ -72,8 +72,9 @@ def draw(
 
     - ``facts["left_out"]`` says which bands were not learned from and why;
       ``facts["by_site"]`` how many samples each site gave; ``facts["missing"]`` the share of its
-      samples without a value, by site and factor; ``facts["unseen_classes"]`` how many have a
-      class that `like` does not know: they count as missing.
+      samples without a value, by site and factor; ``facts["class_samples"]`` how many have each
+      class; ``facts["unseen_classes"]`` how many have one that `like` does not know. They count as
+      missing, as do samples of a class that a fold does not learn from (`registry.ClassesFill`).
     - Similar negatives (`likeness.Likeness`) are drawn by a propensity that is fitted to the
       slump cells of all sites and to as large a random sample of other ground. It so looks at
       labels of all folds: a test fold's slumps make ground like theirs more frequent among the
@@ -395,6 +396,7 @@ def _facts(
         "left_out": dict(left_out),
         "by_site": by_site,
         "missing": missing,
+        "class_samples": _class_samples(drawn, found),
         "standardised_differences": {
             name: round(float(value), 4) if np.isfinite(value) else None
             for name, value in zip(drawn.feature_names, apart, strict=True)
@@ -421,6 +423,22 @@ def _facts(
         facts["unseen_classes"] = strange
         facts["unseen_classes_policy"] = "counted as missing"
     return facts
+
+
+def _class_samples(drawn: Samples, found: Sequence[Place]) -> dict[str, dict[str, dict[str, int]]]:
+    """Return how many samples of each site have each class: one at few is unknown in some folds."""
+    return {
+        name: {
+            str(number): {
+                place.name: count
+                for place in found
+                if (count := int((values[drawn.sites == place.number] == number).sum()))
+            }
+            for number in drawn.classes[name]
+        }
+        for name, values in drawn.factors.items()
+        if name in drawn.classes
+    }
 
 
 def _missing(drawn: Samples, here: NDArray[np.bool_]) -> dict[str, float]:
