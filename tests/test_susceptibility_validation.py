@@ -20,13 +20,13 @@ from sklearn.preprocessing import KBinsDiscretizer, StandardScaler
 from thawslump.errors import DataError
 from trainer.susceptibility.registry import build
 from trainer.susceptibility.samples import block_ids
+from trainer.susceptibility.scores import gap
 from trainer.susceptibility.validation import (
     auc,
     block_bootstrap,
     fit_fold,
     interval,
     out_of_fold,
-    paired_auc,
     random_folds,
     spatial_folds,
 )
@@ -74,11 +74,10 @@ def test_random_folds_flatter_clustered_samples() -> None:
         "random": out_of_fold(model, features, labels, random_folds(800, 5, 0)),
         "spatial": out_of_fold(model, features, labels, spatial_folds(blocks, labels, 5)),
     }
-    areas, differences = paired_auc(labels, scores, blocks, 200, 0)
-    assert areas["random"].value > 0.95
-    assert areas["spatial"].value < 0.7
-    assert differences["random", "spatial"].low > 0
-    assert differences["random", "spatial"].value == -differences["spatial", "random"].value
+    found = gap(labels, [scores["random"]], [scores["spatial"]], blocks, 200, 0)
+    assert found.random.value > 0.95
+    assert found.spatial.value < 0.7
+    assert found.difference.low > 0
 
 
 def test_out_of_fold_uses_no_tested_sample() -> None:

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from thawslump.errors import DataError
 from trainer.susceptibility.bootstrap import BlockDraws, Interval, interval
 
-__all__ = ["Curve", "Reliability", "brier_skill", "cross_curve", "held_out", "reliability"]
+__all__ = ["Curve", "Reliability", "cross_curve", "held_out", "reliability"]
 
 
 @dataclass(frozen=True)
@@ -65,18 +65,6 @@ def _checked(probability: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float64],
     if not np.isin(labels, (0, 1)).all():
         raise DataError("Labels other than 0 and 1 were given.", hint="1 is a slump, 0 is none.")
     return p, labels
-
-
-def brier_skill(probability: ArrayLike, y: ArrayLike) -> float:
-    """Return how much of the squared error of always saying the share of slumps is saved.
-
-    Examples
-    --------
-    >>> brier_skill([0.0, 0.0, 1.0, 0.5], [0, 0, 1, 1])
-    0.75
-    """
-    p, labels = _checked(probability, y)
-    return float(_skill(np.mean((p - labels) ** 2), labels.mean()))
 
 
 def _skill(brier: Any, share: Any) -> Any:

@@ -11,7 +11,7 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
 from thawslump.errors import DataError
-from trainer.susceptibility.bootstrap import BlockDraws, Interval, interval
+from trainer.susceptibility.bootstrap import Interval, interval
 from trainer.susceptibility.folds import Folds, random_folds, spatial_folds
 
 __all__ = [
@@ -22,7 +22,6 @@ __all__ = [
     "fit_fold",
     "interval",
     "out_of_fold",
-    "paired_auc",
     "random_folds",
     "spatial_folds",
 ]
@@ -56,34 +55,18 @@ def auc(
     0.875
     """
     order = np.argsort(scores, kind="stable")
-    return _Ranked(labels, scores, order).auc(weights)
-
-
-class _Ranked:
-    """Scores sorted once, for many weighted areas under the curve."""
-
-    def __init__(
-        self,
-        labels: NDArray[np.uint8],
-        scores: NDArray[np.float64],
-        order: NDArray[np.int64] | None = None,
-    ) -> None:
-        self.order = np.argsort(scores, kind="stable") if order is None else order
-        ordered = np.asarray(scores)[self.order]
-        self.positive = (np.asarray(labels)[self.order] == 1).astype(np.float64)
-        self.starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-
-    def auc(self, weights: NDArray[np.float64] | None) -> float:
-        weight = np.ones(self.order.size) if weights is None else np.asarray(weights)[self.order]
-        if self.order.size == 0:
-            return float("nan")
-        positive = np.add.reduceat(weight * self.positive, self.starts)
-        negative = np.add.reduceat(weight * (1.0 - self.positive), self.starts)
-        pairs = positive.sum() * negative.sum()
-        if pairs == 0:
-            return float("nan")
-        below = np.cumsum(negative) - negative
-        return float((positive * (below + 0.5 * negative)).sum() / pairs)
+    if order.size == 0:
+        return float("nan")
+    weight = np.ones(order.size) if weights is None else np.asarray(weights)[order]
+    ordered, positive = np.asarray(scores)[order], np.asarray(labels)[order] == 1
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    ups = np.add.reduceat(weight * positive, starts)
+    downs = np.add.reduceat(weight * ~positive, starts)
+    pairs = ups.sum() * downs.sum()
+    if pairs == 0:
+        return float("nan")
+    below = np.cumsum(downs) - downs
+    return float((ups * (below + 0.5 * downs)).sum() / pairs)
 
 
 def fit_fold(
@@ -255,40 +238,3 @@ def block_bootstrap(
         drawn = rng.multinomial(distinct.size, even).astype(np.float64)
         rows.append(list(statistics(drawn[inverse])))
     return np.asarray(rows, np.float64).reshape(resamples, -1)
-
-
-def paired_auc(
-    labels: NDArray[np.uint8],
-    scores: dict[str, NDArray[np.float64]],
-    blocks: NDArray[np.int64],
-    resamples: int,
-    seed: int,
-) -> tuple[dict[str, Interval], dict[tuple[str, str], Interval]]:
-    """Return the AUC of several scores of one sample, and the differences of every two.
-
-    All are taken over the same draws of blocks, so a difference is paired.
-
-    Parameters
-    ----------
-    labels : ndarray, shape (n,)
-    scores : dict of name to ndarray of float64, shape (n,)
-    blocks : ndarray of int64, shape (n,)
-    resamples, seed : int
-
-    Returns
-    -------
-    areas : dict of name to Interval
-    differences : dict of (a, b) to Interval
-        Area of `a` minus area of `b`, for every ordered pair.
-    """
-    names = list(scores)
-    draws = BlockDraws(blocks, resamples, seed)
-    found = np.stack([draws.auc(labels, [scores[name]]) for name in names], axis=1)
-    areas = {name: interval(float(found[0, i]), found[1:, i]) for i, name in enumerate(names)}
-    differences = {
-        (a, b): interval(float(found[0, i] - found[0, j]), found[1:, i] - found[1:, j])
-        for i, a in enumerate(names)
-        for j, b in enumerate(names)
-        if i != j
-    }
-    return areas, differences
