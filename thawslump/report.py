@@ -262,7 +262,7 @@ def _likely(workspace: Workspace, results: Results) -> dict[str, Any]:
         place = workspace.area_of(site) if site in workspace.sites else site
         sums = counted.setdefault(place, [0, 0])
         sums[0], sums[1] = sums[0] + count, sums[1] + cells
-    dropped = {}
+    dropped: dict[str, list[str]] = {}
     for model in results.susceptibility:
         words = dropped_words(model)
         if words:

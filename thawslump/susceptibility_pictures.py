@@ -189,8 +189,7 @@ def hatched(
         return classes
     times = max(1, longest // max(classes.shape))
     large = classes.repeat(times, axis=0).repeat(times, axis=1)
-    rows, columns = np.indices(large.shape, sparse=True)
-    line = (rows + columns) % _PERIOD < _LINE
+    line = np.add.outer(np.arange(large.shape[0]), np.arange(large.shape[1])) % _PERIOD < _LINE
     over = outside.repeat(times, axis=0).repeat(times, axis=1) & np.isfinite(large)
     return np.where(over & line, -1.0, large)
 
