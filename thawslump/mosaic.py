@@ -115,7 +115,7 @@ def _colours(element: ElementTree.Element, raster: Any, index: int) -> None:
         return
     ElementTree.SubElement(element, "ColorInterp").text = "Palette"
     tags = raster.tags(index)
-    names = []
+    names: list[str] = []
     while f"class_{len(names) + 1}" in tags:
         names.append(tags[f"class_{len(names) + 1}"].partition(":")[0])
     if names:
