@@ -376,6 +376,21 @@ def test_held_out_sites_take_the_propensity_of_the_others(
     assert list(tested.factors) == list(learned.factors)
 
 
+def test_held_out_sites_tell_how_far_off_they_are(tmp_path: Path) -> None:
+    "3 km between two sites on the ground; none between a site and itself"
+    rng = np.random.default_rng(0)
+    slumps = np.zeros((30, 30), bool)
+    slumps[4:6, 4:6] = slumps[14:16, 12:14] = True
+    here, there = (
+        site(tmp_path, name, {"slope": rng.uniform(0, 9, (30, 30))}, slumps, corner=(east, 8e6))
+        for name, east in (("here", 500_000), ("there", 503_900))
+    )
+    learned = draw([here], config(negatives_per_positive=999))
+    apart = draw([there], config(negatives_per_positive=999), learned).facts["metres_to_learned"]
+    assert apart["least"] == pytest.approx(3030, rel=0.01) and apart["median"] > apart["least"]
+    assert draw([here], config(), learned).facts["metres_to_learned"]["median"] == 0
+
+
 # Size ------------------------------------------------------------------------------------------
 
 

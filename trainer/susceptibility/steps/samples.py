@@ -75,6 +75,7 @@ def draw(
       samples without a value, by site and factor; ``facts["class_samples"]`` how many have each
       class; ``facts["unseen_classes"]`` how many have one that `like` does not know. They count as
       missing, as do samples of a class that a fold does not learn from (`registry.ClassesFill`).
+    - ``facts["metres_to_learned"]`` says how far held-out samples lie from those of `like`.
     - Similar negatives (`likeness.Likeness`) are drawn by a propensity that is fitted to the
       slump cells of all sites and to as large a random sample of other ground. It so looks at
       labels of all folds: a test fold's slumps make ground like theirs more frequent among the
@@ -420,9 +421,23 @@ def _facts(
             for place in found
             if any((counts := _unseen(drawn, drawn.sites == place.number)).values())
         }
+        facts["metres_to_learned"] = _apart(drawn.lonlat, like.lonlat)
         facts["unseen_classes"] = strange
         facts["unseen_classes_policy"] = "counted as missing"
     return facts
+
+
+def _apart(lonlat: NDArray[np.float64], learned: NDArray[np.float64]) -> dict[str, float]:
+    """Return how far samples lie from those that are learned from, m: next to them, none is new."""
+    from scipy.spatial import cKDTree
+
+    def on_sphere(places: NDArray[np.float64]) -> NDArray[np.float64]:
+        lon, lat = np.radians(places).T
+        return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
+
+    chord, _ = cKDTree(on_sphere(learned)).query(on_sphere(lonlat))
+    metres = 6_371_000.0 * 2.0 * np.arcsin(np.minimum(chord / 2.0, 1.0))
+    return {"least": round(float(metres.min()), 1), "median": round(float(np.median(metres)), 1)}
 
 
 def _class_samples(drawn: Samples, found: Sequence[Place]) -> dict[str, dict[str, dict[str, int]]]:
