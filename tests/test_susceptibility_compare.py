@@ -103,7 +103,7 @@ def test_the_best_over_spatial_folds_draws_the_map(
 def test_of_equals_the_simpler_draws_the_map(
     compared: tuple[Workspace, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert sorted(compare.SIMPLEST_FIRST) == sorted({*registry.NAMES, "patch"})
+    assert sorted(compare.SIMPLEST_FIRST) == sorted(registry.NAMES)
     shutil.copytree(compared[0].root, tmp_path / "copy")
     workspace = Workspace(tmp_path / "copy")
     workspace.__dict__["sites"] = compared[0].sites
@@ -188,7 +188,7 @@ def test_two_figures_of_equal_numbers_are_equal() -> None:
 
 
 def test_more_models_than_colours_stay_apart() -> None:
-    styles = [str(figures._style(number)) for number in range(len(registry.NAMES) + 1)]
+    styles = [str(figures._style(number)) for number in range(len(registry.NAMES))]
     assert len(set(styles)) == len(styles)
     assert set(registry.NAMES) <= set(figures.TITLES)
 

@@ -18,6 +18,7 @@ from thawslump.errors import DataError
 from thawslump.pipeline import Item
 from thawslump.workspace import Workspace
 from trainer.susceptibility import held, registry, table
+from trainer.susceptibility.config import HE2024
 from trainer.susceptibility.files import Files
 from trainer.susceptibility.folds import KINDS, Plan
 from trainer.susceptibility.steps import fit, plan_fit
@@ -266,3 +267,14 @@ def test_another_file_is_not_taken_for_held_out_probabilities(tmp_path: Path) ->
     save_file({"random.0.probability": np.zeros(3)}, path, {"thawslump": "{}"})
     with pytest.raises(DataError, match=r"random\.0\.fold. is missing"):
         held.read(path)
+
+
+def test_the_longest_fit_begins_first(workspace: Workspace) -> None:
+    "So that it does not end alone; the time left is guessed from it"
+    settings(workspace, models=(*HE2024, "logistic"))
+    items = plan_fit(workspace, 1)
+    assert [item.name for item in items[:2]] == ["stacking", "blending"]
+    assert items[0].cost > sum(item.cost for item in items[1:])
+    settings(workspace, models=("cnn",), repetitions=20)
+    (twenty,) = plan_fit(workspace, 1)
+    assert twenty.cost > 15 * next(item.cost for item in items if item.name == "cnn")

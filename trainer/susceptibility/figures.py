@@ -55,7 +55,6 @@ TITLES = {
     "mlp": "MLP",
     "cnn": "CNN",
     "cnn_small": "CNN, small",
-    "patch": "CNN, windows",
     "bagging": "bagging",
     "stacking": "stacking",
     "blending": "blending",

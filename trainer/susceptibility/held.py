@@ -66,14 +66,14 @@ class Held:
 
 
 def _save(path: Path, parts: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> None:
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     # safetensors writes the memory of a strided array as it lies. One key: several are written
-    # in an order of its own.
+    # in an order of its own. Its save_file would let no one else read the file.
     held = {name: np.ascontiguousarray(part) for name, part in parts.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
+    content = save(held, {_KEY: json.dumps(facts, sort_keys=True)})
     with atomic(path) as temporary:
-        save_file(held, temporary, {_KEY: json.dumps(facts, sort_keys=True)})
+        temporary.write_bytes(content)
 
 
 def _load(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:

@@ -47,6 +47,13 @@ _OF_MODEL = {
 }
 
 
+# Seconds that one fit to some 500 samples takes on one core, roughly.
+_SECONDS = {
+    "logistic": 0.1, "forest": 0.5, "forest_small": 0.2, "boosting": 1.0, "svr": 0.1, "svc": 0.2,
+    "mlp": 3.5, "cnn": 4.5, "cnn_small": 9.0, "bagging": 0.8, "spatial_average": 2.0,
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Sites:
     """Which sites take part in what.
@@ -151,6 +158,15 @@ def _places(sites: Sites, config: SusceptibilityConfig) -> list[str]:
     return list(sites.map) if "nearest" in config.validation else []
 
 
+def _fit_cost(name: str, config: SusceptibilityConfig) -> float:
+    """Return the seconds that a model takes over all folds, roughly."""
+    fits = len(config.validation) * config.repetitions * config.folds + 1
+    below = sum(_SECONDS.get(base, 1.0) for base in config.bases)
+    # Stacking fits its bases over five folds of its own and then to all.
+    each = {"stacking": 6 * below, "blending": below}.get(name, _SECONDS.get(name, 1.0))
+    return 2.0 + fits * each
+
+
 def plan_fit(workspace: Workspace, round: int) -> list[Item]:
     """Return an item per model: held-out probabilities over all folds, then the fitted model."""
     from thawslump.pipeline import Item
@@ -158,7 +174,7 @@ def plan_fit(workspace: Workspace, round: int) -> list[Item]:
     sites, files, config = Sites.of(workspace, round), Files(workspace, round), _config(workspace)
     if not sites.learn:
         return []
-    return [
+    items = [
         Item(
             step="susceptibility-fit",
             name=name,
@@ -176,10 +192,12 @@ def plan_fit(workspace: Workspace, round: int) -> list[Item]:
             outputs=(files.model(name), files.held(name)),
             version=2,
             round=round,
-            cost=10.0,
+            cost=_fit_cost(name, config),
         )
         for name in config.models
     ]
+    # The longest first: they would otherwise end alone.
+    return sorted(items, key=lambda item: -item.cost)
 
 
 def plan_compare(workspace: Workspace, round: int) -> list[Item]:

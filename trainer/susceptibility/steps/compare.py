@@ -39,7 +39,6 @@ SIMPLEST_FIRST = (
     "cnn_small",
     "mlp",
     "cnn",
-    "patch",
     "blending",
     "stacking",
 )
