@@ -284,7 +284,9 @@ def run(
     shuffled = {
         factor: np.full((permutations, len(labels)), np.nan) for factor in columns if permutations
     }
-    source = importance.sources(ground.blocks, permutations, int(settings["seed"]), "blocks")
+    source = np.empty((0, len(labels)), np.int64)
+    if permutations:
+        source = importance.sources(ground.blocks, permutations, int(settings["seed"]), "blocks")
     without: dict[str, NDArray[np.float64]] = {}
     taken_up = 0
     for done, (kind, number, made) in enumerate(work):
