@@ -100,6 +100,27 @@ def test_the_best_over_spatial_folds_draws_the_map(
         assert (name in report["not_told_apart_from_best"]) == (low <= 0)
 
 
+def test_what_is_promised_of_the_best_is_told_after_the_choice(
+    compared: tuple[Workspace, dict[str, Any]],
+) -> None:
+    "No more than the best has, and how often each is the best; pairs of one fold by brute force"
+    workspace, report = compared
+    best = report["models"][report["best"]]["auc_spatial"]
+    assert sum(report["best_in_draws"].values()) == pytest.approx(1)
+    assert set(report["best_in_draws"]) == set(NAMES)
+    low, high = report["auc_spatial_after_choice_interval"]
+    assert low < report["auc_spatial_after_choice"] < min(high, best + 0.01)
+    files = Files(workspace, 1)
+    labels = table.read(files.samples).labels
+    up, down = np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)
+    for name, each in report["models"].items():
+        said = held.read(files.held(name))
+        p, of = said.probability["regions", 0], said.fold["regions", 0]
+        better = (p[up][:, None] > p[down]) + 0.5 * (p[up][:, None] == p[down])
+        wanted = better[of[up][:, None] == of[down]].mean()
+        assert each["by_kind"]["regions"]["auc_within_folds"] == pytest.approx(wanted)
+
+
 def test_of_equals_the_simpler_draws_the_map(
     compared: tuple[Workspace, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

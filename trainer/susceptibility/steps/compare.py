@@ -91,6 +91,7 @@ def run(
                 for name in order[1:]
                 if not (found[name]["auc_spatial_behind_best_interval"][0] or 0) > 0
             ],
+            **_after_choice(said, ground),
             "spatial": spatial,
             "folds": _folds(said[chosen]),
             "seed": settings["seed"],
@@ -166,6 +167,10 @@ def _areas(
                 "auc_standard_error": _finite(gap.spatial_error),
             }
         for kind, about in by_kind.items():
+            inside = scores.within_folds(
+                labels, each.of(kind), each.folds(kind), ground.blocks, resamples, seed
+            )
+            about |= _told("auc_within_folds", inside)
             pairs = zip(each.of(kind), each.folds(kind), strict=True)
             about["auc_folds"] = [
                 [
@@ -225,6 +230,23 @@ def _beside(
             seed,
         ).difference
         found[name] |= _told("auc_spatial_behind_best", behind)
+
+
+def _after_choice(said: Mapping[str, held.Held], ground: Ground) -> dict[str, Any]:
+    """Return the AUC to expect of the best, chosen on some blocks and judged on others."""
+    if len(said) < 2:
+        return {}
+    try:
+        found, chosen = scores.after_choice(
+            ground.samples.labels,
+            {name: each.of(ground.spatial) for name, each in said.items()},
+            ground.blocks,
+            int(ground.settings["resamples"]),
+            int(ground.settings["seed"]),
+        )
+    except DataError:
+        return {}  # too few blocks to leave some out
+    return {**_told("auc_spatial_after_choice", found), "best_in_draws": chosen}
 
 
 def _calibration(about: dict[str, Any], each: held.Held, ground: Ground) -> Reliability:
