@@ -500,7 +500,7 @@ def test_no_slump_at_all_is_said(workspace: Workspace) -> None:
 
 def test_one_cell_with_a_slump_is_too_little(workspace: Workspace) -> None:
     label(workspace, "east", one_slump)
-    with pytest.raises(DataError, match="hold 1 slumps, 1 of them where there are factors"):
+    with pytest.raises(DataError, match="of 1 site hold 1 slump, 1 of them where there are"):
         drawn(workspace, "east")
 
 
@@ -516,10 +516,27 @@ def test_one_slump_ends_the_run_in_words(workspace: Workspace) -> None:
     assert error.value.hint
 
 
+def test_fewer_slumps_than_folds_end_the_run_in_words(workspace: Workspace) -> None:
+    "Two slumps of one sample each cannot be dealt to five folds; what to set is said"
+
+    def two(array: np.ndarray) -> np.ndarray:
+        return one_slump(array, 6) | np.roll(one_slump(array, 6), 60, 2)
+
+    label(workspace, "east", two)
+    for name in ("north", "south"):
+        label(workspace, name, lambda array: array * 0)
+    settings(workspace, positives="one", factors=("slope", "NDVI"), models=("logistic",))
+    run_steps(workspace, until="susceptibility-select")
+    with pytest.raises(DataError) as error:
+        run_steps(workspace)
+    assert "2 slump samples and 2 others for 5 folds" in str(error.value)
+    assert "Set folds to 2 or fewer" in str(error.value)
+
+
 def test_no_ground_without_a_slump_is_said(workspace: Workspace) -> None:
     with pytest.raises(DataError) as error:
         drawn(workspace, "east", buffer=9000.0)
-    assert "0 cells without a slump were looked at beyond 9000 m of every one" in str(error.value)
+    assert "Looked at and without a slump: 0 cells beyond 9000 m of every one" in str(error.value)
     assert "Make buffer smaller" in str(error.value)
 
 

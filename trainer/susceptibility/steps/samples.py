@@ -77,10 +77,10 @@ def draw(
       missing, as do samples of a class that a fold does not learn from (`registry.ClassesFill`).
     - ``facts["metres_to_learned"]`` says how far held-out samples lie from those of `like`.
     - Similar negatives (`likeness.Likeness`) are drawn by a propensity that is fitted to the
-      slump cells of all sites and to as large a random sample of other ground. It so looks at
-      labels of all folds: a test fold's slumps make ground like theirs more frequent among the
-      negatives everywhere. That makes scores lower, not higher. With `like`, its propensity is
-      taken, so the labels of held-out sites are not looked at.
+      slump cells of all sites and to ten times as many random cells beyond the buffer. It so
+      looks at labels of all folds: a test fold's slumps make ground like theirs more frequent
+      among the negatives everywhere. That makes scores lower, not higher. With `like`, its
+      propensity is taken, so the labels of held-out sites are not looked at.
 
     Parameters
     ----------
@@ -253,7 +253,7 @@ def _some_of_both(found: Sequence[Place], positive: _Slumps, config: Susceptibil
     if positive.cells.size < 2:
         known = sum(len(place.slumps.centres) for place in found)
         raise inputs.NothingToDraw(
-            f"The labels of {len(found)} sites hold {known} slumps, "
+            f"The labels of {_count(len(found), 'site')} hold {_count(known, 'slump')}, "
             f"{np.unique(positive.slumps).size} of them where there are factors; susceptibility "
             "needs at least 2 cells with a slump.",
             hint="Import outlines, or accept candidates in the review.",
@@ -261,10 +261,14 @@ def _some_of_both(found: Sequence[Place], positive: _Slumps, config: Susceptibil
     if clear < 2:
         beyond = "" if config.negatives == "random" else f" beyond {config.buffer:g} m of every one"
         raise inputs.NothingToDraw(
-            f"{clear} cells without a slump were looked at{beyond}; "
+            f"Looked at and without a slump: {_count(clear, 'cell')}{beyond}; "
             "susceptibility needs at least 2.",
             hint="Make buffer smaller, or add sites that were looked at as a whole.",
         )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _propensity(
