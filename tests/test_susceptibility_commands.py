@@ -62,6 +62,18 @@ def test_one_table_with_the_gap_first(shown: Workspace, capsys: pytest.CaptureFi
     assert "side_by_side" not in out
 
 
+def test_what_was_dropped_in_how_many_folds_is_said() -> None:
+    models = {
+        "svr": {"dropped_in_folds": {"TWI": 4, "TRI": 10}, "folds_fitted": 10},
+        "cnn": {"dropped_in_folds": {"TRI": 9}, "folds_fitted": 10},
+        "forest": {"dropped_in_folds": {}, "folds_fitted": 10},
+    }
+    assert commands._dropped(models) == [
+        "Dropped inside folds: TWI (svr 4 of 10).",
+        "Dropped inside folds: TRI (svr 10 of 10, cnn 9 of 10).",
+    ]
+
+
 def test_json_lines_hold_everything(
     shown: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

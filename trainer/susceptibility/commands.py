@@ -150,8 +150,24 @@ def _table(files: Files) -> None:
     typer.echo(f"The map is drawn by {chosen}{why}.")
     if close:
         typer.echo(f"Not told apart from {report['best']} by these samples: {', '.join(close)}.")
+    if report.get("auc_spatial_after_choice") is not None:
+        typer.echo(
+            "The best, chosen on some blocks and judged on others: AUC "
+            f"{_around(report, 'auc_spatial_after_choice')}."
+        )
+    for words in _dropped(report["models"]):
+        typer.echo(words)
     typer.echo(f"All scores: {files.comparison}, {files.table}")
     typer.echo(f"Figures: {files.figure('scores').parent}")
+
+
+def _dropped(models: dict[str, Any]) -> list[str]:
+    """Return in how many folds of which models each factor was dropped, in words."""
+    found: dict[str, list[str]] = {}
+    for name, each in models.items():
+        for factor, folds in each["dropped_in_folds"].items():
+            found.setdefault(factor, []).append(f"{name} {folds} of {each['folds_fitted']}")
+    return [f"Dropped inside folds: {factor} ({', '.join(of)})." for factor, of in found.items()]
 
 
 def _maps(files: Files) -> None:
