@@ -397,19 +397,22 @@ def test_chimerge_is_that_of_its_definition(
 
 
 def test_chimerge_of_many_values_starts_from_groups() -> None:
-    "Cut points of a step in 50,000 values, to a thousandth of the samples; ties stay together"
+    "Two steps in 50,000 values, to a thousandth of the samples; ties stay together"
     dice = np.random.default_rng(15)
     x = dice.uniform(0, 1, 50_000)
     y = (dice.random(50_000) < np.where(x < 0.3, 0.1, np.where(x < 0.8, 0.5, 0.2))).astype(int)
-    # Almost no chance of a third cut by noise.
-    found = selection.chimerge(x, y, alpha=1e-6)
+    # Groups of fifty: almost no chance of a third cut by noise.
+    found = selection.chimerge(x, y, alpha=1e-6, start=1000)
     np.testing.assert_allclose(found, [0.3, 0.8], atol=3e-3)
     tied = np.where(x < 0.5, 0.25, x)
     codes = selection.discretise(tied, selection.chimerge(tied, y, alpha=1e-6, start=20))
     assert np.unique(codes[tied == 0.25]).size == 1
-    # As few distinct values as groups: the same as without groups.
-    few = np.round(x, 2)
-    assert selection.chimerge(few, y) == selection.chimerge(few, y, start=None)
+    # No more distinct values than groups: those of the definition, also by default.
+    few = np.round(x, 3)
+    exact = selection.chimerge(few, y, start=None)
+    assert np.unique(few).size > 900
+    assert exact == selection.chimerge(few, y, start=1001) == selection.chimerge(few, y)
+    assert exact != selection.chimerge(few, y, start=50)
 
 
 def test_chimerge_leaves_nothing_between_neighbouring_numbers() -> None:

@@ -33,7 +33,7 @@ def chimerge(
     max_intervals: int = 8,
     alpha: float = 0.05,
     *,
-    start: int | None = 1000,
+    start: int | None = 10_000,
     floor: float = 0.0,
 ) -> tuple[float, ...]:
     """Return the cut points that ChiMerge finds between the values of a factor.
@@ -55,9 +55,9 @@ def chimerge(
         0 < alpha < 1: a smaller one merges more.
     start : int, optional
         Where there are more distinct values than this, as many groups of about equally many
-        samples are what is merged: cut points are then exact to 1/1000 of the samples. None
-        begins with the distinct values however many there are, as the paper does; single samples
-        hardly ever differ, so that the first intervals then grow by eating what follows them.
+        samples are what is merged: cut points are then exact to that share of the samples. None
+        begins with the distinct values however many there are. Fewer groups find fewer intervals
+        that are nothing but noise: 1,000 of a million samples are plenty.
     floor : float
         Least denominator of the terms of chi-square: `FLOOR` gives Kerber's published tables and
         keeps single samples from being intervals; 0 gives those of R's `discretization::chiM`.
