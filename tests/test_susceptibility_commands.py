@@ -86,7 +86,9 @@ def test_json_lines_hold_everything(
     report = json.loads(Files(shown, 1).comparison.read_text())
     for row in rows[:2]:
         assert row.items() >= report["models"][row["model"]].items()
-    assert sum(row["event"] == "class" for row in rows) == 10
+    classes = [row for row in rows if row["event"] == "class"]
+    assert len(classes) == 10 and {row["model"] for row in classes[:5]} == {report["map_model"]}
+    assert sum(row["share_of_area"] for row in classes[:5]) == pytest.approx(1)
     assert len(rows[-1]["files"]) == 4
 
 

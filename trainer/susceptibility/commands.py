@@ -174,21 +174,22 @@ def _maps(files: Files) -> None:
     """Print the share of ground and of slumps in each class, and where the maps are."""
     report = _read(files.summary)
     maps = [files.probability(name) for name in report["classes"]["cells_by_site"]]
-    rows = []
-    for model, of in report["classes_by_model"].items():
+    by_model = report["classes_by_model"]
+    shares = {
+        "up to": "upper_probability",
+        "of the area": "share_of_area",
+        "of slumps, held out": "share_of_slump_cells_out_of_fold",
+        "of slumps, held-out sites": "share_of_slump_cells_held_out_sites",
+    }
+    rows, wide = [], []
+    for model in sorted(by_model, key=lambda name: (name != report["map_model"], name)):
+        of = by_model[model]
         for number, name in enumerate(of["names"]):
-            elsewhere = of["share_of_slump_cells_held_out_sites"]
-            rows.append(
-                {
-                    "model": model,
-                    "class": name,
-                    "up to": of["upper_probability"][number],
-                    "of the area": of["share_of_area"][number],
-                    "of slumps, held out": of["share_of_slump_cells_out_of_fold"][number],
-                    "of slumps, held-out sites": None if elsewhere is None else elsewhere[number],
-                }
-            )
-    _show(rows, [{"event": "class", **row} for row in rows])
+            row = {"model": model, "class": name}
+            held = {key: None if of[key] is None else of[key][number] for key in shares.values()}
+            rows.append({**row, **{words: held[key] for words, key in shares.items()}})
+            wide.append({"event": "class", **row, **held})
+    _show(rows, wide)
     if options.current.json:
         typer.echo(json.dumps({"event": "maps", "files": [str(path) for path in maps]}))
         return
