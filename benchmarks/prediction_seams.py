@@ -52,8 +52,9 @@ def mapped(rows: int, columns: int, folder: Path) -> float:
 
     In blocks where the raster is longer than one, and these joined.
     """
-    import resource
+    import threading
 
+    import psutil
     from affine import Affine
     from odc.geo.geobox import GeoBox
 
@@ -72,7 +73,17 @@ def mapped(rows: int, columns: int, folder: Path) -> float:
             members, lambda t, b, l, r: small[:, t:b, l:r], (512, 512), window=256, overlap=32
         ):
             pass  # fmt: skip
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        process = psutil.Process()
+        before = most = process.memory_info().rss
+        ended = threading.Event()
+
+        def watch() -> None:
+            nonlocal most
+            while not ended.wait(0.01):
+                most = max(most, process.memory_info().rss)
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
         files = []
         for top, left, bottom, right in blocks((rows, columns), BLOCK):
 
@@ -88,7 +99,9 @@ def mapped(rows: int, columns: int, folder: Path) -> float:
                     kept.add(strip)
                 kept.finish({}, block=True)
         join(folder / "map.tif", files, grid, {})
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+        ended.set()
+        watcher.join()
+    return (most - before) / 2**20
 
 
 def seam(difference: Floats, step: int) -> float:

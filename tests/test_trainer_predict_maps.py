@@ -313,7 +313,7 @@ def draw(rows, columns):
 
 draw(512, 512)
 first = draw(1024, 1024)
-print(first, draw(1024, 8192), draw(8192, 512))
+print(first, draw(512, 8192), draw(8192, 512))
 """
 
 
