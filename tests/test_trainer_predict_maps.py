@@ -246,6 +246,44 @@ def test_blocks_join_to_the_map_of_the_whole(tmp_path: Path, turned: bool) -> No
     assert facts["mean_probability"] == pytest.approx(values.mean(), abs=1e-5)
 
 
+@pytest.mark.parametrize("stop", [1, 2, 3])
+def test_a_block_goes_on_where_it_stopped(tmp_path: Path, stop: int) -> None:
+    """Its windows begin above it, so its rows are not those of what is predicted."""
+    path = tmp_path / "stack.tif"
+    a_stack(path, (700, 140))
+    torch.manual_seed(0)
+    net = nn.Conv2d(3, 1, 17, padding=8).eval()
+    member = Member("net", net, (0, 1, 2), (-1.0, 12.0, -0.1), (2.0, 6.0, 0.2))
+    place = Place.block(path, (200, 0, 560, 140), 128, 32)
+    reads: list[int] = []
+
+    def read(top: int, bottom: int, left: int, right: int) -> np.ndarray:
+        reads.append(top)
+        return place.read(("dVH", "slope", "dNDVI"), top, bottom, left, right)
+
+    def draw(rows: Rows, most: int) -> None:
+        drawn = predict_strips(
+            [member], read, place.shape, window=128, overlap=32, done=place.rows_done(rows.done)
+        )
+        for number, each in enumerate(place.own(drawn), start=1):
+            rows.add(each)
+            if number == most:
+                return
+
+    whole = Rows(tmp_path / "whole.tif", place.grid, "a")
+    draw(whole, 99)
+    whole.finish({})
+    first = Rows(tmp_path / "a.tif", place.grid, "a")
+    draw(first, stop)
+    reads.clear()
+    again = Rows(tmp_path / "a.tif", place.grid, "a")
+    assert again.done == first.done > 0
+    draw(again, 99)
+    assert min(reads) >= place.rows_done(first.done) - 96
+    again.finish({})
+    assert (tmp_path / "a.tif").read_bytes() == (tmp_path / "whole.tif").read_bytes()
+
+
 def test_a_large_raster_is_mapped_in_items_of_the_executor(tmp_path: Path) -> None:
     """Planned, run by two worker processes, joined; a block that is there is not made again."""
     workspace = a_workspace(tmp_path, (300, 600))
