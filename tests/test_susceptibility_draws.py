@@ -260,6 +260,20 @@ def test_of_an_area_only_what_was_reviewed_counts(tmp_path: Path) -> None:
     assert drawn.facts["by_site"]["area"]["cells_for_negatives"] == 140
 
 
+def test_a_site_with_slumps_alone_is_told(small: list[Triple], tmp_path: Path) -> None:
+    "A part of an area where only the slump was reviewed gives no ground to compare with"
+    unseen = np.ones((20, 20), bool)
+    slumps = np.zeros((20, 20), bool)
+    slumps[4:6, 4:6] = True
+    unseen[slumps] = False
+    bands = {name: np.full((20, 20), 2.0) for name in ("slope", "aspect", "lithology")}
+    area = site(tmp_path, "area", bands, slumps, corner=(600_000, 8e6), unseen=unseen)
+    facts = draw([*small, area], config()).facts
+    assert facts["sites_without_negatives"] == ["area"]
+    assert facts["by_site"]["area"]["positives"] == 4
+    assert draw(small, config()).facts["sites_without_negatives"] == []
+
+
 def test_slumps_without_factors_are_told(tmp_path: Path) -> None:
     "A slump where no factor has a value gives no sample, and is counted"
     band = np.random.default_rng(0).normal(size=(30, 30))

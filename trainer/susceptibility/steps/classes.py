@@ -143,7 +143,7 @@ def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64], at: int) -> float 
 
 _OF_SAMPLES = (
     "positives", "negatives", "negatives_wanted", "negatives_drawn", "left_out", "by_site",
-    "missing", "class_samples", "standardised_differences",
+    "sites_without_negatives", "missing", "class_samples", "standardised_differences",
 )  # fmt: skip
 
 

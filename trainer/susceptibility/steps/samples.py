@@ -71,7 +71,8 @@ def draw(
     """Draw the samples from triples of (site, factors.tif, labels.tif).
 
     - ``facts["left_out"]`` says which bands were not learned from and why;
-      ``facts["by_site"]`` how many samples each site gave; ``facts["missing"]`` the share of its
+      ``facts["by_site"]`` how many samples each site gave, ``facts["sites_without_negatives"]``
+      those with slumps and nothing to tell them from; ``facts["missing"]`` the share of its
       samples without a value, by site and factor; ``facts["class_samples"]`` how many have each
       class; ``facts["unseen_classes"]`` how many have one that `like` does not know. They count as
       missing, as do samples of a class that a fold does not learn from (`registry.ClassesFill`).
@@ -400,6 +401,10 @@ def _facts(
         "bands_read": read,
         "left_out": dict(left_out),
         "by_site": by_site,
+        # What sets such a site apart from others is credited with its slumps.
+        "sites_without_negatives": [
+            name for name, each in by_site.items() if each["positives"] and not each["negatives"]
+        ],
         "missing": missing,
         "class_samples": _class_samples(drawn, found),
         "standardised_differences": {
