@@ -273,7 +273,15 @@ def rounded(value: float) -> float | None:
 def mean_over_pairs(f1: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the mean F1 of all pairs of different experts, in every draw."""
     upper = np.triu_indices(f1.shape[1], 1)
-    return np.asarray(np.nanmean(f1[:, upper[0], upper[1]], axis=1))
+    return mean_of_defined(f1[:, upper[0], upper[1]])
+
+
+def mean_of_defined(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean along the last axis of what is defined; NaN where nothing is."""
+    there = np.isfinite(values)
+    count = there.sum(axis=-1)
+    total = np.where(there, values, 0).sum(axis=-1)
+    return np.asarray(np.where(count > 0, total / np.maximum(count, 1), np.nan))
 
 
 def experts_record(site: ExpertSite) -> dict[str, Any]:
@@ -321,7 +329,7 @@ def judge(site: ExpertSite, maps: dict[str, Masks]) -> dict[str, dict[str, Any]]
     among = mean_over_pairs(drawn_f1(pair_counts(drawn, drawn, blocks), draws))
     others = np.stack([agreement.majority(np.delete(drawn, i, 0)) for i in range(len(drawn))])
     own = drawn_f1(pair_counts(drawn, others, blocks), draws)
-    own_mean = np.nanmean(np.diagonal(own, axis1=1, axis2=2), axis=1)
+    own_mean = mean_of_defined(np.diagonal(own, axis1=1, axis2=2))
     found = {}
     for name, mapped in maps.items():
         with_each = drawn_f1(pair_counts(mapped[None], drawn, blocks), draws)[:, 0]
@@ -335,12 +343,10 @@ def judge(site: ExpertSite, maps: dict[str, Masks]) -> dict[str, dict[str, Any]]
                    for k in ("f1", "iou", "precision", "recall", "bias")},
                 "f1_low": round(low, 4), "f1_high": round(high, 4),
             },
-            "with_each_expert_f1": ends(np.nanmean(with_each, axis=1)),
+            "with_each_expert_f1": ends(mean_of_defined(with_each)),
             "with_each_expert_f1_list": np.round(with_each[0], 4).tolist(),
-            "minus_experts_among_each_other": ends(np.nanmean(with_each, axis=1) - among),
-            "with_majority_of_others_minus_expert": ends(
-                np.nanmean(with_others, axis=1) - own_mean
-            ),
+            "minus_experts_among_each_other": ends(mean_of_defined(with_each) - among),
+            "with_majority_of_others_minus_expert": ends(mean_of_defined(with_others) - own_mean),
             **objects.outline_record(
                 [mapped], [site.labels], resolution=RESOLUTION, block=BLOCK, smallest=2,
                 interval=lambda c, f: metrics.bootstrap(c, f, resamples=RESAMPLES),
@@ -491,6 +497,16 @@ def measure(
             if setting.startswith("within") and labels == "soft":
                 shown[place] = probability, maps[f"{labels}, mean of the seeds"]
         scored = judge(site, maps)
+        both = [
+            metrics.block_counts(
+                maps[f"{labels}, mean of the seeds"].astype("float32"), site.labels, 0.5, BLOCK
+            )
+            for labels in ("soft", "majority")
+        ]
+        paired = metrics.bootstrap_difference(*both, resamples=RESAMPLES)
+        facts["soft_minus_majority_f1"] = dict(
+            zip(("value", "low", "high"), map(rounded, paired), strict=True)
+        )
         for labels in LABELS:
             each = [scored[f"{labels}, seed {seed}"] for seed in seeds]
             f1 = [s["against_majority"]["f1"] for s in each]
@@ -501,6 +517,10 @@ def measure(
                     float(np.mean([s["with_each_expert_f1"]["value"] for s in each])), 4
                 ),
             }
+        for name in scored:
+            if "seed " in name:  # in the file, single seeds are there for their spread only
+                few = ("against_majority", "with_each_expert_f1")
+                scored[name] = {key: scored[name][key] for key in few}
         results[setting] = {"site": place, **facts, "maps": scored}
     if figure is not None and set(shown) == set(sites):
         picture(
@@ -555,6 +575,11 @@ def show(found: dict[str, Any]) -> str:
                 f"{d['value']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]   "
                 f"{o['matched']} of {o['slumps']} ({o['mapped']} mapped)  {edge}"
             )
+        gain = each["soft_minus_majority_f1"]
+        lines.append(
+            f"  soft minus majority, F1: {gain['value']:+.3f} [{gain['low']:+.3f}, "
+            f"{gain['high']:+.3f}]"
+        )
         for labels in LABELS:
             seeds, said = each[f"f1_of_seeds, {labels}"], each[f"probabilities, {labels}"]
             spread = "" if seeds["sd"] is None else f" (sd {seeds['sd']:.3f})"
