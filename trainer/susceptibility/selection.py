@@ -24,6 +24,7 @@ from trainer.susceptibility.bins import (
     information_gain,
     information_gain_ratio,
 )
+from trainer.susceptibility.kernels import _blas
 
 __all__ = [
     "FLOOR",
@@ -265,6 +266,12 @@ def _parts(groups: Groups | None, columns: int) -> list[list[int]]:
 
 def _triangle(values: Floats) -> Floats:
     """Return square T with T' T = the correlations of the columns, to the digits of the columns."""
+    # Blocks are too small for BLAS to share out: its threads would wait for each other.
+    with _blas().limit(limits=1, user_api="blas"):
+        return _turned(values)
+
+
+def _turned(values: Floats) -> Floats:
     mean = values.mean(axis=0, dtype=np.float64)
     blocks = range(0, len(values), _ROWS)
     products = np.zeros((values.shape[1],) * 2)
