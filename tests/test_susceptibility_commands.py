@@ -16,7 +16,7 @@ from thawslump.errors import ConfigError
 from thawslump.pipeline import STEPS, Driver
 from thawslump.workspace import Workspace
 from trainer.susceptibility import commands
-from trainer.susceptibility.config import HE2024
+from trainer.susceptibility.config import HE2024, SusceptibilityConfig
 from trainer.susceptibility.edit import set_models
 from trainer.susceptibility.files import Files
 
@@ -153,6 +153,21 @@ def test_the_last_round_with_labels_counts(tmp_path: Path) -> None:
         (tmp_path / "rounds" / number / "a" / "labels.tif").touch()
     nothing: Any = None
     assert Driver(Workspace(tmp_path), nothing, nothing, nothing)._labelled() == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"models": ("svr", "svr")}, "models is svr, svr; expected each once"),
+        ({"validation": ("random", "blocked", "random")}, "validation is random, blocked, random;"),
+        ({"bases": ("svr", "stacking")}, "stacking cannot lie below stacking and blending"),
+        ({"validation": ("blocked", "regions")}, "expected random and at least one of"),
+        ({"map_model": "svr"}, 'map_model is "svr", which is not among the models'),
+    ],
+)
+def test_settings_that_contradict_themselves_are_refused(given: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        SusceptibilityConfig(**given)
 
 
 STARTER = """# mine

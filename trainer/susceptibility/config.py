@@ -182,6 +182,16 @@ class SusceptibilityConfig(BaseModel):
                 f"validation is {', '.join(self.validation)}; expected random and at least one of "
                 "blocked, buffered, regions, nearest: the gap between them is what is reported."
             )
+        for key in ("models", "bases", "validation"):
+            given = getattr(self, key)
+            if len(set(given)) < len(given):
+                raise ValueError(f"{key} is {', '.join(given)}; expected each once.")
+        above = [name for name in self.bases if name in ("stacking", "blending")]
+        if above:
+            raise ValueError(
+                f"bases is {', '.join(self.bases)}; {above[0]} cannot lie below stacking and "
+                "blending. Name single models."
+            )
         if self.map_model != "best" and self.map_model not in self.models:
             raise ValueError(
                 f'map_model is "{self.map_model}", which is not among the models '
