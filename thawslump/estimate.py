@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from typing import Any
 
 from thawslump.config import target
 from thawslump.errors import ThawslumpError
 from thawslump.ledger import Ledger
-from thawslump.pipeline import STEPS, Waiting, key_of
+from thawslump.pipeline import STEPS, Item, Waiting, key_of
+from thawslump.results import last_round
 from thawslump.workspace import Workspace
 
 __all__ = ["expect", "show"]
@@ -30,21 +32,30 @@ def expect(workspace: Workspace) -> dict[str, Any]:
     steps: list[dict[str, Any]] = []
     seconds = 0.0
     workers = workspace.config.executor.workers
+    last = last_round(workspace)
+    rounds = {"before": (0,), "round": range(1, last + 1), "after": (last,)}
     try:
         blocked = False
         for step in STEPS:
             if step.place != "before" and blocked:
                 steps.append({"step": step.name, "left": None})
                 continue
+            plan: list[Item] = []
+            waiting: Waiting | None = None
             try:
-                plan = target(step.plan)(workspace, 1 if step.place == "round" else 0)
+                for number in rounds[step.place]:
+                    found_plan = target(step.plan)(workspace, number)
+                    if isinstance(found_plan, Waiting):
+                        waiting = found_plan
+                    else:
+                        plan += [replace(item, round=number) for item in found_plan]
             except ThawslumpError as error:
                 # A later step may lack what an earlier one is going to make.
                 blocked = True
                 steps.append({"step": step.name, "left": None, "lacks": error.message})
                 continue
-            if isinstance(plan, Waiting):
-                steps.append({"step": step.name, "left": plan.count, "waits": plan.message})
+            if waiting is not None:
+                steps.append({"step": step.name, "left": waiting.count, "waits": waiting.message})
                 continue
             left = 0
             for item in plan:
@@ -65,7 +76,8 @@ def expect(workspace: Workspace) -> dict[str, Any]:
                     left += 1
                     seconds += item.cost / workers
             steps.append({"step": step.name, "left": left})
-            blocked = blocked or (left > 0 and step.place == "before")
+            # What comes after the rounds reads, step by step, what the step before it writes.
+            blocked = blocked or (left > 0 and step.place != "round")
     finally:
         ledger.close()
     found: dict[str, Any] = {

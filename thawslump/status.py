@@ -97,10 +97,10 @@ def show(rows: list[dict[str, Any]], *, json_lines: bool) -> str:
         return "\n".join(json.dumps(row, sort_keys=True) for row in rows)
     if not rows:
         return "Nothing was run here yet. `thawslump run` begins."
-    lines = [f"{'step':<16}{'round':>5}{'done':>6}{'begun':>7}{'failed':>8}{'time':>9}{'size':>10}"]
+    lines = [f"{'step':<24}{'round':>5}{'done':>6}{'begun':>7}{'failed':>8}{'time':>9}{'size':>10}"]
     for row in rows:
         lines.append(
-            f"{row['step']:<16}{row['round'] or '':>5}{row['done']:>6}{row['running'] or '':>7}"
+            f"{row['step']:<24}{row['round'] or '':>5}{row['done']:>6}{row['running'] or '':>7}"
             f"{row['failed'] or '':>8}{row['seconds']:>7.1f} s{row['bytes'] / 1e6:>7.1f} MB"
         )
         lines += [
