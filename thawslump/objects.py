@@ -305,15 +305,14 @@ def object_blocks(
     ----------
     mapped, true : ndarray of int, shape (y, x)
     blocks : ndarray of int, shape (y, x)
-        Number of the block of each pixel.
+        Number of the block of each pixel, from 0.
     threshold : float
 
     Returns
     -------
     ndarray of int64, shape (blocks, 3)
         Matches, false objects, misses; an object counts where its middle pixel lies (the one
-        nearest to its centre), a match where the slump lies. Every block of the raster has a
-        row.
+        nearest to its centre), a match where the slump lies. Row k is block k.
 
     Examples
     --------
@@ -322,12 +321,10 @@ def object_blocks(
            [0, 1, 0]])
     """
     pairs = match(mapped, true, threshold=threshold)
-    _, place = np.unique(blocks, return_inverse=True)
-    place = place.reshape(blocks.shape)
-    count = int(place.max()) + 1
+    count = int(blocks.max()) + 1
     out = np.zeros((count, 3), dtype="int64")
     for ids, matched, columns in ((true, pairs.true, (0, 2)), (mapped, pairs.mapped, (None, 1))):
-        numbers, where = _middles(ids, place)
+        numbers, where = _middles(ids, blocks)
         hit = np.isin(numbers, matched)
         for chosen, column in ((hit, columns[0]), (~hit, columns[1])):
             if column is not None:
@@ -335,7 +332,7 @@ def object_blocks(
     return out
 
 
-def _middles(ids: Ids, place: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _middles(ids: Ids, place: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the numbers of the objects, and the value of `place` at the middle of each."""
     rows, columns = np.nonzero(ids)
     numbers, inverse, sizes = np.unique(ids[rows, columns], return_inverse=True, return_counts=True)
@@ -519,16 +516,22 @@ def boundary_blocks(
     -------
     ndarray of int64, shape (blocks, 4)
         Mapped edge pixels within the tolerance, all mapped ones, true ones within it, all true
-        ones; a row for every block of the raster.
+        ones; row k is block k.
     """
-    edge, true_edge, there, back = _distances(mapped, true, counted, resolution)
-    _, place = np.unique(blocks, return_inverse=True)
-    place = place.reshape(blocks.shape)
-    count = int(place.max()) + 1
+    return _in_blocks(_distances(mapped, true, counted, resolution), blocks, tolerance)
+
+
+def _in_blocks(
+    found: tuple[Mask, Mask, NDArray[np.float64], NDArray[np.float64]],
+    blocks: NDArray[np.integer[Any]],
+    tolerance: float,
+) -> NDArray[np.int64]:
+    edge, true_edge, there, back = found
+    count = int(blocks.max()) + 1
     reach = tolerance * (1 + 1e-9)
     out = np.zeros((count, 4), dtype="int64")
     for first, (own, metres) in enumerate(((edge, there), (true_edge, back))):
-        where = place[own]
+        where = blocks[own]
         out[:, 2 * first] = np.bincount(where[metres <= reach], minlength=count)
         out[:, 2 * first + 1] = np.bincount(where, minlength=count)
     return out
@@ -612,12 +615,9 @@ def outline_record(
         tables.append(threshold_table(a, b, (threshold, *THRESHOLDS)))
         blocks = block_ids(marks.shape, block)
         counts.append(object_blocks(a, b, blocks, threshold=threshold))
-        edges.append(
-            boundary_blocks(
-                shown, true, blocks, tolerance=reach, resolution=resolution, counted=counted
-            )
-        )
-        ways.append(_distances(shown, true, counted, resolution)[2:])
+        found = _distances(shown, true, counted, resolution)
+        edges.append(_in_blocks(found, blocks, reach))
+        ways.append(found[2:])
     pooled = [_pooled(column) for column in zip(*tables, strict=True)]
     there, back = (np.concatenate(way) for way in zip(*ways, strict=True))
     objects: dict[str, Any] = pooled[0].as_dict()
