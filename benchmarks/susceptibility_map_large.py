@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import concurrent.futures
 import json
+import multiprocessing
 import os
 import threading
 import time
@@ -235,7 +236,12 @@ def main() -> None:
     from trainer.susceptibility.steps import plan_join, plan_map
 
     workspace = workspace_of(options.folder, options.device)
-    facts = prepare(workspace, options.side, options.samples, options.epochs)
+    # In a process of its own: what fitting needs is not counted to the map.
+    with concurrent.futures.ProcessPoolExecutor(
+        1, mp_context=multiprocessing.get_context("spawn")
+    ) as apart:
+        given = (workspace, options.side, options.samples, options.epochs)
+        facts = apart.submit(prepare, *given).result()
     items = plan_map(workspace, 1)
     left = sum(not all(path.exists() for path in item.outputs) for item in items)
     wall, used, memory = run(items, workspace, options.workers)
