@@ -26,6 +26,7 @@ Floats = NDArray[np.float32]
 
 BANDS = ("probability", "disagreement", "filled", "mutual_information")
 UNITS = ("1", "1", "1", "nat")
+CACHE = 64 * 2**20  # bytes of blocks that GDAL keeps; rasterio counts in bytes
 NODATA = 65535
 SCALE = 1e-4
 
@@ -121,8 +122,6 @@ class Rows:
         if strip.row != self.done:
             raise ValueError(f"rows come in order: expected row {self.done}, got {strip.row}")
         rows, columns = strip.probability.shape
-        # Line by line, a band after the other: rows are only ever appended.
-        lines = np.ascontiguousarray(quantised(strip).swapaxes(0, 1)).astype("<u2", copy=False)
         there = np.isfinite(strip.probability)
         self._sums += (
             rows * columns,
@@ -130,12 +129,18 @@ class Rows:
             np.nansum(strip.probability, dtype="float64"),
             np.nansum(strip.filled, dtype="float64"),
         )
+        self._append(quantised(strip))
+
+    def _append(self, stored: NDArray[np.uint16]) -> None:
+        """Keep rows as they are stored, shape (4, rows, x)."""
+        # Line by line, a band after the other: rows are only ever appended.
+        lines = np.ascontiguousarray(stored.swapaxes(0, 1)).astype("<u2", copy=False)
         with storage_errors(self.path):
             with self._file.open("r+b") as stream:
                 stream.seek(self.done * self._row)
                 stream.write(lines.tobytes())
                 stream.flush()
-            self.done += rows
+            self.done += len(lines)
             # Renamed into place after the rows: a state never speaks of rows that are not there.
             write_json(
                 self._folder / "state.json",
@@ -146,6 +151,30 @@ class Rows:
                     "sums": self._sums.tolist(),
                 },
             )
+
+    def take(self, files: Sequence[Path], sums: NDArray[np.float64]) -> None:
+        """Keep the rows of blocks that lie side by side, from left to right.
+
+        Parameters
+        ----------
+        files : sequence of Path
+        sums : ndarray of float64, shape (4,)
+            What they add to the facts.
+        """
+        from contextlib import ExitStack
+
+        from rasterio.windows import Window
+
+        from thawslump.raster import open_raster
+
+        self._sums += sums
+        with ExitStack() as stack:
+            sources = [stack.enter_context(open_raster(file)) for file in files]
+            height = sources[0].height
+            for top in range(0, height, 256):
+                count = min(256, height - top)
+                parts = [each.read(window=Window(0, top, each.width, count)) for each in sources]
+                self._append(np.concatenate(parts, axis=2))
 
     def finish(
         self, tags: Mapping[str, str], *, may_be_empty: bool = False, block: bool = False
@@ -267,7 +296,7 @@ def _copy(source: Path, path: Path, *, overviews: bool) -> None:
     from thawslump.errors import StorageError
 
     # Cached blocks of GDAL would otherwise grow with the raster, up to a share of all memory.
-    with atomic(path) as temporary, rasterio.Env(GDAL_CACHEMAX=64):
+    with atomic(path) as temporary, rasterio.Env(GDALCACHEMAX=CACHE):
         try:
             copy(
                 source,
@@ -334,33 +363,27 @@ def join(
     StorageError
         The disk is full or not writable.
     """
-    from thawslump.mosaic import write_vrt
+    import rasterio
+
     from thawslump.raster import open_raster
 
-    sums = np.zeros(4)
+    sides: dict[int, list[tuple[int, Path]]] = {}
+    sums: dict[Path, NDArray[np.float64]] = {}
     for file in files:
         with open_raster(file) as source:
             try:
-                sums += json.loads(source.tags()["sums"])
+                sums[file] = np.array(json.loads(source.tags()["sums"]))
             except (KeyError, ValueError) as error:
                 raise DataError(
                     f"{file} is not a block of a map.",
                     hint="Delete it and run `thawslump predict` again; it is made anew.",
                 ) from error
-    if not sums[1]:
-        raise _empty(path)
-    virtual = path.with_name(f".{path.stem}.vrt")
-    try:
-        write_vrt(virtual, files, grid)
-        tree = ElementTree.parse(virtual)
-        root = tree.getroot()
-        for old in root.findall("Metadata"):
-            root.remove(old)
-        metadata = ElementTree.SubElement(root, "Metadata")
-        for key, tag in tags.items():
-            ElementTree.SubElement(metadata, "MDI", key=key).text = tag
-        write_text(virtual, ElementTree.tostring(root, encoding="unicode"))
-        _copy(virtual, path, overviews=True)
-    finally:
-        virtual.unlink(missing_ok=True)
-    return _facts(sums)
+            t, own = grid.transform, source.transform
+            top, left = round((own.f - t.f) / t.e), round((own.c - t.c) / t.a)
+        sides.setdefault(top, []).append((left, file))
+    # A virtual raster over the blocks would hold each of them in memory once it was read.
+    with Rows(path, grid) as rows, rasterio.Env(GDALCACHEMAX=CACHE):
+        for top in sorted(sides):
+            beside = [file for _, file in sorted(sides[top])]
+            rows.take(beside, np.sum([sums[file] for file in beside], axis=0))
+        return rows.finish(tags)

@@ -20,7 +20,7 @@ from thawslump.errors import DataError
 from trainer.chips import Classes, expand, unseen
 from trainer.segmentation.blend import fitting, ramp, starts
 from trainer.segmentation.device import Device, chosen
-from trainer.segmentation.maps import Rows, Strip, join, quantised, write_strips
+from trainer.segmentation.maps import CACHE, Rows, Strip, join, quantised, write_strips
 from trainer.segmentation.opinions import Opinions
 from trainer.segmentation.turns import TURNS, turn, turn_back
 
@@ -521,6 +521,8 @@ def _draw(
     item: Item, place: Place, progress: Progress, *, may_be_empty: bool, block: bool = False
 ) -> Facts:
     """Map a place, row of windows by row of windows, from where an earlier process stopped."""
+    import rasterio
+
     from trainer.segmentation.cards import read_item
     from trainer.segmentation.checks import refuse_stack
     from trainer.segmentation.ensemble import load_members
@@ -540,6 +542,7 @@ def _draw(
     height = int(grid.shape[0])
     with (
         reproducible(0, settings["threads"]),
+        rasterio.Env(GDAL_CACHEMAX=CACHE),
         Rows(item.outputs[0], grid, fingerprint_of(item, device)) as rows,
     ):
         if rows.done:
