@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
-from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
 
 from thawslump.errors import DataError
-from thawslump.files import atomic, storage_errors, write_json, write_text
+from thawslump.files import atomic, storage_errors, write_json
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -206,39 +205,53 @@ class Rows:
             self.drop()
             raise _empty(self.path)
         sums = {"sums": json.dumps(self._sums.tolist())} if block else {}
-        source = self._folder / "rows.vrt"
-        write_text(source, self._vrt({**tags, **sums}))
+        source = self._folder / "rows.tif"
+        self._plain(source, {**tags, **sums})
         _copy(source, self.path, overviews=not block)
         self.drop()
         return _facts(self._sums)
 
-    def _vrt(self, tags: Mapping[str, str]) -> str:
-        """Return the description of the raw rows as a raster."""
+    def _plain(self, path: Path, tags: Mapping[str, str]) -> None:
+        """Write the rows as a plain GeoTIFF: a virtual raster over them would be held in memory."""
+        import rasterio
+        from rasterio.errors import RasterioError
+        from rasterio.windows import Window
+
+        from thawslump.errors import StorageError
+
         height, width = (int(side) for side in self.grid.shape)
-        root = ElementTree.Element("VRTDataset", rasterXSize=str(width), rasterYSize=str(height))
-        _georeference(root, self.grid, tags)
-        for index, (name, unit) in enumerate(zip(BANDS, UNITS, strict=True)):
-            band = ElementTree.SubElement(
-                root,
-                "VRTRasterBand",
-                dataType="UInt16",
-                band=str(index + 1),
-                subClass="VRTRawRasterBand",
-            )
-            told = {"Description": name, "UnitType": unit, "Offset": "0.0", "Scale": repr(SCALE)}
-            for key, value in (told | {"NoDataValue": str(NODATA)}).items():
-                ElementTree.SubElement(band, key).text = value
-            file = ElementTree.SubElement(band, "SourceFilename", relativeToVRT="1")
-            file.text = self._file.name
-            places = {
-                "ImageOffset": index * width * 2,
-                "PixelOffset": 2,
-                "LineOffset": self._row,
-            }
-            for key, number in places.items():
-                ElementTree.SubElement(band, key).text = str(number)
-            ElementTree.SubElement(band, "ByteOrder").text = "LSB"
-        return ElementTree.tostring(root, encoding="unicode")
+        profile = {
+            "driver": "GTiff",
+            "dtype": "uint16",
+            "count": len(BANDS),
+            "height": height,
+            "width": width,
+            "crs": self.grid.crs.to_wkt(),
+            "transform": self.grid.transform,
+            "nodata": NODATA,
+            "bigtiff": "IF_SAFER",
+        }
+        try:
+            with (
+                rasterio.Env(GDAL_CACHEMAX=CACHE),
+                rasterio.open(path, "w", **profile) as target,
+                self._file.open("rb") as stream,
+            ):
+                target.descriptions = BANDS
+                target.units = UNITS
+                target.scales = (SCALE,) * len(BANDS)
+                target.offsets = (0.0,) * len(BANDS)
+                target.update_tags(**tags)
+                for top in range(0, height, 256):
+                    count = min(256, height - top)
+                    lines = np.frombuffer(stream.read(count * self._row), dtype="<u2")
+                    stored = lines.reshape(count, len(BANDS), width).swapaxes(0, 1)
+                    target.write(stored, window=Window(0, top, width, count))
+        except RasterioError as error:
+            raise StorageError(
+                f"{self.path} could not be written: {error}. What was there before is unchanged.",
+                hint="The disk is probably full or not writable; free space and start again.",
+            ) from error
 
     def drop(self) -> None:
         """Throw the rows away."""
@@ -256,18 +269,6 @@ class Rows:
         # What the data make impossible stays impossible; a full disk or a signal does not.
         if isinstance(error, DataError) or self._name is None:
             self.drop()
-
-
-def _georeference(root: ElementTree.Element, grid: GeoBox, tags: Mapping[str, str]) -> None:
-    srs = ElementTree.SubElement(root, "SRS", dataAxisToSRSAxisMapping="1,2")
-    srs.text = grid.crs.to_wkt()
-    t = grid.transform
-    ElementTree.SubElement(root, "GeoTransform").text = ", ".join(
-        repr(float(v)) for v in (t.c, t.a, t.b, t.f, t.d, t.e)
-    )
-    metadata = ElementTree.SubElement(root, "Metadata")
-    for key, tag in tags.items():
-        ElementTree.SubElement(metadata, "MDI", key=key).text = tag
 
 
 def _empty(path: Path) -> DataError:
