@@ -148,7 +148,7 @@ def draw(valleys: Sequence[Ground], seed: int, cells_per_slump: int, buffer: flo
         marks = valley.labels
         found = samples.slump_cells(samples.runs_of(marks == 1), fine, shape, wide)
         cells, slumps, centres = found.cells, found.slumps, found.centres
-        kept = samples.draw_positives(cells, slumps, cells_per_slump, rng)
+        kept = samples.draw_positives(slumps, cells_per_slump, rng)
         clear = samples.clear_cells(samples.count_labels(marks, fine, shape, wide))
         away = np.ones(shape, bool)
         away.flat[found.touched] = False
