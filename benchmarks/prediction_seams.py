@@ -10,8 +10,8 @@ in them has learned to ignore the borders of a window.
 - seam: mean step of that difference across the lines where windows of a tiling without overlap
   meet, over its mean step elsewhere (1 is invisible);
 - border: largest difference on the outermost ring of pixels;
-- memory: what mapping 1,024 x 1,024, 8,192 x 1,024, 16,384 x 1,024 and 1,024 x 16,384 pixels adds to
-  a process, models loaded: in blocks of 1,024, joined. The first does not fill GDAL's cache of
+- memory: what mapping 1,024 x 1,024, 16,384 x 1,024, 1,024 x 16,384 and 32,768 x 1,024 pixels adds
+  to a process, models loaded: in blocks of 1,024, joined. The first does not fill GDAL's cache of
   64 MiB; from the second on, nothing may grow.
 """
 
@@ -33,7 +33,7 @@ from thawslump.files import write_json
 
 Floats = NDArray[np.float32]
 TILINGS = ((128, 0), (128, 32), (256, 0), (256, 32), (256, 64))
-SIZES = ((1024, 1024), (8192, 1024), (16384, 1024), (1024, 16384))
+SIZES = ((1024, 1024), (16384, 1024), (1024, 16384), (32768, 1024))
 BLOCK = 1024  # side of a block in pixels; 8192 where nothing is set
 
 
