@@ -164,7 +164,9 @@ def test_memory_does_not_grow_with_the_height() -> None:
         return size
 
     peak(512)
-    assert peak(16 * 512) < 1.1 * peak(512)
+    # Reading runs a piece ahead: one more or less may be there at the same time.
+    pieces = 2 * 128 * 256 * 4
+    assert peak(16 * 512) < 1.1 * peak(512) + pieces < 16 * 512 * 256 * 4
 
 
 def test_weights_are_nowhere_zero_and_neighbours_add_up() -> None:
