@@ -58,10 +58,11 @@ _STRIP = 64 * 2**20  # bytes that are written at a time
 
 
 def _cache(array: NDArray[Any]) -> int:
-    """Return the megabytes that GDAL may hold: its default is a share of the machine's memory."""
+    """Return the bytes that GDAL may hold: its default is a share of the machine's memory."""
     # Two rows of blocks, or every strip would be read again for each block that it crosses.
     bands, _, cols = array.shape
-    return max(256, 2 * _BLOCK * cols * bands * array.dtype.itemsize // 2**20)
+    # rasterio takes bytes, where GDAL's own option takes megabytes.
+    return max(256 * 2**20, 2 * _BLOCK * cols * bands * array.dtype.itemsize)
 
 
 def _strips(array: NDArray[Any]) -> Iterator[Window]:

@@ -297,7 +297,7 @@ def _copy(source: Path, path: Path, *, overviews: bool) -> None:
     from thawslump.errors import StorageError
 
     # Cached blocks of GDAL would otherwise grow with the raster, up to a share of all memory.
-    with atomic(path) as temporary, rasterio.Env(GDALCACHEMAX=CACHE):
+    with atomic(path) as temporary, rasterio.Env(GDAL_CACHEMAX=CACHE):
         try:
             copy(
                 source,
@@ -383,7 +383,7 @@ def join(
             top, left = round((own.f - t.f) / t.e), round((own.c - t.c) / t.a)
         sides.setdefault(top, []).append((left, file))
     # A virtual raster over the blocks would hold each of them in memory once it was read.
-    with Rows(path, grid) as rows, rasterio.Env(GDALCACHEMAX=CACHE):
+    with Rows(path, grid) as rows, rasterio.Env(GDAL_CACHEMAX=CACHE):
         for top in sorted(sides):
             beside = [file for _, file in sorted(sides[top])]
             rows.take(beside, np.sum([sums[file] for file in beside], axis=0))

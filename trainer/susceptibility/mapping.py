@@ -45,7 +45,7 @@ LEVELS = 10_000  # steps of the stored probability: 0 is 0, 10000 is 1
 WINDOW = 512
 BANDS = ("probability", "disagreement", "outside")
 _AT_ONCE = 65_536  # cells that a model is asked for at a time, so that many threads hold little
-_CACHE = 128  # megabytes that GDAL may hold: its default is a share of the machine's memory
+_CACHE = 128 * 2**20  # bytes that GDAL may hold: its default is a share of the memory
 
 
 def classify(values: NDArray[Any], upper: Sequence[float]) -> NDArray[np.uint16]:
