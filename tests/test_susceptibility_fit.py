@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from sklearn.linear_model import LogisticRegression
 from susceptibility_world import CONFIG, run_steps, settings, world
 
 from thawslump.errors import DataError
@@ -278,3 +279,13 @@ def test_the_longest_fit_begins_first(workspace: Workspace) -> None:
     settings(workspace, models=("cnn",), repetitions=20)
     (twenty,) = plan_fit(workspace, 1)
     assert twenty.cost > 15 * next(item.cost for item in items if item.name == "cnn")
+
+
+def test_bagging_repeats_the_model_that_is_asked_for(workspace: Workspace) -> None:
+    "The setting reaches the estimator; a model that repeats nothing does not depend on it"
+    bagging = item(workspace, "bagging", bagged="logistic")
+    assert bagging.settings["bagged"] == "logistic"
+    assert "bagged" not in item(workspace, "logistic", bagged="logistic").settings
+    samples = table.read(Files(workspace, 1).samples)
+    model = fit.model_of("bagging", bagging.settings, samples)
+    assert isinstance(model.named_steps["model"].estimator, LogisticRegression)

@@ -111,6 +111,9 @@ class SusceptibilityConfig(BaseModel):
     )
     trees: int = Field(100, ge=1, description="Trees of the random forest.")
     depth: int = Field(8, ge=1, description="Greatest depth of a tree.")
+    bagged: Literal[
+        "svr", "svc", "logistic", "forest", "forest_small", "boosting", "mlp", "cnn", "cnn_small"
+    ] = Field("svr", description="Model that bagging repeats on balanced draws of the samples.")
     bases: tuple[ModelName, ...] = Field(
         ("cnn", "svr", "mlp"), min_length=1, description="Models below stacking and blending."
     )

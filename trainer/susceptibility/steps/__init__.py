@@ -41,9 +41,10 @@ _FIGURES = ("maps", "class_shares", "map_parts", "frequency_ratios")
 # What each model depends on beyond samples, folds and selection.
 _OF_MODEL = {
     "forest": ("trees", "depth"),
-    "stacking": ("trees", "depth", "bases", "upper", "device"),
-    "blending": ("trees", "depth", "bases", "upper", "device"),
-    **dict.fromkeys(("svr", "svc", "mlp", "cnn", "cnn_small", "bagging"), ("device",)),
+    "bagging": ("trees", "depth", "bagged", "device"),
+    "stacking": ("trees", "depth", "bagged", "bases", "upper", "device"),
+    "blending": ("trees", "depth", "bagged", "bases", "upper", "device"),
+    **dict.fromkeys(("svr", "svc", "mlp", "cnn", "cnn_small"), ("device",)),
 }
 
 

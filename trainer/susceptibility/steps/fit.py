@@ -73,6 +73,8 @@ def model_of(name: str, settings: Mapping[str, Any], samples: Samples) -> Any:
         )
         if key in settings
     }  # fmt: skip
+    if "bagged" in settings:
+        options["base"] = settings["bagged"]
     options["factors"] = models.feature_factors(list(samples.factors), samples.classes)
     if name == "spatial_average" and len(samples.factors) > 1:
         options["subsets"] = subsets(list(columns_of(samples).values()))
