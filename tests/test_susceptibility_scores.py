@@ -340,7 +340,7 @@ def test_pooling_over_folds_counts_shares_of_slumps() -> None:
 
 
 def test_the_best_of_many_models_is_judged_where_it_was_not_chosen() -> None:
-    "20 models that say nothing, over 12 worlds: the best promises too much, after the choice it is 0.5"
+    "Of 20 models that say nothing the best promises too much; after the choice it is 0.5"
     promised, expected = [], []
     for seed in range(12):
         rng = np.random.default_rng(seed)
