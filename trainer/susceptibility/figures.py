@@ -7,7 +7,6 @@ differ in dashes or hatching as well, spatial and random folds in filled and ope
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thawslump.figures import INK
+from trainer.susceptibility.figure_page import new_page, plain, png
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
     from trainer.susceptibility.calibration import Reliability
 
 __all__ = [
@@ -64,7 +61,6 @@ TITLES = {
 
 _COLOURS = ("blue", "orange", "green", "vermilion", "purple", "sky")
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
-_WIDE = 12.0  # inches at 100 dots
 
 
 def _name(model: str) -> str:
@@ -75,31 +71,6 @@ def _style(number: int) -> dict[str, Any]:
     """Return colour and dashes of a model: no two alike among the first 24."""
     colour = INK[_COLOURS[number % len(_COLOURS)]]
     return {"color": colour, "linestyle": _DASHES[(number + number // 6) % len(_DASHES)]}
-
-
-def _new(height: float, made_up: bool, title: str) -> Figure:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(_WIDE, height), layout="constrained")
-    words = f"{title}\nMade-up data: nothing here is about a real place." if made_up else title
-    figure.suptitle(words, x=0.01, ha="left", fontsize=14, color=INK["ink"])
-    return figure
-
-
-def _plain(axes: Axes) -> None:
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(INK["grey"])
-    axes.tick_params(colors=INK["ink"], labelsize=11)
-    axes.grid(color=INK["rule"], linewidth=0.8)
-    axes.set_axisbelow(True)
-
-
-def _png(figure: Figure) -> bytes:
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=100, facecolor="white")
-    return out.getvalue()
 
 
 def score_dots(
@@ -125,14 +96,14 @@ def score_dots(
     from matplotlib.lines import Line2D
 
     names = list(scores)
-    figure = _new(
+    figure = new_page(
         2.4 + 0.62 * len(names),
         made_up,
         f"Scores of the models: {spatial} folds beside random ones, threshold 0.5",
     )
     grid = figure.subplots(2, 4, sharey=True)
     for axes, (score, title) in zip(grid.flat, SCORES.items(), strict=True):
-        _plain(axes)
+        plain(axes)
         for row, name in enumerate(names):
             new = _numbers(scores[name][spatial][score])
             old = _numbers(scores[name]["random"][score])
@@ -157,7 +128,7 @@ def score_dots(
         ],
         loc="outside lower center", ncols=3, frameon=False, fontsize=12,
     )  # fmt: skip
-    return _png(figure)
+    return png(figure)
 
 
 def _numbers(values: Sequence[float | None]) -> list[float]:
@@ -187,12 +158,12 @@ def roc_curves(
     """
     from sklearn.metrics import roc_curve
 
-    figure = _new(7.4, made_up, f"ROC curves of held-out samples: random and {kind} folds")
+    figure = new_page(7.4, made_up, f"ROC curves of held-out samples: random and {kind} folds")
     sides = (("random folds", random), (f"{kind} folds: new ground", spatial))
     for number, (axes, (title, said)) in enumerate(
         zip(figure.subplots(1, 2, sharey=True), sides, strict=True)
     ):
-        _plain(axes)
+        plain(axes)
         axes.plot([0, 1], [0, 1], color=INK["grey"], linewidth=1, linestyle=":")
         for place, (name, values) in enumerate(said.items()):
             told = np.isfinite(values)
@@ -207,7 +178,7 @@ def roc_curves(
         ).get_title().set_fontsize(11)
         if not number:
             axes.set_ylabel("share of slump samples called slumps", fontsize=12)
-    return _png(figure)
+    return png(figure)
 
 
 def calibration_curves(found: Mapping[str, Reliability], kind: str, made_up: bool = False) -> bytes:
@@ -222,7 +193,7 @@ def calibration_curves(found: Mapping[str, Reliability], kind: str, made_up: boo
     """
     columns = min(3 if len(found) in (3, 5, 6, 9) else 4, len(found))
     rows = -(-len(found) // columns)
-    figure = _new(
+    figure = new_page(
         1.0 + rows * min(5.0, 11.4 / columns),
         made_up,
         f"What came true beside what was said, {kind} folds (on the line: as promised)",
@@ -232,7 +203,7 @@ def calibration_curves(found: Mapping[str, Reliability], kind: str, made_up: boo
         axes.set_visible(False)
     most = max(int(each.count.max()) for each in found.values())
     for axes, (name, each) in zip(grid.flat, found.items(), strict=False):
-        _plain(axes)
+        plain(axes)
         axes.plot([0, 1], [0, 1], color=INK["grey"], linewidth=1.2, linestyle=":")
         full = each.count > 0
         axes.plot(each.said[full], each.came[full], color=INK["blue"], linewidth=1.4)
@@ -247,7 +218,7 @@ def calibration_curves(found: Mapping[str, Reliability], kind: str, made_up: boo
         )  # fmt: skip
     figure.supxlabel("probability said (area of a dot: number of samples)", fontsize=12)
     figure.supylabel("share that was a slump", fontsize=12)
-    return _png(figure)
+    return png(figure)
 
 
 def importance_table(
@@ -269,7 +240,7 @@ def importance_table(
     names = [chosen, *(name for name in found if name != chosen)]
     factors = sorted(found[chosen], key=lambda factor: -found[chosen][factor])
     values = np.array([[found[name][factor] for name in names] for factor in factors])
-    figure = _new(
+    figure = new_page(
         1.9 + 0.42 * len(factors),
         made_up,
         f"Loss of AUC ({kind} folds) when a factor is shuffled between blocks",
@@ -293,4 +264,4 @@ def importance_table(
     axes.set_yticks(np.arange(1, len(factors)) - 0.5, minor=True)
     axes.grid(which="minor", color="white", linewidth=3)
     axes.tick_params(which="minor", length=0)
-    return _png(figure)
+    return png(figure)

@@ -5,7 +5,6 @@ Rasters are read through their overviews, so that a figure costs the same for a 
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from thawslump.figures import INK, scale_bar
 from thawslump.files import atomic
 from trainer.susceptibility import mapping
+from trainer.susceptibility.figure_page import WIDE, new_page, plain, png
 from trainer.susceptibility.figures import TITLES
 from trainer.susceptibility.legend import MISSING, class_colours, class_words
 
@@ -44,7 +44,6 @@ __all__ = [
 FIGURES = ("maps", "class_shares", "map_parts", "frequency_ratios")
 """Names of the figures that are always drawn; with deformation points ``deformation`` as well."""
 
-_WIDE = 12.0  # inches at 100 dots
 _LONGEST = 700  # cells along the longer side of a panel
 _PANELS = 9
 
@@ -229,8 +228,8 @@ def side_by_side(panels: Sequence[Panel], classes: int, title: str, made_up: boo
     rows = math.ceil(len(panels) / columns)
     tall = max(panel.classes.shape[0] / panel.classes.shape[1] for panel in panels)
     # Panels, each with its title, the heading and the legend.
-    height = rows * (_WIDE / columns * min(tall, 2.5) * 0.93 + 0.4) + 1.5
-    figure = _new(min(height, 40.0), made_up, title)
+    height = rows * (WIDE / columns * min(tall, 2.5) * 0.93 + 0.4) + 1.5
+    figure = new_page(min(height, 40.0), made_up, title)
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.ravel():
         axis.set_axis_off()
@@ -238,7 +237,7 @@ def side_by_side(panels: Sequence[Panel], classes: int, title: str, made_up: boo
         _map(axis, panel, classes)
         axis.set_title(panel.title, fontsize=12, loc="left", color=INK["ink"])
     _legend(figure, classes)
-    return _png(figure)
+    return png(figure)
 
 
 def _map(axis: Axes, panel: Panel, classes: int) -> None:
@@ -292,7 +291,7 @@ def class_shares(by_model: Mapping[str, Mapping[str, Any]], made_up: bool) -> by
     ]
     kinds = [(key, told) for key, told in kinds if any(each.get(key) for each in by_model.values())]
     rows = len(by_model) * (len(kinds) + 0.6)
-    figure = _new(max(2.8, 0.34 * rows + 1.9), made_up, "Share of each class")
+    figure = new_page(max(2.8, 0.34 * rows + 1.9), made_up, "Share of each class")
     axes = figure.add_subplot()
     ticks, labels = [], []
     at = 0.0
@@ -317,10 +316,10 @@ def class_shares(by_model: Mapping[str, Mapping[str, Any]], made_up: bool) -> by
     axes.set_ylim(at - 1.0, -0.7)
     axes.set_xlim(0, 1)
     axes.set_xticks(np.linspace(0, 1, 6), [f"{value:.0f} %" for value in np.linspace(0, 100, 6)])
-    _plain(axes)
+    plain(axes)
     axes.grid(visible=False)
     _legend(figure, max(len(each["upper_probability"]) for each in by_model.values()), False)
-    return _png(figure)
+    return png(figure)
 
 
 def ratio_bars(rows: Sequence[Mapping[str, Any]], made_up: bool) -> bytes:
@@ -329,7 +328,7 @@ def ratio_bars(rows: Sequence[Mapping[str, Any]], made_up: bool) -> bytes:
     columns = min(3, max(1, len(factors)))
     lines = math.ceil(len(factors) / columns)
     most = max((sum(row["factor"] == name for row in rows) for name in factors), default=1)
-    figure = _new(
+    figure = new_page(
         max(3.0, lines * (0.36 * most + 0.9) + 1.5), made_up, "Frequency ratio of factor classes"
     )
     axes = figure.subplots(max(1, lines), columns, squeeze=False)
@@ -348,14 +347,14 @@ def ratio_bars(rows: Sequence[Mapping[str, Any]], made_up: bool) -> bytes:
         axis.set_yticks(range(len(mine)), [str(row["class"]) for row in mine])
         axis.invert_yaxis()
         axis.set_title(name, fontsize=12, loc="left", color=INK["ink"])
-        _plain(axis)
+        plain(axis)
         axis.grid(visible=False, axis="y")
     if factors:
         figure.legend(
             *axes[0, 0].get_legend_handles_labels(),
             loc="outside lower center", ncols=2, frameon=False, fontsize=12,
         )  # fmt: skip
-    return _png(figure)
+    return png(figure)
 
 
 def deformation_rates(
@@ -375,7 +374,7 @@ def deformation_rates(
     facts = moving.facts["classes"]
     count = len(facts)
     title = f"Deformation by class: {moving.facts['points']} points of {moving.facts['file']}"
-    figure = _new(6.4, made_up, title)
+    figure = new_page(6.4, made_up, title)
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.15))
     groups = [moving.velocity[moving.classes == number] for number in range(1, count + 1)]
     limit = float(np.quantile(np.abs(moving.velocity), 0.995)) or 1.0
@@ -399,7 +398,7 @@ def deformation_rates(
     )
     left.set_xlim(-0.6, count - 0.4)
     left.set_ylabel("mm per year (box: quartiles, whiskers: 5 and 95 %)", fontsize=11)
-    _plain(left)
+    plain(left)
     left.grid(visible=False, axis="x")
     _map(right, below, count)
     # Too many to tell apart: every k-th, the same for equal input.
@@ -414,29 +413,4 @@ def deformation_rates(
     right.set_title(f"{below.title}: {int(here.sum())} points", fontsize=12, loc="left")
     figure.colorbar(drawn, ax=right, label="mm per year", shrink=0.8)
     _legend(figure, count)
-    return _png(figure)
-
-
-def _new(height: float, made_up: bool, title: str) -> Figure:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(_WIDE, height), layout="constrained")
-    words = f"{title}\nMade-up data: nothing here is about a real place." if made_up else title
-    figure.suptitle(words, x=0.01, ha="left", fontsize=14, color=INK["ink"])
-    return figure
-
-
-def _plain(axes: Axes) -> None:
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(INK["grey"])
-    axes.tick_params(colors=INK["ink"], labelsize=11)
-    axes.grid(color=INK["rule"], linewidth=0.8)
-    axes.set_axisbelow(True)
-
-
-def _png(figure: Figure) -> bytes:
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=100, facecolor="white")
-    return out.getvalue()
+    return png(figure)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,25 +14,12 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from thawslump.errors import DataError
+from trainer.susceptibility.config import ModelName
 from trainer.susceptibility.preparation import FactorBins, FactorSelection
 
 __all__ = ["NAMES", "ClassesFill", "ClassesPass", "build"]
 
-NAMES = (
-    "logistic",
-    "forest",
-    "forest_small",
-    "boosting",
-    "svr",
-    "svc",
-    "mlp",
-    "cnn",
-    "cnn_small",
-    "bagging",
-    "stacking",
-    "blending",
-    "spatial_average",
-)
+NAMES: tuple[str, ...] = get_args(ModelName)
 # Below the ensembles, as in He et al. 2024 (figures 7 and 8).
 BASES = ("cnn", "svr", "mlp")
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from thawslump.figures import INK
+from trainer.susceptibility.figure_page import new_page, png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["selection_page"]
-
-_DOTS = 100
 
 
 def selection_page(report: Mapping[str, Any], made_up: bool = False) -> bytes:
@@ -32,28 +30,21 @@ def selection_page(report: Mapping[str, Any], made_up: bool = False) -> bytes:
     bytes
         PNG, 1,200 pixels wide.
     """
-    from matplotlib.figure import Figure
-
     rows = report["factors"]
     names = report["correlations"]["factors"]
     bars = 1.15 + 0.24 * len(rows)
     matrix = min(6.6, 1.9 + 0.42 * len(names))
-    figure = Figure(figsize=(12, 0.7 + max(2 * bars, matrix)), layout="constrained")
     gone = {each["factor"] for each in report["dropped"]}
     words = f"{len(rows)} factor{'s' if len(rows) > 1 else ''}, "
     words += f"{report['samples']} samples, {report['slumps']} of slumps"
     words += "; names in red: dropped by the limits" if gone else ""
-    if made_up:
-        words += "\nMade-up data: nothing here is about a real place."
-    figure.suptitle(words, x=0.01, ha="left", fontsize=14, color=INK["ink"])
+    figure = new_page(0.7 + max(2 * bars, matrix), made_up, words)
     grid = figure.add_gridspec(2, 2, width_ratios=(1, 1.35))
     _inflation(figure.add_subplot(grid[0, 0]), report, gone)
     _gain(figure.add_subplot(grid[1, 0]), rows, gone)
     if len(names) > 1:
         _alike(figure.add_subplot(grid[:, 1]), report)
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=_DOTS, facecolor="white")
-    return out.getvalue()
+    return png(figure)
 
 
 def _plain(axes: Axes, names: list[str], gone: set[str]) -> None:
