@@ -171,9 +171,11 @@ def test_figures_are_drawn_and_say_that_data_are_made_up(
             grey = np.asarray(image.convert("L"))
             assert (grey < 250).mean() > 0.05  # not an empty sheet
     told: list[str] = []
-    new = map_figures._new
+    new = map_figures.new_page
     monkeypatch.setattr(
-        map_figures, "_new", lambda h, made_up, title: told.append(title) or new(h, made_up, title)
+        map_figures,
+        "new_page",
+        lambda h, made_up, title: told.append(title) or new(h, made_up, title),
     )
     panel = Panel("a", np.ones((30, 300), np.uint8), 30.0, (0, 300, 0, 30))
     plain = side_by_side([panel], 1, "one class", False)
