@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from thawslump.files import atomic, write_json
 from trainer.susceptibility import table
@@ -44,8 +44,10 @@ def run(
     progress(1.0, "done")
     return {
         "factors": len(report["factors"]),
-        "dropped": ", ".join(each["factor"] for each in report["dropped"]),
-        "dropped_at_usual_limits": ", ".join(
-            each["factor"] for each in report["dropped_at_usual_limits"]
-        ),
+        "dropped": _names(report["dropped"]),
+        "dropped_at_usual_limits": _names(report["dropped_at_usual_limits"]),
     }
+
+
+def _names(rows: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(str(each["factor"]) for each in rows) or "none"
