@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from thawslump.files import atomic
@@ -25,8 +25,10 @@ def save_state(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) ->
         The disk is full or not writable; an older state stays as it was.
     """
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # save_file would let no one but the owner read the file.
+    content = save(contiguous, {"facts": json.dumps(facts, sort_keys=True)})
     with atomic(path) as temporary:
-        save_file(contiguous, temporary, metadata={"facts": json.dumps(facts, sort_keys=True)})
+        temporary.write_bytes(content)
 
 
 def load_state(path: Path, fingerprint: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:

@@ -404,7 +404,7 @@ def run(
     Inputs: stack and labels of each site in ``settings["sites"]``, in order. Outputs:
     model.safetensors, item.json, README.md, metrics.json, history.json.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     from thawslump.grid import metres_per_pixel
     from thawslump.raster import grid_of
@@ -484,7 +484,7 @@ def run(
     outputs = {path.name: path for path in item.outputs}
     with atomic(outputs["model.safetensors"]) as temporary:
         weights = {name: value.contiguous() for name, value in fitted.weights.items()}
-        save_file(weights, temporary)
+        temporary.write_bytes(save(weights))
     made_up = any(site["made_up"] for site in sites)
     hyperparameters = {
         **settings["run"],

@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
 from thawslump.errors import DataError
-from thawslump.files import atomic
 from trainer.susceptibility.neighbours import Nearest
+from trainer.tensors import write_tensors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -153,8 +153,6 @@ class Applicability:
 
     def write(self, path: Path) -> None:
         """Write as safetensors, atomically; equal ones give equal bytes."""
-        from safetensors.numpy import save_file
-
         parts = {
             "mean": self.mean,
             "scale": self.scale,
@@ -163,9 +161,7 @@ class Applicability:
             "training": self.training,
             "points": self._nearest.points,
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic(path) as temporary:
-            save_file({name: np.ascontiguousarray(part) for name, part in parts.items()}, temporary)
+        write_tensors(path, parts)
 
     @classmethod
     def read(cls, path: Path) -> Applicability:

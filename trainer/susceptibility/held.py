@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thawslump.errors import DataError
-from thawslump.files import atomic
+from trainer.tensors import write_tensors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,14 +66,7 @@ class Held:
 
 
 def _save(path: Path, parts: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> None:
-    from safetensors.numpy import save
-
-    # safetensors writes the memory of a strided array as it lies. One key: several are written
-    # in an order of its own. Its save_file would let no one else read the file.
-    held = {name: np.ascontiguousarray(part) for name, part in parts.items()}
-    content = save(held, {_KEY: json.dumps(facts, sort_keys=True)})
-    with atomic(path) as temporary:
-        temporary.write_bytes(content)
+    write_tensors(path, parts, {_KEY: json.dumps(facts, sort_keys=True)})
 
 
 def _load(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from thawslump.files import atomic
+from trainer.tensors import write_tensors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -181,18 +181,10 @@ class Tally:
 
     def write(self, path: Path) -> None:
         """Write as safetensors, atomically; equal counts give equal bytes."""
-        from safetensors.numpy import save_file
-
         parts = {"area": self.area, "looked": self.looked, "slumps": self.slumps}
         for kind in ("of_factor", "looked_factor", "slumps_factor"):
             parts |= {f"{kind}/{name}": each for name, each in getattr(self, kind).items()}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic(path) as temporary:
-            save_file(
-                {name: np.ascontiguousarray(part) for name, part in parts.items()},
-                temporary,
-                {"counts": json.dumps(self.counts, sort_keys=True)},
-            )
+        write_tensors(path, parts, {"counts": json.dumps(self.counts, sort_keys=True)})
 
     @classmethod
     def read(cls, path: Path) -> Tally:
