@@ -224,7 +224,9 @@ def test_models_are_written_and_nothing_else_changes(
 @pytest.mark.parametrize(
     ("text", "models", "words"),
     [
-        ("", "svr,magic", "--models: models.1 = 'magic'"),
+        ("", "svr,magic", '--models names "magic"; models are logistic, forest'),
+        ("", "svr,forst", 'Did you mean "forest"'),
+        ("", "svr,he2024", "--models: models.1 = 'he2024'"),
         ("", ",", "--models: models"),
         ("susceptibility: {trees: 9}", "he2024", "not written as lines"),
         ("susceptibility:\n  map_model: forest\n  models: [forest]\n", "svr", "is not among the m"),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from thawslump.errors import ConfigError
+from thawslump.errors import ConfigError, nearest
 from thawslump.files import write_text
 
 __all__ = ["set_models"]
@@ -32,10 +32,18 @@ def set_models(path: Path, models: str) -> list[str]:
         edited; the file is as it was.
     """
     from thawslump.config import config_model, load_model, parse_model
-    from trainer.susceptibility.config import SusceptibilityConfig
+    from trainer.susceptibility.config import ModelName, SusceptibilityConfig
 
     before = load_model(config_model(), path)
     names = [name.strip() for name in models.split(",") if name.strip()]
+    known = (*get_args(ModelName), "he2024")
+    for name in names:
+        if name not in known:
+            raise ConfigError(
+                f'--models names "{name}"; models are {", ".join(known[:-1])}, or he2024 alone for '
+                f"the six of He et al. (2024).{nearest(name, known)}",
+                hint="Give their names with commas between.",
+            )
     value: Any = "he2024" if names == ["he2024"] else names
     wanted = {"models": value, "side_by_side": True}
     asked = parse_model(SusceptibilityConfig, wanted, "--models")
