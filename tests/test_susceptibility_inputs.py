@@ -293,9 +293,13 @@ def test_zero_far_below_all_heights_is_refused_and_zero_among_values_is_not(
 
 
 def test_a_number_where_nobody_looked_is_nobody_s_worry(workspace: Workspace) -> None:
-    "Rows of labels that are 255 may hold what they like"
+    "Rows of labels that are 255 may hold what they like: the samples are those drawn before"
+    before = drawn(workspace, "east")
     change(workspace, "east", elevation=at(-9999.0, (58, 20)))
-    drawn(workspace, "east")
+    after = drawn(workspace, "east")
+    assert np.array_equal(before.features, after.features, equal_nan=True)
+    assert np.array_equal(before.lonlat, after.lonlat)
+    assert after.features.min() > -9999
 
 
 @pytest.mark.parametrize("number", [np.inf, -np.inf])
@@ -554,7 +558,12 @@ def test_a_held_out_site_with_bad_factors_is_refused_all_the_same(workspace: Wor
 
 
 def test_a_site_that_was_not_labelled_stays_unread(workspace: Workspace) -> None:
-    "An area is mapped only: its values do not stop the samples"
+    "An area is mapped only: its values do not stop the samples, nor change them"
+    run_steps(workspace, until="susceptibility-samples")
+    before = table.read(Files(workspace, 1).samples)
     place(workspace, "far", "area", 5, labelled=False)
     change(workspace, "far", slope=at(-9999.0, (11, 12)))
     run_steps(workspace, until="susceptibility-samples")
+    after = table.read(Files(workspace, 1).samples)
+    assert after.site_names == before.site_names and "far" not in after.site_names
+    assert np.array_equal(before.features, after.features, equal_nan=True)

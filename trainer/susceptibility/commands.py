@@ -199,7 +199,11 @@ def _maps(files: Files) -> None:
 
 @app.command()
 def select() -> None:
-    """Draw the samples and look at the factors: collinearity, worth, what would be dropped."""
+    """Draw the samples and look at the factors.
+
+    Collinearity, what each factor tells, and what the limits would drop. Steps before that are
+    left are done first.
+    """
     files = _run("susceptibility-select")
     if files is None:
         return
@@ -218,7 +222,11 @@ def select() -> None:
 
 @app.command()
 def fit() -> None:
-    """Fit the models in all folds and on all samples, and set them side by side."""
+    """Fit and compare the models, over all folds.
+
+    One table, the gap between random and spatial folds first. Steps before that are left are
+    done first.
+    """
     files = _run("susceptibility-compare")
     if files is not None:
         _table(files)
@@ -226,7 +234,10 @@ def fit() -> None:
 
 @app.command(name="map")
 def draw() -> None:
-    """Draw the maps and their classes, with all steps before that are left."""
+    """Draw the maps and their classes.
+
+    Steps before that are left are done first.
+    """
     files = _run("susceptibility")
     if files is not None:
         _maps(files)
@@ -243,7 +254,7 @@ def compare(
         ),
     ] = None,
 ) -> None:
-    """Models side by side: fit all, compare, draw the maps of all and the paper's figures.
+    """Several models side by side, up to maps and figures.
 
     One table at the end, the gap between random and spatial folds first. What is done already is
     not done again; a stop costs at most one fold.
